@@ -1,0 +1,1 @@
+"""Editing methods, each an `Editor`."""

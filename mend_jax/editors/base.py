@@ -1,0 +1,79 @@
+"""What an editing method is: `Editor(init, edit, observe, apply)`, four pure functions.
+
+Training, evaluation and the experiments call these and never ask which method it is.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import PRNGKeyArray, PyTree
+
+from mend_jax.factors import Edit
+from mend_jax.intercept import edited
+
+
+class Pair(NamedTuple):
+    """What goes into the base and what should come out.
+
+    inputs: the model's inputs (or its trunk's output), e.g. `models.stages.Inputs`.
+    labels: int32[k, answers], aligned with the logits; -100 where nothing is scored.
+    """
+
+    inputs: PyTree
+    labels: Any
+
+
+class Example(NamedTuple):
+    """One edit: what to learn, what scores it, what must not move, KE's condition text."""
+
+    edit: Pair  # (x_e, y_e)
+    outer: Pair  # (x'_e, y'_e)
+    locality: Pair
+    condition: Any = None
+
+
+class EditorState(NamedTuple):
+    """phi: the editor's parameters (differentiated). stats: its running statistics (not)."""
+
+    phi: PyTree
+    stats: PyTree
+
+
+class Editor(NamedTuple):
+    """An editing method.
+
+    init(key, params, example) -> state.
+    edit(state, params, example) -> edit, for one example; vmap it for many independent edits.
+    observe(state, params, examples) -> (stats, edits): the training form of `edit` for examples
+      with a leading batch axis: the statistics with this batch counted in, and its edits made with
+      them. Separate from `edit` so that a training step captures each example once.
+    apply(state, function, edit) -> function after the edit.
+    config: how to build it again (for saved editors).
+    """
+
+    init: Callable[[PRNGKeyArray, PyTree, Example], EditorState]
+    edit: Callable[[EditorState, PyTree, Example], Edit]
+    observe: Callable[[EditorState, PyTree, Example], tuple[PyTree, Edit]]
+    apply: Callable[[EditorState, Callable[..., Any], Edit], Callable[..., Any]]
+    config: dict[str, Any]
+
+
+def apply_edit(
+    state: EditorState, function: Callable[..., Any], edit: Edit
+) -> Callable[..., Any]:
+    """`Editor.apply` of methods whose edit is a change of weights."""
+    del state
+    return edited(function, edit)
+
+
+def observe_nothing(
+    edit: Callable[[EditorState, PyTree, Example], Edit],
+) -> Callable[[EditorState, PyTree, Example], tuple[PyTree, Edit]]:
+    """`Editor.observe` of methods without statistics."""
+
+    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
+        edits = jax.vmap(edit, in_axes=(None, None, 0))(state, params, examples)
+        return state.stats, edits
+
+    return observe

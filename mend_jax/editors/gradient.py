@@ -1,0 +1,68 @@
+"""Editors that transform the fine-tuning gradient of one example; MEND is one chain of them.
+
+    edit = chain(capture(loss)(theta, x_e, y_e))                (paper, Algorithm 2)
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from mend_jax import links as link
+from mend_jax.editors.base import Editor, EditorState, Example, apply_edit
+from mend_jax.factors import Edit
+from mend_jax.intercept import Sites, capture
+from mend_jax.links import Link
+
+
+def gradient_editor(loss: Callable[..., Float[Array, ""]], at: Sites, chain: Link) -> Editor:
+    """The editor that captures the gradient of `loss(params, example.edit)` and applies `chain`.
+
+    Args:
+      loss: any scalar function of (params, pair); gradients reach only the sites.
+      at: the sites (a regular expression, or names).
+      chain: a link, usually `chain(...)` of several.
+    """
+    gradient = capture(loss, at)
+
+    def factors_of(params: PyTree, example: Example) -> dict[str, Any]:
+        return jax.lax.stop_gradient(gradient(params, example.edit)[1])
+
+    def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
+        shapes = jax.eval_shape(lambda p, e: factors_of(p, e), params, example)
+        return EditorState(*chain.init(key, shapes))
+
+    def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
+        return chain.apply(state.phi, state.stats, factors_of(params, example))
+
+    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
+        factors = jax.vmap(factors_of, in_axes=(None, 0))(params, examples)
+        stats = chain.observe(jax.lax.stop_gradient(state.phi), state.stats, factors)
+        edits = jax.vmap(chain.apply, in_axes=(None, None, 0))(state.phi, stats, factors)
+        return stats, edits
+
+    config = {"editor": "gradient", "chain": chain.config}
+    return Editor(init, edit, observe, apply_edit, config)
+
+
+def mend(
+    loss: Callable[..., Float[Array, ""]],
+    at: Sites,
+    *,
+    rank: int = 1920,
+    blocks: int = 2,
+    on: Literal["both", "separate", "u", "delta", "smaller"] = "both",
+    shared: bool = True,
+    identity: bool = True,
+    normalized: bool = True,
+    alpha: float = 1e-4,
+    descent: bool = True,
+) -> Editor:
+    """MEND (Mitchell et al. 2022) with the paper's defaults; each ablation of Table 6 is a flag.
+
+    It is nothing but `gradient_editor` over `chain(normalize(), residual_mlp(rank), rate(1e-4))`.
+    """
+    steps = [link.normalize(shared)] if normalized else []
+    steps += [link.residual_mlp(rank, blocks, on, shared, identity), link.rate(alpha, descent)]
+    return gradient_editor(loss, at, link.chain(*steps))

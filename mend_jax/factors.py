@@ -1,0 +1,125 @@
+"""Edits as values: sums of outer products that are never multiplied out.
+
+An edit is `{site: Factors}` (or `{site: Dense}`). `Factors(u, delta)` stands for the matrix
+
+    W' - W = sum_r u_r delta_r^T        [d_in, d_out], Flax's kernel orientation,
+
+held as its rows: R (d_in + d_out) numbers instead of d_in d_out. The sign and the learned rate are
+folded in, so an edit is always *added* to a kernel. All functions accept leading batch axes and
+are meant to be vmapped.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Factors(NamedTuple):
+    """`sum_r u_r delta_r^T`; a row is one token position of one example, as a site sees it."""
+
+    u: Float[Array, "*batch rows d_in"]
+    delta: Float[Array, "*batch rows d_out"]
+
+
+class Dense(NamedTuple):
+    """A matrix that has no useful factors (fine-tuning's): float32, added beside the kernel."""
+
+    kernel: Float[Array, "*batch d_in d_out"]
+
+
+Edit: TypeAlias = Mapping[str, Factors | Dense]
+
+
+def live(factors: Factors) -> Bool[Array, "*batch rows"]:
+    """Rows that count: u and delta both differ from zero (MEND code, `GradientTransform`)."""
+    return jnp.any(factors.u != 0, axis=-1) & jnp.any(factors.delta != 0, axis=-1)
+
+
+def mask_rows(factors: Factors, keep: Bool[Array, "*batch rows"]) -> Factors:
+    """Zeroes the rows that are not kept."""
+    keep = keep[..., None]
+    return Factors(jnp.where(keep, factors.u, 0.0), jnp.where(keep, factors.delta, 0.0))
+
+
+def matmul(x: Float[Array, "*any d_in"], part: Factors | Dense) -> Float[Array, "*any d_out"]:
+    """`x @ (sum_r u_r delta_r^T)` in float32, as two thin products."""
+    x = x.astype(jnp.float32)
+    if isinstance(part, Dense):
+        return x @ part.kernel
+    return (x @ part.u.swapaxes(-1, -2)) @ part.delta
+
+
+def to_dense(part: Factors | Dense) -> Float[Array, "*batch d_in d_out"]:
+    """Multiplies the factors out. For `merge` and export; training and evaluation never do."""
+    if isinstance(part, Dense):
+        return part.kernel
+    return part.u.swapaxes(-1, -2) @ part.delta
+
+
+def scale(edit: Edit, factor: float | Float[Array, ""]) -> dict[str, Factors | Dense]:
+    """The edit times a number; `scale(edit, -1.0)` undoes it."""
+    return {
+        site: Dense(part.kernel * factor)
+        if isinstance(part, Dense)
+        else Factors(part.u, part.delta * factor)
+        for site, part in edit.items()
+    }
+
+
+def add(a: Edit, b: Edit) -> dict[str, Factors | Dense]:
+    """Both edits at once: rows side by side, or one `Dense` where either side has one."""
+    total = dict(a)
+    for site, part in b.items():
+        mine = total.get(site)
+        if mine is None:
+            total[site] = part
+        elif isinstance(mine, Factors) and isinstance(part, Factors):
+            total[site] = Factors(
+                jnp.concatenate([mine.u, part.u], axis=-2),
+                jnp.concatenate([mine.delta, part.delta], axis=-2),
+            )
+        else:
+            total[site] = Dense(to_dense(mine) + to_dense(part))
+    return total
+
+
+def norm(part: Factors | Dense) -> Float[Array, "*batch"]:
+    """Frobenius norm of the matrix, from Gram matrices of the rows: sum((u u^T) * (d d^T))."""
+    if isinstance(part, Dense):
+        return jnp.linalg.norm(part.kernel, axis=(-2, -1))
+    gram_u = part.u @ part.u.swapaxes(-1, -2)
+    gram_delta = part.delta @ part.delta.swapaxes(-1, -2)
+    return jnp.sqrt(jnp.maximum(jnp.sum(gram_u * gram_delta, axis=(-2, -1)), 0.0))
+
+
+def shape_of(part: Factors | Dense) -> tuple[int, int]:
+    """(d_in, d_out) of the kernel that the part is added to."""
+    if isinstance(part, Dense):
+        return part.kernel.shape[-2], part.kernel.shape[-1]
+    return part.u.shape[-1], part.delta.shape[-1]
+
+
+def natural(site: str) -> list[int | str]:
+    """Sort key in which `layers_9` comes before `layers_10`."""
+    return [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", site)]
+
+
+def group_sites(factors: Mapping[str, Factors], shared: bool) -> dict[str, list[str]]:
+    """Sites that share an editor network: one group per kernel shape, or one per site.
+
+    Returns `{"576x1536": [sites in natural order], ...}`, or `{site: [site]}` if not shared.
+    """
+    groups: dict[str, list[str]] = {}
+    for site in sorted(factors, key=natural):
+        d_in, d_out = shape_of(factors[site])
+        groups.setdefault(f"{d_in}x{d_out}" if shared else site, []).append(site)
+    return groups
+
+
+def zero_rows(edit: Edit) -> jax.Array:
+    """True if every part of the edit is exactly zero (such an edit changes nothing)."""
+    return jnp.all(jnp.stack([norm(part) == 0 for part in edit.values()]))

@@ -1,0 +1,290 @@
+"""Taps on linear layers: gradients as factors, and kernels as if edited.
+
+`capture` and `edited` transform any function that calls linear layers of Linen modules, their own
+or anybody's; nothing in the model has to know. For a layer z = u W + b with loss L,
+
+    dL/dW = sum_r u_r delta_r^T,   delta = dL/dz,
+
+so one custom-VJP identity on z, whose dummy argument receives (u, delta) as its cotangent, is all
+that is needed: no d_in x d_out gradient is formed and nothing below the first site is differentiated.
+
+Interception is thread-local state that JAX's caches do not see. Each transform therefore enters,
+together with its interceptor, one user context with a fresh token, so that an inner `jax.jit` or
+`jax.checkpoint` retraces instead of silently answering from its cache.
+"""
+
+import contextlib
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from mend_jax.factors import Dense, Edit, Factors, matmul, natural, shape_of, to_dense
+
+Sites: TypeAlias = str | Sequence[str]
+"""A regular expression that site names match in full, or the site names themselves."""
+
+_trace_token = jax.make_user_context(None)
+
+
+class SiteError(ValueError):
+    """A site that does not exist, is no linear layer, or is used in a way that cannot be edited."""
+
+
+def is_linear(module: nn.Module) -> bool:
+    """What counts as a linear layer: called with one array, computes x @ kernel (+ bias)."""
+    return isinstance(module, nn.Dense)
+
+
+def capture(
+    loss: Callable[..., Float[Array, ""]], at: Sites
+) -> Callable[..., tuple[Float[Array, ""], dict[str, Factors]]]:
+    """Like `jax.value_and_grad` with respect to the kernels `at`, with gradients as `Factors`.
+
+    Args:
+      loss: `loss(params, *args) -> scalar`, which calls linear layers of Linen modules.
+      at: the sites, e.g. `r"layers_(28|29)/mlp/(up|down)_proj"`, or a sequence of names.
+
+    Returns:
+      `f(params, *args) -> (value, {site: Factors})`; `u` is float32[rows, d_in], `delta`
+      float32[rows, d_out], rows being all leading axes of the layer's input, flattened.
+      `sum_r u_r delta_r^T` equals `jax.grad(loss)` at that kernel.
+
+    Raises:
+      SiteError: a site matches nothing, or no linear layer; or is called twice in one pass.
+    """
+
+    def capturing(params: PyTree, *args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
+        linear, others = _calls(loss, params, *args)
+        sites = match_sites(at, linear, others)
+        slots = {}
+        for site in sites:
+            x, y = linear[site]
+            _check_kernel(params, site, x.shape[-1], y.shape[-1])
+            rows = x.size // x.shape[-1]
+            slots[site] = Factors(
+                jnp.zeros((rows, x.shape[-1]), jnp.float32),
+                jnp.zeros((rows, y.shape[-1]), jnp.float32),
+            )
+
+        def with_slots(slots: dict[str, Factors]) -> Float[Array, ""]:
+            visited: set[str] = set()
+
+            def tap(site: str, x: Array, y: Array) -> Array:
+                if site in visited:
+                    raise SiteError(
+                        f"site {site!r} is called twice in one pass: the gradient of its kernel "
+                        "would mix both calls; capture a function that calls it once"
+                    )
+                visited.add(site)
+                return _tap(y, x, slots[site])
+
+            with _intercepting(frozenset(sites), tap):
+                value = loss(params, *args)
+            _check_visited(sites, visited)
+            return value
+
+        return jax.value_and_grad(with_slots)(slots)
+
+    return capturing
+
+
+def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
+    """`function` as if the edit had been added to the kernels: z + (x u^T) delta at every site.
+
+    The base's weights are neither read for this nor written; dropping the edit undoes it. The
+    factors are applied in float32, whatever the layer's dtype. With an empty edit the function is
+    unchanged.
+
+    Raises:
+      SiteError: the function does not call one of the sites, or the shapes do not fit.
+    """
+    if not edit:
+        return function
+
+    def as_edited(*args: Any, **kwargs: Any) -> Any:
+        visited: set[str] = set()
+
+        def shift(site: str, x: Array, y: Array) -> Array:
+            if (x.shape[-1], y.shape[-1]) != shape_of(edit[site]):
+                raise SiteError(
+                    f"site {site!r} maps {x.shape[-1]} to {y.shape[-1]} features, but the edit "
+                    f"is {' x '.join(map(str, shape_of(edit[site])))}: made for another model?"
+                )
+            visited.add(site)
+            return (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
+
+        with _intercepting(frozenset(edit), shift):
+            out = function(*args, **kwargs)
+        _check_visited(edit, visited)
+        return out
+
+    return as_edited
+
+
+def merge(params: PyTree, edit: Edit) -> PyTree:
+    """New parameters with the edit added to its kernels, in the kernels' own dtype.
+
+    To ship a model. In bfloat16 most of a small edit is lost to rounding: keep the edit beside the
+    model instead where that matters.
+
+    Raises:
+      SiteError: `params` has no kernel at a site, or one of another shape.
+    """
+    for site, part in edit.items():
+        _check_kernel(params, site, *shape_of(part), required=True)
+
+    def folded(tree: Any, path: tuple[str, ...], part: Factors | Dense) -> Any:
+        if not path:
+            return (tree.astype(jnp.float32) + to_dense(part)).astype(tree.dtype)
+        return {**tree, path[0]: folded(tree[path[0]], path[1:], part)}
+
+    for site, part in edit.items():
+        root = () if _kernel(params, site, root=()) is not None else ("params",)
+        params = folded(params, (*root, *site.split("/"), "kernel"), part)
+    return params
+
+
+def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
+    """Names of all linear layers that `function(*args)` calls (args may be shapes), in order."""
+    return tuple(_calls(function, *args)[0])
+
+
+def match_sites(at: Sites, linear: Iterable[str], others: Mapping[str, str]) -> tuple[str, ...]:
+    """Resolves `at` among the names of linear layers; `others` maps other modules to their class.
+
+    Raises:
+      SiteError: nothing matches (the nearest names are given), or a match is no linear layer.
+    """
+    linear = list(linear)
+    if isinstance(at, str):
+        wrong = [name for name in others if re.fullmatch(at, name)]
+        sites = [name for name in linear if re.fullmatch(at, name)]
+        missing = [] if sites or wrong else [at]
+    else:
+        wrong = [name for name in at if name in others]
+        sites = [name for name in linear if name in set(at)]
+        missing = [name for name in at if name not in others and name not in set(sites)]
+    if wrong:
+        raise SiteError(
+            f"{wrong[0]!r} is a {others[wrong[0]]}, not a linear layer (nn.Dense): "
+            f"change the sites {at!r} so that they match linear layers only"
+        )
+    if missing:
+        near = difflib.get_close_matches(missing[0], linear, n=4, cutoff=0.0)
+        raise SiteError(f"no linear layer is called {missing[0]!r}; the nearest names are {near}")
+    return tuple(sorted(sites, key=natural))
+
+
+# ----------------------------------------------------------------------------------- the tap
+
+
+@jax.custom_vjp
+def _tap(y: Array, x: Array, slot: Factors) -> Array:
+    del x, slot
+    return y
+
+
+def _tap_forward(y: Array, x: Array, slot: Factors) -> tuple[Array, Array]:
+    del slot
+    return y, x
+
+
+def _tap_backward(x: Array, g: Array) -> tuple[Array, None, Factors]:
+    u = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+    delta = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
+    return g, None, Factors(u, delta)
+
+
+_tap.defvjp(_tap_forward, _tap_backward)
+
+
+@contextlib.contextmanager
+def _intercepting(
+    sites: frozenset[str] | None,
+    change: Callable[[str, Array, Array], Array],
+    other: Callable[[nn.Module], None] | None = None,
+) -> Iterator[None]:
+    """Passes (site, x, y) of every call of the linear layers in `sites` (None: of all) to `change`."""
+
+    def interceptor(
+        next_fun: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        context: nn.module.InterceptorContext,
+    ) -> Any:
+        y = next_fun(*args, **kwargs)
+        if context.method_name != "__call__":
+            return y
+        if not is_linear(context.module):
+            if other is not None:
+                other(context.module)
+            return y
+        site = "/".join(context.module.path)
+        if sites is not None and site not in sites:
+            return y
+        x = args[0] if args else kwargs["inputs"]
+        return change(site, x, y)
+
+    with nn.intercept_methods(interceptor), _trace_token(object()):
+        yield
+
+
+def _calls(
+    function: Callable[..., Any], *args: Any
+) -> tuple[dict[str, tuple[Array, Array]], dict[str, str]]:
+    """All linear layers called ({name: (x, y)}, abstract) and the class of every other module."""
+    linear: dict[str, tuple[Array, Array]] = {}
+    others: dict[str, str] = {}
+
+    def note(site: str, x: Array, y: Array) -> Array:
+        linear[site] = (x, y)
+        return y
+
+    def note_other(module: nn.Module) -> None:
+        others["/".join(module.path)] = type(module).__name__
+
+    with _intercepting(None, note, note_other):
+        jax.eval_shape(lambda *a: function(*a), *args)  # fresh lambda: its cache is by identity
+    return linear, others
+
+
+def _check_visited(expected: Iterable[str], visited: set[str]) -> None:
+    missing = sorted(set(expected) - visited)
+    if missing:
+        raise SiteError(
+            f"the function did not call the linear layer {missing[0]!r} "
+            f"({len(missing)} of its sites in all): an edit for another model, or a cached trace"
+        )
+
+
+def _kernel(params: PyTree, site: str, root: tuple[str, ...]) -> Any:
+    tree = params
+    for name in (*root, *site.split("/"), "kernel"):
+        if not isinstance(tree, Mapping) or name not in tree:
+            return None
+        tree = tree[name]
+    return tree
+
+
+def _check_kernel(
+    params: PyTree, site: str, d_in: int, d_out: int, required: bool = False
+) -> None:
+    kernel = _kernel(params, site, root=())
+    if kernel is None:
+        kernel = _kernel(params, site, root=("params",))
+    if kernel is None:
+        if required:
+            raise SiteError(f"the parameters have no kernel at {site!r}")
+        return
+    if tuple(kernel.shape) != (d_in, d_out):
+        raise SiteError(
+            f"site {site!r} works on {d_in} x {d_out}, but its kernel has shape "
+            f"{tuple(kernel.shape)}: edits need one two-dimensional kernel per site "
+            "(layers stacked by nn.scan or nn.vmap have to be unstacked)"
+        )

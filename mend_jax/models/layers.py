@@ -1,0 +1,70 @@
+"""Layers that several families share: rotary positions, attention over a cache, RMS norm."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis, computed in float32, returned in x's dtype."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*any d"]) -> Float[Array, "*any d"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        x32 = x.astype(jnp.float32)
+        x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return (x32 * scale).astype(x.dtype)
+
+
+def rotary(
+    x: Float[Array, "k length heads d"],
+    positions: Int[Array, "k length"],
+    frequencies: Float[Array, "half_d"],
+) -> Float[Array, "k length heads d"]:
+    """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin)."""
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def attention(
+    query: Float[Array, "k queries heads d"],
+    key: Float[Array, "k keys kv_heads d"],
+    value: Float[Array, "k keys kv_heads d"],
+    mask: Bool[Array, "k queries keys"],
+) -> Float[Array, "k queries heads_d"]:
+    """Softmax attention with grouped heads, scaled by 1/sqrt(d), softmax in float32."""
+    k, queries, heads, d = query.shape
+    kv_heads = key.shape[2]
+    grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
+    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32) / jnp.sqrt(d)
+    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("khgqs,kshd->kqhgd", weights, value).reshape(k, queries, heads * d)
+
+
+def take(x: Float[Array, "k length *d"], index: Int[Array, "k n"]) -> Float[Array, "k n *d"]:
+    """x[i, index[i]] along the second axis."""
+    return jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)
+
+
+class Cache(nn.Module):
+    """Keys and values written at their own positions, so that right-padded prompts may differ.
+
+    A padded position holds rubbish until decoding overwrites it; the causal mask hides it until
+    then, since it lies in the future of every query.
+    """
+
+    length: int
+
+    @nn.compact
+    def __call__(self, new: Float[Array, "k n h d"], positions: Int[Array, "k n"]) -> Array:
+        shape = (new.shape[0], self.length, *new.shape[2:])
+        store = self.variable("cache", "values", jnp.zeros, shape, new.dtype)
+        rows = jnp.arange(new.shape[0])[:, None]
+        store.value = store.value.at[rows, positions].set(new)
+        return store.value

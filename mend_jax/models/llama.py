@@ -1,0 +1,251 @@
+"""The Llama family: Llama 2/3, Mistral, SmolLM2, and models of the same blocks.
+
+RMS norm, rotary grouped-query attention, SwiGLU; Touvron et al. 2023 (arXiv 2302.13971). Module
+and parameter names follow Hugging Face's `LlamaForCausalLM`.
+
+    tokens [k, length] -> embed -> layers_0 ... layers_{n-1} -> head -> logits [k, answers, vocabulary]
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mend_jax.models.layers import Cache, RMSNorm, attention, rotary, take
+from mend_jax.models.stages import Inputs, full_read
+from mend_jax.weights import Expected
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The dimensions; field names are those of Hugging Face's config.json."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float = 1e-5
+    rope_theta: float = 10000.0
+    rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted items
+    tie_word_embeddings: bool = False
+    max_position_embeddings: int = 2048
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> "LlamaConfig":
+        """Reads a Hugging Face config.json.
+
+        Raises:
+          ValueError: a rotary scaling that is not implemented.
+        """
+        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind not in ("default", "llama3"):
+            raise ValueError(f"rotary scaling {kind!r} is not implemented (default and llama3 are)")
+        scaling = {k: float(v) for k, v in rope.items() if k in _LLAMA3} if kind == "llama3" else {}
+        heads = config["num_attention_heads"]
+        return cls(
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_hidden_layers=config["num_hidden_layers"],
+            num_attention_heads=heads,
+            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            rms_norm_eps=config.get("rms_norm_eps", 1e-5),
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            rope_scaling=tuple(sorted(scaling.items())),
+            tie_word_embeddings=config.get("tie_word_embeddings", False),
+            max_position_embeddings=config.get("max_position_embeddings", 2048),
+        )
+
+
+_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
+def rotary_frequencies(config: LlamaConfig) -> Float[Array, "half_d"]:
+    """Angle per position of each coordinate pair, with Llama 3's scaling where it applies."""
+    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
+    frequencies = 1.0 / config.rope_theta**half
+    if not config.rope_scaling:
+        return frequencies
+    scaling = dict(config.rope_scaling)
+    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * jnp.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+    return frequencies * (smooth + (1 - smooth) / scaling["factor"])
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention; queries at `read` only where the rest is not needed."""
+
+    config: LlamaConfig
+    dtype: Any
+    cache_length: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "k length d"],
+        positions: Int[Array, "k length"],
+        read: Int[Array, "k answers"] | None,
+    ) -> Float[Array, "k queries d"]:
+        c = self.config
+
+        def project(name: str, heads: int, x: Array) -> Array:
+            y = nn.Dense(heads * c.head_dim, use_bias=False, dtype=self.dtype, name=name)(x)
+            return y.reshape(*y.shape[:2], heads, c.head_dim)
+
+        frequencies = rotary_frequencies(c)
+        asking = positions if read is None else take(positions, read)
+        query = project("q_proj", c.num_attention_heads, x if read is None else take(x, read))
+        query = rotary(query, asking, frequencies)
+        key = rotary(project("k_proj", c.num_key_value_heads, x), positions, frequencies)
+        value = project("v_proj", c.num_key_value_heads, x)
+        where = positions
+        if self.cache_length:
+            key = Cache(self.cache_length, name="key_cache")(key, positions)
+            value = Cache(self.cache_length, name="value_cache")(value, positions)
+            where = jnp.broadcast_to(jnp.arange(self.cache_length), key.shape[:2])
+        mask = where[:, None, :] <= asking[:, :, None]
+        out = attention(query, key, value, mask)
+        return nn.Dense(c.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out)
+
+
+class MLP(nn.Module):
+    """down(silu(gate x) * up x)."""
+
+    config: LlamaConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+        def dense(width: int, name: str) -> nn.Dense:
+            return nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)
+
+        gate = dense(self.config.intermediate_size, "gate_proj")(x)
+        up = dense(self.config.intermediate_size, "up_proj")(x)
+        return dense(self.config.hidden_size, "down_proj")(nn.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """One layer; with `read`, its output holds only these positions."""
+
+    config: LlamaConfig
+    dtype: Any
+    cache_length: int
+
+    @nn.compact
+    def __call__(
+        self, x: Array, positions: Int[Array, "k length"], read: Int[Array, "k answers"] | None
+    ) -> Array:
+        c = self.config
+        normed = RMSNorm(c.rms_norm_eps, name="input_layernorm")(x)
+        attended = Attention(c, self.dtype, self.cache_length, name="self_attn")(
+            normed, positions, read
+        )
+        x = (x if read is None else take(x, read)) + attended
+        normed = RMSNorm(c.rms_norm_eps, name="post_attention_layernorm")(x)
+        return x + MLP(c, self.dtype, name="mlp")(normed)
+
+
+class Head(nn.Module):
+    """Final norm, then logits in float32 against the embedding or a kernel of its own."""
+
+    config: LlamaConfig
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        x = RMSNorm(self.config.rms_norm_eps, name="norm")(x)
+        table = embedding
+        if not self.config.tie_word_embeddings:
+            shape = (self.config.vocab_size, self.config.hidden_size)
+            table = self.param("embedding", nn.initializers.normal(0.02), shape)
+        return jnp.einsum(
+            "kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32
+        )
+
+
+class Llama(nn.Module):
+    """The model, or the stages of it from `start` up to `stop`.
+
+    Args:
+      cache_length: with more than 0, keys and values are kept in the collection `cache`.
+    """
+
+    config: LlamaConfig
+    dtype: Any = jnp.float32
+    start: int = 0
+    stop: int | None = None
+    cache_length: int = 0
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """embed, layers_0, ..., head."""
+        return ("embed", *(f"layers_{i}" for i in range(self.config.num_hidden_layers)), "head")
+
+    def example_inputs(self) -> Inputs:
+        """One token."""
+        return Inputs(jnp.zeros((1, 1), jnp.int32))
+
+    @nn.compact
+    def __call__(self, inputs: Inputs) -> Any:
+        c = self.config
+        last = c.num_hidden_layers  # index of the last block among the stages
+        stop = last + 2 if self.stop is None else self.stop
+        x, read, positions = inputs
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        embedding = self.param(
+            "embedding", nn.initializers.normal(0.02), (c.vocab_size, c.hidden_size)
+        )
+        for stage in range(self.start, stop):
+            if stage == 0:
+                x = jnp.take(embedding, x, axis=0).astype(self.dtype)
+            elif stage <= last:
+                block = Block(c, self.dtype, self.cache_length, name=f"layers_{stage - 1}")
+                x = block(x, positions, read if stage == last else None)
+            else:
+                x = Head(c, name="head")(x, embedding)
+        return x if stop == last + 2 else Inputs(x, read, inputs.positions)
+
+
+def default_sites(config: LlamaConfig) -> str:
+    """Up and down projections of the last three blocks' MLPs."""
+    n = config.num_hidden_layers
+    layers = "|".join(str(i) for i in range(max(n - 3, 0), n))
+    return rf"layers_({layers})/mlp/(up|down)_proj"
+
+
+def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
+    """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
+    d, f, hd = config.hidden_size, config.intermediate_size, config.head_dim
+    heads, kv = config.num_attention_heads * hd, config.num_key_value_heads * hd
+    table = {"model.embed_tokens.weight": Expected(("embedding",), (config.vocab_size, d), False)}
+    kernels = {
+        "self_attn.q_proj": (d, heads),
+        "self_attn.k_proj": (d, kv),
+        "self_attn.v_proj": (d, kv),
+        "self_attn.o_proj": (heads, d),
+        "mlp.gate_proj": (d, f),
+        "mlp.up_proj": (d, f),
+        "mlp.down_proj": (f, d),
+    }
+    for i in range(config.num_hidden_layers):
+        for name, shape in kernels.items():
+            path = (f"layers_{i}", *name.split("."), "kernel")
+            table[f"model.layers.{i}.{name}.weight"] = Expected(path, shape, True)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            path = (f"layers_{i}", name, "scale")
+            table[f"model.layers.{i}.{name}.weight"] = Expected(path, (d,), False)
+    table["model.norm.weight"] = Expected(("head", "norm", "scale"), (d,), False)
+    if not config.tie_word_embeddings:
+        table["lm_head.weight"] = Expected(("head", "embedding"), (config.vocab_size, d), False)
+    return table

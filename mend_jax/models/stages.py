@@ -1,0 +1,114 @@
+"""A model is stages over a carry, so that its frozen beginning need not be run again.
+
+A staged model is a Linen module with the fields `start` and `stop` and the property `stages` (names
+in execution order, each the path prefix of its sites). Its `__call__` runs the stages from `start`
+up to, not including, `stop`; what it returns in the middle is what it takes there. Module paths
+are the same either way, so one parameter tree serves the model, its trunk and its tail.
+"""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from mend_jax.intercept import SiteError, Sites, linear_sites, match_sites
+
+
+class Inputs(NamedTuple):
+    """Inputs of a causal language model, and the carry between its stages.
+
+    x: tokens int32[k, length], or hidden states float[k, length, d] after the first stage.
+    read: int32[k, answers], the positions whose logits are wanted (None: all of them). The head,
+      and the last block's queries and MLP, run at these positions only.
+    positions: int32[k, length] if they do not count 0, 1, 2, ... (decoding with a cache).
+    """
+
+    x: Int[Array, "k length"] | Float[Array, "k length d"]
+    read: Int[Array, "k answers"] | None = None
+    positions: Int[Array, "k length"] | None = None
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """What `split` needs of a model; other models work too, without the saving."""
+
+    start: int
+    stop: int | None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names in execution order."""
+        ...
+
+    def example_inputs(self) -> PyTree:
+        """The smallest valid inputs, to trace shapes with."""
+        ...
+
+    def clone(self, **changes: Any) -> nn.Module:
+        """The same module with other fields (Linen's own)."""
+        ...
+
+
+def abstract_params(model: nn.Module) -> PyTree:
+    """Shapes and dtypes of the model's parameters, without allocating any."""
+    key = jax.random.key(0)
+    variables = jax.eval_shape(lambda: model.init(key, model.example_inputs()))
+    return variables["params"]
+
+
+def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
+    """Names of the linear layers of a staged model that `at` matches.
+
+    Raises:
+      SiteError: none matches; or one that is no linear layer.
+    """
+    params = abstract_params(model)
+    found = linear_sites(
+        lambda p: model.apply({"params": p}, model.example_inputs()), params
+    )
+    return match_sites(at, found, {})
+
+
+def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
+    """Cuts the model before the first stage that holds an edited site.
+
+    Returns:
+      (trunk, tail). `tail.apply(variables, trunk.apply(variables, inputs))` equals
+      `model.apply(variables, inputs)`. Without stages, or if the first stage is edited:
+      (None, model).
+
+    Raises:
+      SiteError: a site belongs to no stage.
+    """
+    if not isinstance(model, Staged):
+        return None, model
+    first = len(model.stages)
+    for site in sites_of(model, at):
+        owners = [i for i, stage in enumerate(model.stages) if f"{site}/".startswith(f"{stage}/")]
+        if not owners:
+            raise SiteError(f"site {site!r} belongs to no stage of {type(model).__name__}")
+        first = min(first, owners[0])
+    if first == 0:
+        return None, model
+    return model.clone(stop=first), model.clone(start=first)
+
+
+def run_trunk(trunk: nn.Module | None, params: PyTree, inputs: Inputs) -> Inputs:
+    """The carry after the trunk for inputs with any leading axes, without gradient."""
+    if trunk is None:
+        return inputs
+    lead = inputs.x.shape[:-2]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) + 1 :]), inputs)
+    carry = trunk.apply({"params": params}, flat)
+    carry = jax.tree.map(lambda x: x.reshape(*lead, -1, *x.shape[1:]), carry)
+    return jax.lax.stop_gradient(carry)
+
+
+def full_read(inputs: Inputs) -> Int[Array, "k answers"]:
+    """`inputs.read`, with all positions in place of None."""
+    if inputs.read is not None:
+        return inputs.read
+    k, length = inputs.x.shape[:2]
+    return jnp.broadcast_to(jnp.arange(length), (k, length))
