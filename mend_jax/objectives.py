@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.models.stages import run_trunk
 
 IGNORED = -100
 """Label of a position that is not scored (the field's convention)."""
@@ -64,6 +65,19 @@ def kl_divergence(
 def mean_where(values: Float[Array, "*n"], keep: Bool[Array, "*n"]) -> Float[Array, ""]:
     """Mean of the kept values; 0 if none is kept."""
     return jnp.sum(jnp.where(keep, values, 0.0)) / jnp.maximum(jnp.sum(keep), 1)
+
+
+def after_trunk(trunk: nn.Module | None, params: PyTree, example: Example) -> Example:
+    """The example with the trunk's outputs as inputs (any leading axes), without gradient."""
+    if trunk is None:
+        return example
+
+    def through(pair: Pair) -> Pair:
+        return pair._replace(inputs=run_trunk(trunk, params, pair.inputs))
+
+    return Example(
+        through(example.edit), through(example.outer), through(example.locality), example.condition
+    )
 
 
 class Losses(NamedTuple):

@@ -14,8 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example
-from mend_jax.models.stages import run_trunk
-from mend_jax.objectives import LogitsFn, LossFn, edit_then_evaluate
+from mend_jax.objectives import LogitsFn, LossFn, after_trunk, edit_then_evaluate
 
 
 class TrainState(NamedTuple):
@@ -103,11 +102,7 @@ def make_step(
     def step(
         state: TrainState, params: PyTree, examples: Example
     ) -> tuple[TrainState, StepMetrics]:
-        examples = jax.tree.map(
-            lambda pair: pair._replace(inputs=run_trunk(trunk, params, pair.inputs)),
-            examples,
-            is_leaf=lambda x: hasattr(x, "labels"),
-        )
+        examples = after_trunk(trunk, params, examples)
 
         def objective(phi: PyTree) -> tuple[Array, Any]:
             trial = EditorState(phi, state.editor.stats)

@@ -95,10 +95,8 @@ def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
     return model.clone(stop=first), model.clone(start=first)
 
 
-def run_trunk(trunk: nn.Module | None, params: PyTree, inputs: Inputs) -> Inputs:
+def run_trunk(trunk: nn.Module, params: PyTree, inputs: Inputs) -> Inputs:
     """The carry after the trunk for inputs with any leading axes, without gradient."""
-    if trunk is None:
-        return inputs
     lead = inputs.x.shape[:-2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(lead) + 1 :]), inputs)
     carry = trunk.apply({"params": params}, flat)

@@ -1,0 +1,1 @@
+"""Records, the project's facts, and batches of padded pairs."""

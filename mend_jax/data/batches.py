@@ -1,0 +1,206 @@
+"""From records to arrays: tokens once, then right-padded batches of fixed shapes.
+
+A pair of n prompt tokens and a target tokens is fed to a causal model as its first n + a - 1 tokens;
+`read` holds the a positions whose logits predict the target, `labels` the target. Padding is to the
+right, so causal attention never sees it; unused `read` entries point at position 0 with label -100.
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mend_jax.data.records import Record
+from mend_jax.data.trunk_cache import TrunkCache
+from mend_jax.editors.base import Example, Pair
+from mend_jax.models.stages import Inputs
+from mend_jax.objectives import IGNORED
+
+LENGTHS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
+ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+class Tokens(NamedTuple):
+    """One pair, not padded: tokens int32[n], read int32[a], labels int32[a]."""
+
+    tokens: np.ndarray
+    read: np.ndarray
+    labels: np.ndarray
+
+
+class TokenRecord(NamedTuple):
+    """A record's pairs as tokens."""
+
+    edit: Tokens
+    rephrases: tuple[Tokens, ...]
+    locality: tuple[Tokens, ...]
+    kinds: tuple[str, ...]
+    record: Record
+
+    @property
+    def outer(self) -> tuple[Tokens, ...]:
+        """What scores the edit (Eq. 1): its input, and its neighbourhood."""
+        return (self.edit, *self.rephrases)
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt, with the model's own beginning of a text, if it has one."""
+    return tokenizer.encode(prompt).ids
+
+
+def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
+    """Tokens of `prompt + " " + target`; what differs from the prompt's tokens is the target."""
+    before = encode_prompt(tokenizer, prompt)
+    whole = encode_prompt(tokenizer, f"{prompt} {target}")
+    n = 0
+    while n < min(len(before), len(whole) - 1) and before[n] == whole[n]:
+        n += 1
+    ids = np.asarray(whole, np.int32)
+    n = max(n, 1)
+    return Tokens(ids[:-1], np.arange(n - 1, len(ids) - 1, dtype=np.int32), ids[n:])
+
+
+def encode_records(
+    records: Sequence[Record], tokenizer: Any, longest: int = LENGTHS[-1]
+) -> tuple[list[TokenRecord], int]:
+    """Tokenises; records with a pair that fits no bucket are left out.
+
+    Returns:
+      (records, number left out).
+    """
+    kept = []
+    for record in records:
+        encoded = TokenRecord(
+            encode_pair(tokenizer, record.prompt, record.target),
+            tuple(encode_pair(tokenizer, r, record.target) for r in record.rephrases),
+            tuple(encode_pair(tokenizer, x.prompt, x.answer) for x in record.locality),
+            tuple(x.kind for x in record.locality),
+            record,
+        )
+        pairs = (*encoded.outer, *encoded.locality)
+        if all(len(p.tokens) <= longest and len(p.read) <= ANSWERS[-1] for p in pairs):
+            kept.append(encoded)
+    return kept, len(records) - len(kept)
+
+
+class Shapes(NamedTuple):
+    """Padded (length, answers) of each role; one shape each, so one program for a data set."""
+
+    edit: tuple[int, int]
+    outer: tuple[int, int]
+    locality: tuple[int, int]
+
+
+def bucket(n: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds n."""
+    return buckets[bisect.bisect_left(buckets, n)]
+
+
+def shapes_of(records: Sequence[TokenRecord]) -> Shapes:
+    """The smallest buckets that hold every pair of every record, role by role."""
+
+    def smallest(pairs: list[Tokens]) -> tuple[int, int]:
+        length = max((len(p.tokens) for p in pairs), default=1)
+        answers = max((len(p.read) for p in pairs), default=1)
+        return bucket(length, LENGTHS), bucket(answers, ANSWERS)
+
+    return Shapes(
+        smallest([r.edit for r in records]),
+        smallest([p for r in records for p in r.outer]),
+        smallest([p for r in records for p in r.locality]),
+    )
+
+
+def collate(
+    pairs: Sequence[Sequence[Tokens | None]],
+    shape: tuple[int, int],
+    cache: TrunkCache | None = None,
+) -> Pair:
+    """Pads to one array per field: Pair(Inputs(x, read), labels), leading axes [edits, k].
+
+    Args:
+      pairs: k pairs for each edit; None is an empty place (no label, scored nowhere).
+      shape: (length, answers).
+      cache: with it, x holds the trunk's outputs float[edits, k, length, d] instead of tokens.
+    """
+    length, answers = shape
+    lead = (len(pairs), max(len(row) for row in pairs))
+    read = np.zeros((*lead, answers), np.int32)
+    labels = np.full((*lead, answers), IGNORED, np.int32)
+    if cache is None:
+        x = np.zeros((*lead, length), np.int32)
+    else:
+        x = np.zeros((*lead, length, cache.width), cache.dtype)
+    for i, row in enumerate(pairs):
+        for j, pair in enumerate(row):
+            if pair is None:
+                continue
+            n, a = len(pair.tokens), len(pair.read)
+            x[i, j, :n] = pair.tokens if cache is None else cache.lookup(pair.tokens)
+            read[i, j, :a], labels[i, j, :a] = pair.read, pair.labels
+    return Pair(Inputs(x, read), labels)
+
+
+class Draw(NamedTuple):
+    """How many pairs a training step takes of each record.
+
+    outer: of the edit input and its rephrases; the edit input is always the first of them.
+    near, far: of the locality prompts of this kind; those of no kind count as near.
+    """
+
+    outer: int = 2
+    near: int = 1
+    far: int = 1
+
+
+def training_batches(
+    records: Sequence[TokenRecord],
+    shapes: Shapes,
+    batch: int,
+    seed: int,
+    start: int = 0,
+    draw: Draw = Draw(),
+    cache: TrunkCache | None = None,
+) -> Iterator[Example]:
+    """Endless batches of examples, from step `start` on; each is a function of (seed, step) alone.
+
+    Epochs are walked in a fresh random order; outer and locality pairs are drawn anew each time.
+    """
+    step = start
+    while True:
+        rng = np.random.default_rng((seed, 1, step))
+        chosen = [records[i] for i in _walk(len(records), batch, seed, step)]
+        edit = [[record.edit] for record in chosen]
+        outer = [_draw_outer(record, draw.outer, rng) for record in chosen]
+        locality = [_draw_locality(record, draw, rng) for record in chosen]
+        yield Example(
+            collate(edit, shapes.edit, cache),
+            collate(outer, shapes.outer, cache),
+            collate(locality, shapes.locality, cache),
+        )
+        step += 1
+
+
+def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
+    """Indices of a step: consecutive places in the concatenated permutations of all epochs."""
+    places = range(step * batch, (step + 1) * batch)
+    orders = {e: np.random.default_rng((seed, 0, e)).permutation(n) for e in {p // n for p in places}}
+    return [int(orders[p // n][p % n]) for p in places]
+
+
+def _draw_outer(record: TokenRecord, k: int, rng: np.random.Generator) -> list[Tokens]:
+    pick = rng.permutation(len(record.rephrases))[: k - 1]
+    return [record.edit, *(record.rephrases[i] for i in pick)]
+
+
+def _draw_locality(
+    record: TokenRecord, draw: Draw, rng: np.random.Generator
+) -> list[Tokens | None]:
+    near = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind != "far"]
+    far = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind == "far"]
+    row: list[Tokens | None] = []
+    for pool, k in ((near, draw.near), (far, draw.far)):
+        chosen = [pool[i] for i in rng.permutation(len(pool))[:k]]
+        row += [*chosen, *[None] * (k - len(chosen))]
+    return row

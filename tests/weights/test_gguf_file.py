@@ -1,0 +1,123 @@
+"""GGUF: the same tensors as transformers reads from the same file, and one error per bad file."""
+
+import sys
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from mend_jax.weights import WeightsError, read_gguf
+
+KEYS = {
+    "block_count": 1,
+    "context_length": 32,
+    "embedding_length": 8,
+    "feed_forward_length": 16,
+    "attention.head_count": 2,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+}
+
+
+def write_gguf(path, architecture="llama", keys=KEYS, tensors=("blk.0.attn_q.weight",), **texts):
+    writer = gguf.GGUFWriter(path, architecture)
+    for key, value in keys.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{architecture}.{key}", value)
+    for key, value in texts.items():
+        writer.add_string(key.replace("__", "."), value)
+    for name in tensors:
+        writer.add_tensor(name, np.arange(64, dtype=np.float32).reshape(8, 8))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def oracle(smollm2):
+    """What AutoModelForCausalLM.from_pretrained(gguf_file=...) calls, which needs accelerate."""
+    with torch.device("meta"):  # only for the names of its tensors
+        model = LlamaForCausalLM(LlamaConfig(**smollm2.config))
+    loaded = load_gguf_checkpoint(smollm2.origin, return_tensors=True, model_to_load=model)
+    return loaded["config"], loaded["tensors"]
+
+
+def test_tensors_are_those_of_transformers(smollm2, oracle):
+    _, tensors = oracle
+    assert set(smollm2.names) == set(tensors)
+    assert smollm2.shapes == {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    checked = [n for n in smollm2.names if ".layers." not in n or ".layers.0." in n or ".29." in n]
+    assert len(checked) == 2 + 2 * 9  # the embedding, the last norm, two blocks
+    for name in checked:
+        array = smollm2.read(name)
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, tensors[name].numpy(), err_msg=name)
+
+
+def test_config_is_that_of_transformers(smollm2, oracle):
+    theirs, _ = oracle
+    ours = smollm2.config
+    same = theirs.keys() & ours.keys() - {"rms_norm_eps"}
+    assert len(same) >= 12
+    assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
+    assert ours["rms_norm_eps"] == 1e-5  # theirs is the float32, widened: 9.999999747e-06
+    assert ours["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_a_small_file_without_a_vocabulary(tmp_path):
+    weights = read_gguf(write_gguf(tmp_path / "tiny.gguf", tensors=["token_embd.weight"]))
+    assert weights.tokenizer is None
+    assert weights.names == ("model.embed_tokens.weight",)
+    assert weights.config["num_key_value_heads"] == 2 and weights.config["head_dim"] == 4
+    assert weights.config["rope_theta"] == 10000.0 and weights.config["tie_word_embeddings"]
+
+
+def test_not_gguf(tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x08\x00\x00\x00{}")
+    with pytest.raises(WeightsError, match="model.safetensors is not a GGUF file.*Pass a .gguf"):
+        read_gguf(path)
+    with pytest.raises(WeightsError, match="absent.gguf is not a file"):
+        read_gguf(tmp_path / "absent.gguf")
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.95])  # in the counts, the metadata, the tensor
+def test_cut_short(tmp_path, kept):
+    path = write_gguf(tmp_path / "short.gguf")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(WeightsError, match="short.gguf is cut short.*Download it again"):
+        read_gguf(path)
+
+
+def test_other_architecture(tmp_path):
+    path = write_gguf(tmp_path / "other.gguf", architecture="gemma3")
+    with pytest.raises(WeightsError, match="other.gguf holds a model of architecture 'gemma3'"):
+        read_gguf(path)
+
+
+def test_missing_metadata(tmp_path):
+    keys = {key: value for key, value in KEYS.items() if not key.startswith("attention")}
+    path = write_gguf(tmp_path / "bare.gguf", keys=keys)
+    with pytest.raises(WeightsError, match="llama.attention.head_count, llama.attention.layer_nor"):
+        read_gguf(path)
+
+
+def test_what_would_be_lost_is_refused(tmp_path):
+    experts = write_gguf(tmp_path / "moe.gguf", tensors=["blk.0.ffn_up_exps.weight"])
+    with pytest.raises(WeightsError, match="no place for: blk.0.ffn_up_exps.weight"):
+        read_gguf(experts)
+    scaled = write_gguf(tmp_path / "yarn.gguf", llama__rope__scaling__type="yarn")
+    with pytest.raises(WeightsError, match="no place for: llama.rope.scaling.type"):
+        read_gguf(scaled)
+
+
+def test_without_the_gguf_package(tmp_path, monkeypatch):
+    path = write_gguf(tmp_path / "tiny.gguf")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(ImportError, match="pip install gguf"):
+        read_gguf(path)

@@ -1,0 +1,132 @@
+"""Model folders as transformers writes them: every tensor equal, and one error per bad folder."""
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+import sentencepiece as spm
+import torch
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from mend_jax.weights import WeightsError, open_weights, read_folder
+
+PIECES = {"shards": "20KB", "single": "1GB"}
+
+
+@pytest.fixture(scope="module", params=[torch.float32, torch.bfloat16, torch.float16], ids=str)
+def model(request):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        rope_theta=50000.0,
+    )
+    return LlamaForCausalLM(config).to(request.param)
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """Three shards of one tensor each, and their index."""
+    names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    for i, name in enumerate(names):
+        save_file({f"tensor_{i}": np.ones((8, 8), np.float32)}, tmp_path / name)
+    index = {"weight_map": {f"tensor_{i}": name for i, name in enumerate(names)}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_every_tensor_is_what_was_saved(tmp_path, model, piece):
+    model.save_pretrained(tmp_path, max_shard_size=PIECES[piece])
+    assert (tmp_path / "model.safetensors").exists() == (piece == "single")
+    weights = open_weights(tmp_path)
+    saved = model.state_dict()
+    assert set(weights.names) == set(saved)
+    assert weights.config["hidden_size"] == 32 and weights.tokenizer is None
+    bf16 = model.dtype == torch.bfloat16
+    for name, tensor in saved.items():
+        array = weights.read(name)
+        assert array.dtype == (ml_dtypes.bfloat16 if bf16 else np.float32)
+        assert weights.shapes[name] == array.shape
+        np.testing.assert_array_equal(array.astype(np.float32), tensor.float().numpy())
+
+
+def test_missing_shards_are_all_named(sharded):
+    shards = sorted(sharded.glob("*.safetensors"))
+    shards[0].unlink()
+    shards[2].unlink()
+    with pytest.raises(WeightsError, match=rf"lacks 2 of .*{shards[0].name}, {shards[2].name}"):
+        read_folder(sharded)
+
+
+@pytest.mark.parametrize("kept", [4, 100, -8])
+def test_a_shard_cut_short_is_named(sharded, kept):
+    shard = sorted(sharded.glob("*.safetensors"))[1]
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match=f"{shard.name} is cut short or not a safetensors file"):
+        read_folder(sharded)
+
+
+def test_folders_without_what_is_needed(tmp_path):
+    with pytest.raises(WeightsError, match="config.json does not exist"):
+        read_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="config.json is not JSON"):
+        read_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match="has no model.safetensors and no model.safetensors.ind"):
+        read_folder(tmp_path)
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(WeightsError, match=r"\(pytorch_model.bin\) are not read.*save_pretrained"):
+        read_folder(tmp_path)
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A folder with weights and no tokenizer."""
+    save_file({"tensor": np.ones(2, np.float32)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
+    return tmp_path
+
+
+def test_tokenizer_json(bare):
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    tokenizer.save(str(bare / "tokenizer.json"))
+    assert read_folder(bare).tokenizer.encode("aba").ids == [2, 0]
+    (bare / "tokenizer.json").write_text("{}")
+    with pytest.raises(WeightsError, match="tokenizer.json cannot be read"):
+        read_folder(bare)
+
+
+def test_vocab_and_merges(bare):
+    (bare / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    words = ["Ġ", "a", "b", "ab", "Ġab", "<|endoftext|>"]
+    (bare / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (bare / "merges.txt").write_text("#version: 0.2\na b\nĠ ab\n")
+    tokenizer = read_folder(bare).tokenizer
+    assert tokenizer.encode("ab ab<|endoftext|>").ids == [3, 4, 5]
+
+
+def test_sentencepiece_model(bare):
+    (bare / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with (bare / "spiece.model").open("wb") as file:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(["one fish two fish", "red fish blue fish"] * 20),
+            model_writer=file,
+            vocab_size=19,
+            pad_id=0,
+            eos_id=1,
+            unk_id=2,
+            bos_id=-1,
+            minloglevel=2,
+        )
+    expected = spm.SentencePieceProcessor(model_file=str(bare / "spiece.model")).encode("blue fish")
+    assert read_folder(bare).tokenizer.encode("blue fish").ids == [*expected, 1]
