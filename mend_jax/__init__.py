@@ -1,10 +1,64 @@
-"""mend_jax: editing large language models in JAX."""
+"""mend_jax: editing large pre-trained language models in JAX.
 
+A fine-tuning gradient of a linear layer is kept as the factors it is made of; small pure functions
+turn them into an edit: a value that can be applied, added, dropped, saved and merged.
+"""
+
+from mend_jax.data.facts import facts_records
+from mend_jax.data.records import Locality, Record, read_records, write_records
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
 from mend_jax.editors.gradient import gradient_editor, mend
+from mend_jax.editors.saved import SavedEditor, load_editor, save_editor
 from mend_jax.factors import Dense, Factors, add, norm, scale, to_dense
 from mend_jax.intercept import SiteError, capture, edited, linear_sites, merge
 from mend_jax.links import Link, chain, normalize, rate, residual_mlp
+from mend_jax.models.generate import generate
+from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import sequence_logits, sequence_loss
 from mend_jax.training import TrainState, editor_optimiser, init_state, make_step
+
+__all__ = [
+    "Base",
+    "Dense",
+    "Editor",
+    "EditorState",
+    "Example",
+    "Factors",
+    "Inputs",
+    "Link",
+    "Locality",
+    "Pair",
+    "Record",
+    "SavedEditor",
+    "SiteError",
+    "TrainState",
+    "add",
+    "capture",
+    "chain",
+    "default_sites",
+    "edited",
+    "editor_optimiser",
+    "facts_records",
+    "generate",
+    "gradient_editor",
+    "init_state",
+    "linear_sites",
+    "load",
+    "load_editor",
+    "make_step",
+    "mend",
+    "merge",
+    "norm",
+    "normalize",
+    "rate",
+    "read_records",
+    "residual_mlp",
+    "save_editor",
+    "scale",
+    "sequence_logits",
+    "sequence_loss",
+    "split",
+    "to_dense",
+    "write_records",
+]

@@ -106,8 +106,13 @@ def score(
     shapes: Shapes,
     cache: TrunkCache | None = None,
     batch: int = 8,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
-    """Scores every record once, `batch` edits at a time (the last batch filled up)."""
+    """Scores every record once, `batch` edits at a time (the last batch filled up).
+
+    Args:
+      progress: called with (edits done, edits in all).
+    """
     outer = max(len(record.outer) for record in records)
     locality = max(1, max(len(record.locality) for record in records))
     parts: list[dict[str, np.ndarray]] = []
@@ -121,6 +126,7 @@ def score(
         )
         result = jax.device_get(scorer(state, params, example))
         parts.append({k: v[: len(chosen)].astype(np.float64) for k, v in result.items()})
+        progress(i + len(chosen), len(records))
     joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
     for names, count, lengths in (
         (("success", "success_before"), outer, [len(r.outer) for r in records]),

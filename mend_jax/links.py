@@ -62,7 +62,7 @@ def chain(*links: Link) -> Link:
 class Moments(NamedTuple):
     """Running mean and sum of squared deviations of the live rows, per coordinate (Welford)."""
 
-    count: Float[Array, "*snapshots"]
+    rows: Float[Array, "*snapshots"]
     mean: Factors  # u: [*snapshots, d_in], delta: [*snapshots, d_out]
     m2: Factors
 
@@ -150,7 +150,7 @@ def residual_mlp(
         return [(side, d_in if side == "u" else d_out)]
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
-        phi = {}
+        phi: dict[str, dict[str, Any]] = {}
         for group, sites in group_sites(factors, shared).items():
             phi[group] = {}
             for side, width in sides(*shape_of(factors[sites[0]])):
@@ -229,7 +229,7 @@ def rate(initial: float = 1e-4, descent: bool = True) -> Link:
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
         del key
-        return {"alpha": {site: jnp.asarray(initial) for site in sorted(factors, key=natural)}}, {}
+        return {"alpha": {site: jnp.asarray(initial, jnp.float32) for site in sorted(factors, key=natural)}}, {}
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
         del stats
@@ -289,7 +289,7 @@ def _merge(moments: Moments, parts: list[Factors]) -> Moments:
     """Adds the live rows of the parts to the moments (Chan, Golub and LeVeque 1983)."""
     keep = jnp.concatenate([live(part).ravel() for part in parts]).astype(jnp.float32)
     n = jnp.sum(keep)
-    total = moments.count + n
+    total = moments.rows + n
     share = n / jnp.maximum(total, 1.0)
 
     def side(mean: Array, m2: Array, rows: list[Array]) -> tuple[Array, Array]:
@@ -297,7 +297,7 @@ def _merge(moments: Moments, parts: list[Factors]) -> Moments:
         batch_mean = keep @ x / jnp.maximum(n, 1.0)
         batch_m2 = keep @ jnp.square(x - batch_mean)
         gap = batch_mean - mean
-        return mean + gap * share, m2 + batch_m2 + jnp.square(gap) * moments.count * share
+        return mean + gap * share, m2 + batch_m2 + jnp.square(gap) * moments.rows * share
 
     mean_u, m2_u = side(moments.mean.u, moments.m2.u, [p.u for p in parts])
     mean_delta, m2_delta = side(moments.mean.delta, moments.m2.delta, [p.delta for p in parts])
@@ -305,10 +305,10 @@ def _merge(moments: Moments, parts: list[Factors]) -> Moments:
 
 
 def _standardise(moments: Moments, factors: Factors) -> Factors:
-    ready = moments.count >= 2
+    ready = moments.rows >= 2
 
     def side(x: Array, mean: Array, m2: Array) -> Array:
-        std = jnp.sqrt(m2 / jnp.maximum(moments.count - 1, 1.0))
+        std = jnp.sqrt(m2 / jnp.maximum(moments.rows - 1, 1.0))
         return (x - mean) / jnp.where(ready, std + 1e-7, jnp.nan)
 
     rows = Factors(

@@ -26,7 +26,7 @@ LogitsFn = Callable[[PyTree, Pair], Float[Array, "*batch answers vocabulary"]]
 def sequence_logits(model: nn.Module) -> LogitsFn:
     """`logits(params, pair)`: float32[k, answers, vocabulary], aligned with `pair.labels`."""
 
-    def logits(params: PyTree, pair: Pair) -> Array:
+    def logits(params: PyTree, pair: Pair) -> Any:
         return model.apply({"params": params}, pair.inputs)
 
     return logits

@@ -111,7 +111,7 @@ def make_step(
             )
 
         gradient, (losses, stats) = jax.grad(objective, has_aux=True)(state.editor.phi)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
         updates, moved = optimiser.update(gradient, state.optimiser, state.editor.phi)
         phi = optax.apply_updates(state.editor.phi, updates)

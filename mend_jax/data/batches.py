@@ -61,27 +61,56 @@ def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
     return Tokens(ids[:-1], np.arange(n - 1, len(ids) - 1, dtype=np.int32), ids[n:])
 
 
+class Skipped(NamedTuple):
+    """What did not fit the buckets: records (their edit pair), single rephrases, locality pairs."""
+
+    records: int
+    rephrases: int
+    locality: int
+
+
 def encode_records(
-    records: Sequence[Record], tokenizer: Any, longest: int = LENGTHS[-1]
-) -> tuple[list[TokenRecord], int]:
-    """Tokenises; records with a pair that fits no bucket are left out.
+    records: Sequence[Record],
+    tokenizer: Any,
+    longest: int = LENGTHS[-1],
+    longest_answer: int = ANSWERS[-1],
+) -> tuple[list[TokenRecord], Skipped]:
+    """Tokenises, and leaves out what is longer than `longest` tokens or `longest_answer` answers.
+
+    A record goes if its edit pair is too long; a rephrase or locality pair goes alone.
 
     Returns:
-      (records, number left out).
+      (records, counts of what was left out).
     """
+
+    def fits(pair: Tokens) -> bool:
+        return len(pair.tokens) <= longest and len(pair.read) <= longest_answer
+
     kept = []
+    skipped = [0, 0, 0]
     for record in records:
-        encoded = TokenRecord(
-            encode_pair(tokenizer, record.prompt, record.target),
-            tuple(encode_pair(tokenizer, r, record.target) for r in record.rephrases),
-            tuple(encode_pair(tokenizer, x.prompt, x.answer) for x in record.locality),
-            tuple(x.kind for x in record.locality),
-            record,
+        edit = encode_pair(tokenizer, record.prompt, record.target)
+        if not fits(edit):
+            skipped[0] += 1
+            continue
+        rephrases = [encode_pair(tokenizer, r, record.target) for r in record.rephrases]
+        locality = [
+            (encode_pair(tokenizer, x.prompt, x.answer), x.kind) for x in record.locality
+        ]
+        near_enough = tuple(pair for pair in rephrases if fits(pair))
+        short = [(pair, kind) for pair, kind in locality if fits(pair)]
+        skipped[1] += len(rephrases) - len(near_enough)
+        skipped[2] += len(locality) - len(short)
+        kept.append(
+            TokenRecord(
+                edit,
+                near_enough,
+                tuple(pair for pair, _ in short),
+                tuple(kind for _, kind in short),
+                record,
+            )
         )
-        pairs = (*encoded.outer, *encoded.locality)
-        if all(len(p.tokens) <= longest and len(p.read) <= ANSWERS[-1] for p in pairs):
-            kept.append(encoded)
-    return kept, len(records) - len(kept)
+    return kept, Skipped(*skipped)
 
 
 class Shapes(NamedTuple):
@@ -126,12 +155,10 @@ def collate(
     """
     length, answers = shape
     lead = (len(pairs), max(len(row) for row in pairs))
-    read = np.zeros((*lead, answers), np.int32)
+    read: Any = np.zeros((*lead, answers), np.int32)
     labels = np.full((*lead, answers), IGNORED, np.int32)
-    if cache is None:
-        x = np.zeros((*lead, length), np.int32)
-    else:
-        x = np.zeros((*lead, length, cache.width), cache.dtype)
+    wide, dtype = ((), np.int32) if cache is None else ((cache.width,), cache.dtype)
+    x: Any = np.zeros((*lead, length, *wide), dtype)
     for i, row in enumerate(pairs):
         for j, pair in enumerate(row):
             if pair is None:
@@ -185,7 +212,10 @@ def training_batches(
 def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
     """Indices of a step: consecutive places in the concatenated permutations of all epochs."""
     places = range(step * batch, (step + 1) * batch)
-    orders = {e: np.random.default_rng((seed, 0, e)).permutation(n) for e in {p // n for p in places}}
+    orders = {
+        epoch: np.random.default_rng((seed, 0, epoch)).permutation(n)
+        for epoch in {place // n for place in places}
+    }
     return [int(orders[p // n][p % n]) for p in places]
 
 

@@ -16,7 +16,7 @@ from mend_jax.data.records import Locality, Record
 
 HELD_OUT_PHRASINGS = 2
 HELD_OUT_SHARE = 0.15
-NEAR, FAR = 3, 2
+REPHRASES, NEAR, FAR = 3, 2, 2
 
 
 class Relation(NamedTuple):
@@ -46,12 +46,12 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
 
     Args:
       split: subjects are dealt to the splits by a hash of their name, so that a subject stands in
-        one split only. "train" has all training phrasings (one is the prompt, the others are its
-        rephrases); "validation" has a training phrasing as prompt, the held-out ones as rephrases.
+        one split only. The prompt is a training phrasing; the rephrases are three others in "train",
+        the two held-out ones in "validation".
       seed: draws edit targets, phrasings, neighbours and the order.
 
     Returns:
-      Records with 3 near and 2 far locality prompts each, all of the same split.
+      Records with 2 near and 2 far locality prompts each, all of the same split.
     """
     rng = random.Random(f"{split} {seed}")
     pool = [
@@ -65,7 +65,7 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
         for subject, truth in relation.facts:
             target = rng.choice([o for o in objects if o != truth])
             asked = rng.sample(relation.phrasings, len(relation.phrasings))
-            rephrases = relation.held_out if split == "validation" else tuple(asked[1:])
+            rephrases = relation.held_out if split == "validation" else asked[1 : 1 + REPHRASES]
             near = [f for f in relation.facts if f[0] != subject]
             locality = [
                 _locality(relation, fact, "near", rng)

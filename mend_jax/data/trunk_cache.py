@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, run_trunk
 
 TOKENS_PER_BATCH = 1024
 
@@ -60,7 +60,7 @@ def cache_trunk(
     """
     unique = {tokens.tobytes(): tokens for tokens in sequences}
     total = sum(len(tokens) for tokens in unique.values())
-    run = jax.jit(lambda params, x: trunk.apply({"params": params}, Inputs(x)).x)
+    run = jax.jit(lambda params, x: run_trunk(trunk, params, Inputs(x)).x)
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0

@@ -3,7 +3,7 @@
 RMS norm, rotary grouped-query attention, SwiGLU; Touvron et al. 2023 (arXiv 2302.13971). Module
 and parameter names follow Hugging Face's `LlamaForCausalLM`.
 
-    tokens [k, length] -> embed -> layers_0 ... layers_{n-1} -> head -> logits [k, answers, vocabulary]
+    tokens [k, length] -> embed -> layers_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models.layers import Cache, RMSNorm, attention, rotary, take
-from mend_jax.models.stages import Inputs, full_read
+from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from mend_jax.intercept import SiteError, Sites, linear_sites, match_sites
@@ -102,11 +101,3 @@ def run_trunk(trunk: nn.Module, params: PyTree, inputs: Inputs) -> Inputs:
     carry = trunk.apply({"params": params}, flat)
     carry = jax.tree.map(lambda x: x.reshape(*lead, -1, *x.shape[1:]), carry)
     return jax.lax.stop_gradient(carry)
-
-
-def full_read(inputs: Inputs) -> Int[Array, "k answers"]:
-    """`inputs.read`, with all positions in place of None."""
-    if inputs.read is not None:
-        return inputs.read
-    k, length = inputs.x.shape[:2]
-    return jnp.broadcast_to(jnp.arange(length), (k, length))

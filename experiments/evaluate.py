@@ -1,0 +1,95 @@
+"""Scores a trained editor on any file of records.
+
+    python -m experiments.evaluate --editor runs/quickstart --records FILE --out DIR
+
+Writes results.json and scores.png; the metrics are defined in mend_jax/evaluation.py.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from experiments.command import main
+from mend_jax.data.batches import LENGTHS, encode_records, shapes_of
+from mend_jax.data.records import read_records
+from mend_jax.data.trunk_cache import cache_trunk
+from mend_jax.editors.saved import build_editor, load_editor
+from mend_jax.evaluation import make_scorer, score, summarise
+from mend_jax.figures import score_bars
+from mend_jax.models.stages import split
+from mend_jax.objectives import sequence_logits
+from mend_jax.progress import Reporter
+from mend_jax.results import make_results, table, write_results
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Options of an evaluation."""
+
+    editor: Path
+    """Directory of a trained editor."""
+    records: Path
+    """Records to score it on (JSONL, or CounterFact JSON)."""
+    out: Path
+    """Directory for results.json and scores.png."""
+    limit: int = 0
+    """Score only so many records (0: all)."""
+    batch: int = 8
+    """Independent edits evaluated side by side."""
+    longest: int = 128
+    """Longest sequence in tokens; longer pairs are left out and counted."""
+    longest_answer: int = 32
+    """Longest target or answer in tokens; longer pairs are left out and counted."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+def evaluate(config: Evaluate) -> None:
+    """Loads, scores, prints, writes."""
+    records = read_records(config.records)
+    saved = load_editor(config.editor)
+    began = time.perf_counter()
+    encoded, skipped = encode_records(
+        records[: config.limit or None],
+        saved.base.tokenizer,
+        config.longest,
+        config.longest_answer,
+    )
+    if not encoded:
+        raise ValueError(f"{config.records}: no record is short enough ({skipped})")
+    trunk, tail = split(saved.base.model, saved.sites)
+    editor = build_editor(saved.config, tail)
+    with Reporter(0) as reporter:
+        cache = None
+        if trunk is not None:
+            sequences = [p.tokens for r in encoded for p in (*r.outer, *r.locality)]
+            cache = cache_trunk(
+                trunk, saved.base.params, sequences, LENGTHS, progress=reporter.cached
+            )
+        scores = score(
+            make_scorer(editor, sequence_logits(tail)),
+            saved.state,
+            saved.base.params,
+            encoded,
+            shapes_of(encoded),
+            cache,
+            config.batch,
+            reporter.scored,
+        )
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    results = make_results(
+        saved.config["editor"],
+        saved.base.name,
+        str(config.records),
+        len(encoded),
+        summarise(scores, config.seed),
+        time.perf_counter() - began,
+        options | {"left_out": skipped._asdict()},
+    )
+    write_results(config.out / "results.json", results)
+    score_bars(config.out / "scores.png", results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main(Evaluate, evaluate, __doc__)

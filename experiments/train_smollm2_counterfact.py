@@ -1,0 +1,34 @@
+"""Trains MEND for SmolLM2-135M on CounterFact, at full length.
+
+    python -m experiments.train_smollm2_counterfact --train train.json \\
+        --validation validation.json --out runs/counterfact
+
+The files are CounterFact as JSON lists (prompt, target_new, subject, ground_truth, rephrase_prompt,
+locality_prompt, locality_ground_truth). The first 500 validation records with new subjects are
+scored.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.command import main
+from mend_jax.experiment import TrainConfig, run
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterFact(TrainConfig):
+    """Options of the run; --train and --validation are needed."""
+
+    train: Path = field()
+    validation: Path = field()
+    out: Path = Path("runs/smollm2_counterfact")
+    max_validation: int = 500
+    dev: int = 100
+    steps: int = 6000
+    far: int = 0
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+
+
+if __name__ == "__main__":
+    main(CounterFact, run, __doc__)

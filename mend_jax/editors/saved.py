@@ -1,0 +1,180 @@
+"""A trained editor as a directory to share: `editor.safetensors` and `config.json`.
+
+The first holds phi and the running statistics, float32, under names such as
+`phi/1/576x1536/both/0/U`; the second all that is needed to build the editor again: its chain, its
+sites, the base it was made for and that base's fingerprint, and how it was trained.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import PyTree
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.editors.gradient import gradient_editor
+from mend_jax.files import replace_whole, write_text
+from mend_jax.links import Link, Moments, from_config
+from mend_jax.models.registry import Base, fingerprint, load
+from mend_jax.objectives import sequence_loss
+
+
+class EditorError(ValueError):
+    """A saved editor that cannot be used: damaged, untrained, or made for another base."""
+
+
+class SavedEditor(NamedTuple):
+    """What `load_editor` returns; `edit = editor.edit(state, base.params, example)`."""
+
+    editor: Editor
+    state: EditorState
+    base: Base
+    sites: tuple[str, ...]
+    config: dict[str, Any]
+
+
+def save_editor(
+    directory: str | Path,
+    editor: Editor,
+    state: EditorState,
+    base: Base,
+    sites: tuple[str, ...],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the two files; each is replaced whole.
+
+    Args:
+      training: how it was trained, kept in config.json for the record.
+    """
+    directory = Path(directory)
+    arrays = {k: np.ascontiguousarray(v) for k, v in named_arrays(state).items()}
+    config = {
+        **editor.config,
+        "sites": list(sites),
+        "base": base.name,
+        "fingerprint": fingerprint(base, sites),
+        "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "training": dict(training or {}),
+    }
+    replace_whole(directory / "editor.safetensors", lambda draft: save_file(arrays, draft))
+    write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def load_editor(
+    directory: str | Path,
+    base: Base | None = None,
+    links: Mapping[str, Callable[..., Link]] | None = None,
+) -> SavedEditor:
+    """Loads an editor and, unless it is given, the base it was made for.
+
+    Args:
+      directory: what `save_editor` wrote.
+      base: a base that is loaded already; it must be the one that the editor was made for.
+      links: factories of your own links, by name, if the chain has any.
+
+    Raises:
+      EditorError: no editor there; a file is damaged; arrays are missing or mis-shaped (all of
+        them named); another base or other sites; statistics missing (an untrained editor).
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    base = load(config["base"]) if base is None else base
+    sites = tuple(config["sites"])
+    editor = build_editor(config, base.model, links)
+    found = fingerprint(base, sites)
+    if found != config["fingerprint"]:
+        raise EditorError(
+            f"{directory}: this editor was made for the base {config['base']!r} (fingerprint "
+            f"{config['fingerprint']}), not for {base.name!r} ({found}): load that base, or train "
+            "an editor for this one"
+        )
+    inputs = base.model.example_inputs()
+    blank = Pair(inputs, np.zeros((1, 1), np.int32))
+    shapes = jax.eval_shape(
+        lambda params: editor.init(jax.random.key(0), params, Example(blank, blank, blank)),
+        base.params,
+    )
+    state = _read_arrays(directory / "editor.safetensors", shapes)
+    check_trained(state, str(directory))
+    return SavedEditor(editor, state, base, sites, config)
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """The editor's config.json.
+
+    Raises:
+      EditorError: there is none, or it is not an editor's.
+    """
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise EditorError(f"{directory}: no editor here (config.json is missing)")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise EditorError(f"{path}: not valid JSON ({error})") from None
+    missing = [k for k in ("editor", "chain", "sites", "base", "fingerprint") if k not in config]
+    if missing:
+        raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")
+    return config
+
+
+def build_editor(
+    config: Mapping[str, Any],
+    model: nn.Module,
+    links: Mapping[str, Callable[..., Link]] | None = None,
+) -> Editor:
+    """The editor that a config describes, over a model or over the tail of a split one."""
+    chain = from_config(config["chain"], links or {})
+    return gradient_editor(sequence_loss(model), tuple(config["sites"]), chain)
+
+
+def check_trained(state: EditorState, name: str) -> None:
+    """Raises EditorError if statistics have seen fewer than two rows or are not finite."""
+    moments = [
+        m
+        for m in jax.tree.leaves(state.stats, is_leaf=lambda x: isinstance(x, Moments))
+        if isinstance(m, Moments)
+    ]
+    if any(np.any(np.asarray(m.rows) < 2) for m in moments):
+        raise EditorError(f"{name}: this editor is untrained (no statistics): train it first")
+    wrong = [k for k, v in named_arrays(state).items() if not np.all(np.isfinite(v))]
+    if wrong:
+        raise EditorError(f"{name}: values that are not finite in {', '.join(wrong[:5])}")
+
+
+def named_arrays(state: EditorState) -> dict[str, np.ndarray]:
+    """All arrays of the state by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+        for path, leaf in leaves
+    }
+
+
+def _read_arrays(path: Path, shapes: PyTree) -> EditorState:
+    if not path.is_file():
+        raise EditorError(f"{path}: missing")
+    try:
+        arrays = load_file(path)
+    except SafetensorError as error:
+        raise EditorError(f"{path}: not a whole safetensors file ({error})") from None
+    problems = []
+    leaves = []
+    for place, leaf in jax.tree_util.tree_leaves_with_path(shapes):
+        name = jax.tree_util.keystr(place, simple=True, separator="/")
+        array = arrays.get(name)
+        if array is None:
+            problems.append(f"{name} is missing")
+        elif array.shape != leaf.shape:
+            problems.append(f"{name} has shape {array.shape}, expected {leaf.shape}")
+        else:
+            leaves.append(jax.numpy.asarray(array))
+    if problems:
+        raise EditorError(f"{path}: {len(problems)} arrays do not fit: {'; '.join(problems[:20])}")
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

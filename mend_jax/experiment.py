@@ -1,0 +1,335 @@
+"""One training run from options to results: what every `experiments.train_*` does.
+
+    base and records -> tokens -> trunk outputs, cached -> fit -> best editor -> scores, once
+
+The development slice (early stop, best checkpoint) is held out of the training records by subject.
+The validation records are scored once, at the end; those whose subject was trained on are dropped.
+"""
+
+import dataclasses
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+
+from mend_jax.data.batches import (
+    LENGTHS,
+    Draw,
+    TokenRecord,
+    encode_records,
+    shapes_of,
+    training_batches,
+)
+from mend_jax.data.facts import facts_records
+from mend_jax.data.records import Record, drop_known_subjects, read_records
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.editors.base import Editor, EditorState, Example
+from mend_jax.editors.gradient import mend
+from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
+from mend_jax.evaluation import make_scorer, score, summarise
+from mend_jax.figures import score_bars, training_curve
+from mend_jax.files import write_text
+from mend_jax.fit import Schedule, fit
+from mend_jax.models.registry import Base, default_sites, load
+from mend_jax.models.stages import sites_of, split
+from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.progress import Reporter
+from mend_jax.results import make_results, table, write_results
+from mend_jax.training import editor_optimiser, init_state, make_step
+
+
+class ExperimentError(ValueError):
+    """Options that do not fit together, or files that are not there; says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of a training run."""
+
+    out: Path
+    """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
+    model: str = "smollm2-135m"
+    """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
+    train: Path | None = None
+    """Training records (JSONL, or CounterFact JSON); without it, the project's own facts."""
+    validation: Path | None = None
+    """Records to score at the end; without it, the held-out subjects of the facts."""
+    max_train: int = 0
+    """Use only so many training records (0: all)."""
+    max_validation: int = 0
+    """Score only so many validation records (0: all)."""
+    dev: int = 64
+    """Training records held out, by subject, for early stop and the best checkpoint."""
+    steps: int = 1000
+    """Training steps."""
+    batch: int = 10
+    """Edits a step, each made alone."""
+    seed: int = 0
+    """Seeds everything that is random."""
+    sites: str = ""
+    """Regular expression of the edited layers; empty: the default of the model family."""
+    rank: int = 256
+    """Rank of the editor network."""
+    learning_rate: float = 2e-5
+    """Peak learning rate of the editor network (cosine decay, short warm-up)."""
+    alpha: float = 3e-4
+    """Edit rate alpha before training."""
+    alpha_learning_rate: float = 1e-5
+    """Peak learning rate of the edit rates."""
+    c_edit: float = 0.1
+    """Weight of the edit loss; the locality KL has weight 1."""
+    outer: int = 2
+    """Pairs that score an edit in a step: the edit input, and rephrases."""
+    near: int = 1
+    """Near locality pairs of an edit in a step."""
+    far: int = 1
+    """Far locality pairs of an edit in a step."""
+    longest: int = 64
+    """Longest sequence in tokens; longer pairs are left out and counted."""
+    longest_answer: int = 8
+    """Longest target or answer in tokens; longer pairs are left out and counted."""
+    trunk_cache: Literal["memory", "disk", "off"] = "memory"
+    """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    evaluate_every: int = 200
+    """Steps between looks at the development slice."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    patience: int = 0
+    """Stop after so many steps without a better development loss (0: never)."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+
+
+_MAY_DIFFER = ("out", "resume", "log_every", "checkpoint_every")
+
+
+class Data(NamedTuple):
+    """Tokenised records of a run, and what was left out, in words."""
+
+    train: list[TokenRecord]
+    dev: list[TokenRecord]
+    validation: list[TokenRecord]
+    left_out: dict[str, Any]
+
+
+class Parts(NamedTuple):
+    """An editor over the tail of a base, and the cached outputs of its trunk."""
+
+    editor: Editor
+    trunk: nn.Module | None
+    tail: nn.Module
+    cache: TrunkCache | None
+
+
+class Run(NamedTuple):
+    """A finished run: the editor over the whole base, and the content of results.json."""
+
+    saved: SavedEditor
+    results: dict[str, Any]
+    validation: list[Record]
+
+
+def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
+    """Trains an editor as the options say, scores it, and writes everything to `config.out`.
+
+    Writes editor.safetensors and config.json (the editor), results.json, metrics.jsonl,
+    training.png, scores.png and checkpoints/.
+
+    Raises:
+      ExperimentError: `out` is not empty and `resume` not given, or resumed with other options.
+      RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
+    """
+    _claim(config)
+    raw_train, raw_validation, dataset = _read(config)  # broken files are found before any work
+    base = load(config.model)
+    began = time.perf_counter()
+    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
+    data = prepare(config, base, raw_train, raw_validation)
+    say(
+        f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
+        f"validation records; left out: {data.left_out}"
+    )
+    with Reporter(config.steps) as reporter:
+        parts = make_parts(config, base, sites, data, reporter)
+        shapes = shapes_of([*data.train, *data.dev])
+        loss, logits = sequence_loss(parts.tail), sequence_logits(parts.tail)
+        optimiser = editor_optimiser(
+            decay(config.learning_rate, config.steps),
+            decay(config.alpha_learning_rate, config.steps),
+        )
+        trunk = None if parts.cache is not None else parts.trunk
+        step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk)
+        scorer = make_scorer(parts.editor, logits, trunk)
+        draw = Draw(config.outer, config.near, config.far)
+
+        def batches(start: int) -> Iterator[Example]:
+            return training_batches(
+                data.train, shapes, config.batch, config.seed, start, draw, parts.cache
+            )
+
+        def develop(state: EditorState) -> dict[str, float]:
+            slice_ = data.dev or data.train[:1]
+            scores = score(scorer, state, base.params, slice_, shapes, parts.cache)
+            found = {k: v.value for k, v in summarise(scores).items()}
+            edit_loss = float(np.mean(scores.edit_loss))
+            total = config.c_edit * edit_loss + found.get("locality_kl", 0.0)
+            kept = ("reliability", "generality", "locality_agreement", "locality_kl")
+            return {"loss": total, "edit_loss": edit_loss} | {k: found[k] for k in kept if k in found}
+
+        one = jax.tree.map(lambda x: x[0], next(batches(0)))
+        state = init_state(parts.editor, optimiser, jax.random.key(config.seed), base.params, one)
+        schedule = Schedule(
+            config.steps,
+            config.log_every,
+            config.evaluate_every,
+            config.checkpoint_every,
+            config.patience,
+        )
+        fitted = fit(
+            step, state, base.params, batches, develop, schedule,
+            config.out, config.resume, reporter.step, say,
+        )  # fmt: skip
+        best = fitted.progress.best
+        check_trained(best, str(config.out))
+        editor = mend_editor(config, base.model, sites)
+        options = _as_json(config)
+        save_editor(config.out, editor, best, base, sites, options)
+        shapes = shapes_of(data.validation)
+        scores = score(
+            scorer, best, base.params, data.validation, shapes, parts.cache, progress=reporter.scored
+        )
+    metrics = summarise(scores, config.seed)
+    counts = {
+        "left_out": data.left_out,
+        "skipped_steps": int(fitted.progress.train.skipped),
+        "best_step": int(fitted.progress.best_step),
+        "stopped_early": fitted.stopped_early,
+    }
+    results = make_results(
+        "mend", config.model, dataset, len(data.validation), metrics,
+        time.perf_counter() - began, options | counts,
+    )  # fmt: skip
+    write_results(config.out / "results.json", results)
+    training_curve(config.out / "training.png", fitted.history)
+    score_bars(config.out / "scores.png", results)
+    say(table(results))
+    saved = SavedEditor(editor, best, base, sites, options)
+    return Run(saved, results, [record.record for record in data.validation])
+
+
+def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> Editor:
+    """The run's editor over a model, or over its tail."""
+    return mend(sequence_loss(model), sites, rank=config.rank, alpha=config.alpha)
+
+
+def decay(peak: float, steps: int) -> optax.Schedule:
+    """Linear warm-up over the first 20 steps at most, then cosine decay to a twentieth."""
+    warm_up = min(20, max(steps // 10, 1))
+    steps = max(steps, warm_up + 1)
+    return optax.warmup_cosine_decay_schedule(peak / 20, peak, warm_up, steps, peak / 20)
+
+
+def prepare(
+    config: TrainConfig, base: Base, train: list[Record], validation: list[Record]
+) -> Data:
+    """Splits by subject, tokenises, and counts what does not fit.
+
+    Raises:
+      ExperimentError: nothing is left to train on, or to score.
+    """
+    validation, known = drop_known_subjects(validation, train)
+    rng = random.Random(config.seed)
+    train = list(train)
+    rng.shuffle(train)
+    dev_subjects: list[Record] = train[: config.dev]
+    rest, _ = drop_known_subjects(train, dev_subjects)
+    limits = (config.longest, config.longest_answer)
+    kept, skipped = encode_records(rest[: config.max_train or None], base.tokenizer, *limits)
+    dev, skipped_dev = encode_records(dev_subjects, base.tokenizer, *limits)
+    held_out, skipped_validation = encode_records(
+        validation[: config.max_validation or None], base.tokenizer, *limits
+    )
+    left_out = {
+        "validation records of known subjects": known,
+        "too long, training": _sum(skipped, skipped_dev),
+        "too long, validation": skipped_validation._asdict(),
+    }
+    if not kept or not held_out:
+        what = "training" if not kept else "validation"
+        raise ExperimentError(
+            f"no {what} records are left ({left_out}): other records, or a larger --longest / "
+            "--longest-answer, are needed"
+        )
+    return Data(kept, dev, held_out, left_out)
+
+
+def make_parts(
+    config: TrainConfig, base: Base, sites: Sequence[str], data: Data, reporter: Reporter
+) -> Parts:
+    """Splits the base at the sites and, if asked to, caches the trunk's outputs."""
+    trunk, tail = split(base.model, sites)
+    cache = None
+    if trunk is not None and config.trunk_cache != "off":
+        records = [*data.train, *data.dev, *data.validation]
+        sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
+        directory = config.out / "trunk" if config.trunk_cache == "disk" else None
+        cache = cache_trunk(trunk, base.params, sequences, LENGTHS, directory, reporter.cached)
+    return Parts(mend_editor(config, tail, sites), trunk, tail, cache)
+
+
+def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str]:
+    if config.train is None:
+        train, name = facts_records("train", config.seed), "facts"
+    else:
+        train, name = read_records(config.train), str(config.train)
+    if config.validation is not None:
+        return train, read_records(config.validation), f"{name}, scored on {config.validation}"
+    if config.train is None:
+        return train, facts_records("validation", config.seed), name
+    raise ExperimentError("--train FILE needs --validation FILE: what shall the editor be scored on?")
+
+
+def _claim(config: TrainConfig) -> None:
+    """Refuses a directory that is in use; checks that a resumed run has the same options."""
+    path = config.out / "run.json"
+    options = _as_json(config)
+    if config.resume:
+        if not path.is_file():
+            raise ExperimentError(f"--resume: there is no run in {config.out} to resume")
+        before = json.loads(path.read_text(encoding="utf-8"))
+        different = [
+            f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}"
+            for k, v in options.items()
+            if k not in _MAY_DIFFER and before.get(k) != v
+        ]
+        if different:
+            raise ExperimentError(
+                f"--resume: {config.out} was started with other options: {'; '.join(different)}"
+            )
+        return
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise ExperimentError(
+            f"{config.out} is not empty: give another --out, or --resume to go on with that run"
+        )
+    write_text(path, json.dumps(options, indent=1) + "\n")
+
+
+def _as_json(config: TrainConfig) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def _sum(*counts: Any) -> dict[str, int]:
+    return {k: sum(c._asdict()[k] for c in counts) for k in counts[0]._fields}
+
+

@@ -1,0 +1,86 @@
+"""Figures of a run: the training curve, and the scores with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_EDIT, _LOCALITY, _GREY = "#c1440e", "#1f6f8b", "#9aa0a6"
+
+
+def training_curve(path: str | Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Losses over steps (log scale), training and development, as a PNG."""
+    figure, axes = _figure(width=7.2, height=3.6)
+    for name, label, colour in (
+        ("edit_loss", "edit loss (nats)", _EDIT),
+        ("locality_loss", "locality KL (nats)", _LOCALITY),
+    ):
+        rows = [row for row in history if name in row]
+        axes.plot([r["step"] for r in rows], [r[name] for r in rows], color=colour, label=label)
+    development = [row for row in history if "dev_edit_loss" in row]
+    for name, colour in (("dev_edit_loss", _EDIT), ("dev_locality_kl", _LOCALITY)):
+        rows = [row for row in development if name in row]
+        axes.plot(
+            [r["step"] for r in rows],
+            [r[name] for r in rows],
+            "o--",
+            color=colour,
+            markersize=4,
+            label=f"{name.removeprefix('dev_').replace('_', ' ')}, development slice",
+        )
+    axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
+    """The scores between 0 and 1 as bars with 95 % intervals, before and after, as a PNG."""
+    names = [
+        "edit_success_before",
+        "reliability",
+        "generality",
+        "locality_agreement_near",
+        "locality_agreement_far",
+        "accuracy_before",
+        "accuracy_after",
+    ]
+    found = [name for name in names if name in results["metrics"]]
+    figure, axes = _figure(width=7.2, height=0.42 * len(found) + 1.1)
+    for place, name in enumerate(reversed(found)):
+        metric = results["metrics"][name]
+        value = metric["value"]
+        colour = _GREY if name.endswith("before") else _LOCALITY
+        colour = _EDIT if name in ("reliability", "generality") else colour
+        spread = [[max(value - metric["low"], 0.0)], [max(metric["high"] - value, 0.0)]]
+        axes.barh(place, value, xerr=spread, color=colour, height=0.65, ecolor="#333333", capsize=3)
+        axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(found)), [_words(name) for name in reversed(found)])
+    axes.set_xlim(0, 1.02)
+    axes.set_title(
+        f"{results['editor']} on {results['model']}, {results['dataset']}: "
+        f"{results['n']} edits\n{results['protocol']}, 95 % intervals",
+        fontsize=9,
+        loc="left",
+    )
+    figure.savefig(path, dpi=150)
+
+
+def _words(name: str) -> str:
+    return {
+        "edit_success_before": "edit success, no edit",
+        "locality_agreement_near": "locality agreement, near",
+        "locality_agreement_far": "locality agreement, far",
+        "accuracy_before": "locality accuracy, no edit",
+        "accuracy_after": "locality accuracy, edited",
+    }.get(name, name)
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

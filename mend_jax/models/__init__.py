@@ -1,0 +1,1 @@
+"""Model families as Linen modules, split into stages, loaded by name."""

@@ -1,0 +1,96 @@
+"""The model's own words before and after an edit: greedy continuations of chosen prompts."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from mend_jax.data.batches import (
+    ANSWERS,
+    LENGTHS,
+    bucket,
+    collate,
+    encode_pair,
+    encode_prompt,
+)
+from mend_jax.data.records import Record
+from mend_jax.editors.base import EditorState, Example
+from mend_jax.editors.saved import SavedEditor
+from mend_jax.models.generate import generate
+
+
+class Answer(NamedTuple):
+    """One prompt and what the model goes on with, unedited and edited."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+def edit_example(tokenizer: Any, prompt: str, target: str) -> Example:
+    """An example that holds one edit pair, padded to a bucket, and nothing to score it with."""
+    pair = encode_pair(tokenizer, prompt, target)
+    shape = bucket(len(pair.tokens), LENGTHS), bucket(len(pair.read), ANSWERS)
+    single = jax.tree.map(lambda x: x[0], collate([[pair]], shape))
+    return Example(single, single, single)
+
+
+class Stage(NamedTuple):
+    """A saved editor made ready to edit and to speak; one compilation per padded shape.
+
+    edit(prompt, target) -> edit. ask(edit, prompts) -> answers before and after.
+    """
+
+    edit: Callable[[str, str], Any]
+    ask: Callable[[Any, Sequence[str]], list[Answer]]
+
+
+def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
+    """Jits the editor and the decoder of `saved`.
+
+    Args:
+      new_tokens: how many tokens an answer has at most; it ends with its line.
+    """
+    tokenizer, params = saved.base.tokenizer, saved.base.params
+    speak = partial(generate, saved.base.model, new=new_tokens)
+    make_edit = jax.jit(saved.editor.edit)
+
+    @jax.jit
+    def both(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
+        edited = saved.editor.apply(state, speak, edit)
+        return speak(params, tokens, lengths), edited(params, tokens, lengths)
+
+    def edit(prompt: str, target: str) -> Any:
+        return make_edit(saved.state, params, edit_example(tokenizer, prompt, target))
+
+    def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
+        ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        tokens = np.zeros((len(ids), bucket(max(map(len, ids)), LENGTHS)), np.int32)
+        for row, prompt in zip(tokens, ids, strict=True):
+            row[: len(prompt)] = prompt
+        lengths = np.asarray([len(prompt) for prompt in ids], np.int32)
+        before, after = jax.device_get(both(saved.state, params, edit, tokens, lengths))
+        return [
+            Answer(prompt, _first_line(tokenizer, b), _first_line(tokenizer, a))
+            for prompt, b, a in zip(prompts, before, after, strict=True)
+        ]
+
+    return Stage(edit, ask)
+
+
+def prompts_of(record: Record) -> list[tuple[str, str]]:
+    """(kind, prompt) of an edit prompt, a rephrase, a near and a far locality prompt."""
+    chosen = [("edit", record.prompt)]
+    chosen += [("rephrase", text) for text in record.rephrases[:1]]
+    for kind in ("near", "far"):
+        chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
+    return chosen
+
+
+def _first_line(tokenizer: Any, ids: np.ndarray) -> str:
+    """The continuation up to the end of its first line."""
+    text = tokenizer.decode([int(i) for i in ids]).strip()
+    return text.splitlines()[0].strip() if text else ""
