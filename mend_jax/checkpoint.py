@@ -50,7 +50,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, ascending."""
-        return sorted(self._manager.all_steps(read=True))
+        self._manager.reload()
+        return sorted(self._manager.all_steps())
 
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint; the ones before stay until it is whole.
@@ -85,9 +86,11 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise CheckpointError(
-                f"there is no checkpoint in {self.directory} to resume from: start without --resume"
+                f"there is no checkpoint in {self.directory} to resume from: start without "
+                "--resume, in an empty directory"
             )
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        damaged = []
         for step in reversed(steps):
             try:
                 restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
@@ -96,8 +99,10 @@ class Checkpoints:
                     f"the checkpoint of step {step} cannot be read ({_first_line(error)}): "
                     "going back to the one before"
                 )
-                self._manager.delete(step)
+                damaged.append(step)
                 continue
+            for step in damaged:  # only now: if all fail alike, it is not the files' fault
+                self._manager.delete(step)
             return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
         raise CheckpointError(f"none of the checkpoints in {self.directory} can be read: {steps}")
 

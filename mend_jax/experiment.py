@@ -183,8 +183,9 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             found = {k: v.value for k, v in summarise(scores).items()}
             edit_loss = float(np.mean(scores.edit_loss))
             total = config.c_edit * edit_loss + found.get("locality_kl", 0.0)
-            kept = ("reliability", "generality", "locality_agreement", "locality_kl")
-            return {"loss": total, "edit_loss": edit_loss} | {k: found[k] for k in kept if k in found}
+            shown = ("reliability", "generality", "locality_agreement", "locality_kl")
+            rest = {k: found[k] for k in shown if k in found}
+            return {"loss": total, "edit_loss": edit_loss} | rest
 
         one = jax.tree.map(lambda x: x[0], next(batches(0)))
         state = init_state(parts.editor, optimiser, jax.random.key(config.seed), base.params, one)
@@ -206,8 +207,9 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         save_editor(config.out, editor, best, base, sites, options)
         shapes = shapes_of(data.validation)
         scores = score(
-            scorer, best, base.params, data.validation, shapes, parts.cache, progress=reporter.scored
-        )
+            scorer, best, base.params, data.validation, shapes, parts.cache,
+            progress=reporter.scored,
+        )  # fmt: skip
     metrics = summarise(scores, config.seed)
     counts = {
         "left_out": data.left_out,
@@ -296,7 +298,7 @@ def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str]:
         return train, read_records(config.validation), f"{name}, scored on {config.validation}"
     if config.train is None:
         return train, facts_records("validation", config.seed), name
-    raise ExperimentError("--train FILE needs --validation FILE: what shall the editor be scored on?")
+    raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
 
 
 def _claim(config: TrainConfig) -> None:

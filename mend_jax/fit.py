@@ -74,7 +74,8 @@ def fit(
       say: for messages to the user.
 
     Raises:
-      TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient.
+      TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient, or the
+        development loss was never finite.
       CheckpointError: a checkpoint could not be written, or none was there to resume from.
     """
     directory = Path(directory)
@@ -86,6 +87,8 @@ def fit(
             say(f"resuming from step {int(progress.train.step)}")
         history = _history(directory / "metrics.jsonl", int(progress.train.step), resume)
         start = int(progress.train.step)
+        if _is_stale(progress, start, schedule) and start < schedule.steps:  # it had stopped early
+            return Fit(progress, True, history)
         examples = batches(start)
         upcoming = next(examples)
         began = time.perf_counter()
@@ -99,24 +102,34 @@ def fit(
                 if number % schedule.log_every == 0 or number == 1 or last:
                     row = {"step": number, **{k: float(v) for k, v in metrics._asdict().items()}}
                     row["seconds"] = round(time.perf_counter() - began, 2)
+                if row or number % schedule.stall_limit == 0:  # seldom: it waits for the step
                     _check_stalled(train, schedule.stall_limit)
                 if number % schedule.evaluate_every == 0 or last:
                     measured = develop(train.editor)
                     row |= {"step": number} | {f"dev_{k}": v for k, v in measured.items()}
                     progress = _keep_best(progress, measured["loss"])
+                    if (last or _is_stale(progress, number, schedule)) and not progress.best_step:
+                        raise TrainingError(
+                            f"stopped at step {number}: the development loss was never finite "
+                            f"(now {measured['loss']}): lower the learning rate"
+                        )
                 if row:
                     history.append(row)
                     log.write(json.dumps(row) + "\n")
                     log.flush()
                 report(number, row)
-                stale = number - int(progress.best_step)
-                stop = bool(schedule.patience) and stale >= schedule.patience
+                stop = _is_stale(progress, number, schedule)
                 if number % schedule.checkpoint_every == 0 or last or stop:
                     checkpoints.save(progress)
                 if stop and not last:
+                    stale = number - int(progress.best_step)
                     say(f"stopped early: no better development loss for {stale} steps")
                     return Fit(progress, True, history)
     return Fit(progress, False, history)
+
+
+def _is_stale(progress: Progress, number: int, schedule: Schedule) -> bool:
+    return bool(schedule.patience) and number - int(progress.best_step) >= schedule.patience
 
 
 def _keep_best(progress: Progress, loss: float) -> Progress:

@@ -6,7 +6,7 @@ or anybody's; nothing in the model has to know. For a layer z = u W + b with los
     dL/dW = sum_r u_r delta_r^T,   delta = dL/dz,
 
 so one custom-VJP identity on z, whose dummy argument receives (u, delta) as its cotangent, is all
-that is needed: no d_in x d_out gradient is formed and nothing below the first site is differentiated.
+that is needed: no d_in x d_out gradient is formed, nothing below the first site differentiated.
 
 Interception is thread-local state that JAX's caches do not see. Each transform therefore enters,
 together with its interceptor, one user context with a fresh token, so that an inner `jax.jit` or
@@ -210,7 +210,7 @@ def _intercepting(
     change: Callable[[str, Array, Array], Array],
     other: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[None]:
-    """Passes (site, x, y) of every call of the linear layers in `sites` (None: of all) to `change`."""
+    """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`."""
 
     def interceptor(
         next_fun: Callable[..., Any],

@@ -126,6 +126,7 @@ def residual_mlp(
     on: Literal["both", "separate", "u", "delta", "smaller"] = "both",
     shared: bool = True,
     identity: bool = True,
+    activation: Literal["relu", "gelu", "linear"] = "relu",
 ) -> Link:
     """The low-rank residual MLP of the paper (Eq. 3; "IDMLP" in the authors' code).
 
@@ -186,7 +187,7 @@ def residual_mlp(
             a = (z @ block["V"].T) @ block["U"].T + block["b"]
             if shared:
                 a = a * _per_row(block["scale"], counts) + _per_row(block["shift"], counts)
-            a = relu(a)
+            a = ACTIVATIONS[activation](a)
             z = z + a if identity else a
         starts = [sum(counts[:i]) for i in range(1, len(counts))]
         return jnp.split(z, starts, axis=-2)
@@ -215,6 +216,7 @@ def residual_mlp(
         "on": on,
         "shared": shared,
         "identity": identity,
+        "activation": activation,
     }
     return Link(init, _observe_nothing, apply, config)
 
@@ -229,7 +231,8 @@ def rate(initial: float = 1e-4, descent: bool = True) -> Link:
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
         del key
-        return {"alpha": {site: jnp.asarray(initial, jnp.float32) for site in sorted(factors, key=natural)}}, {}
+        sites = sorted(factors, key=natural)
+        return {"alpha": {site: jnp.asarray(initial, jnp.float32) for site in sites}}, {}
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
         del stats
@@ -244,9 +247,15 @@ def rate(initial: float = 1e-4, descent: bool = True) -> Link:
 
 
 def relu(x: Array) -> Array:
-    """max(x, 0) with derivative 1 at 0 (`jax.nn.relu` has 0 there, and the identity never learns)."""
+    """max(x, 0) with derivative 1 at 0 (`jax.nn.relu` has 0, and the identity never learns)."""
     return jnp.where(x >= 0, x, 0.0)
 
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "relu": relu,
+    "gelu": jax.nn.gelu,
+    "linear": lambda x: x,
+}
 
 LINKS: dict[str, Callable[..., Link]] = {
     "normalize": normalize,

@@ -10,6 +10,8 @@ import pytest
 from mend_jax.models.llama import Llama, LlamaConfig
 from mend_jax.models.registry import Base, load
 
+jax.config.update("jax_disable_most_optimizations", True)  # compiling is most of the time here
+
 TINY = LlamaConfig(
     vocab_size=61,
     hidden_size=24,

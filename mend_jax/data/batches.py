@@ -1,8 +1,9 @@
 """From records to arrays: tokens once, then right-padded batches of fixed shapes.
 
-A pair of n prompt tokens and a target tokens is fed to a causal model as its first n + a - 1 tokens;
-`read` holds the a positions whose logits predict the target, `labels` the target. Padding is to the
-right, so causal attention never sees it; unused `read` entries point at position 0 with label -100.
+A pair of n prompt tokens and a target tokens is fed to a causal model as its first n + a - 1
+tokens; `read` holds the a positions whose logits predict the target, `labels` the target. Padding
+is to the right, so causal attention never sees it; unused `read` entries point at position 0 with
+label -100.
 """
 
 import bisect
@@ -45,12 +46,22 @@ class TokenRecord(NamedTuple):
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt, with the model's own beginning of a text, if it has one."""
+    """Token ids of a prompt, with the model's own beginning of a text, if it has one.
+
+    Raises:
+      ValueError: there is no tokenizer.
+    """
+    if tokenizer is None:
+        raise ValueError("the base has no tokenizer: put its tokenizer.json beside its weights")
     return tokenizer.encode(prompt).ids
 
 
 def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
-    """Tokens of `prompt + " " + target`; what differs from the prompt's tokens is the target."""
+    """Tokens of `prompt + " " + target`; what differs from the prompt's tokens is the target.
+
+    Raises:
+      ValueError: no token is left to predict (a tokenizer that knows none of the characters).
+    """
     before = encode_prompt(tokenizer, prompt)
     whole = encode_prompt(tokenizer, f"{prompt} {target}")
     n = 0
@@ -58,6 +69,8 @@ def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
         n += 1
     ids = np.asarray(whole, np.int32)
     n = max(n, 1)
+    if len(ids) <= n:
+        raise ValueError(f"the tokenizer leaves nothing to predict of {prompt!r}, {target!r}")
     return Tokens(ids[:-1], np.arange(n - 1, len(ids) - 1, dtype=np.int32), ids[n:])
 
 
@@ -122,7 +135,13 @@ class Shapes(NamedTuple):
 
 
 def bucket(n: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds n."""
+    """The smallest bucket that holds n.
+
+    Raises:
+      ValueError: none does.
+    """
+    if n > buckets[-1]:
+        raise ValueError(f"a text of {n} tokens is too long: at most {buckets[-1]} fit")
     return buckets[bisect.bisect_left(buckets, n)]
 
 

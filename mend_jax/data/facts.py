@@ -16,7 +16,9 @@ from mend_jax.data.records import Locality, Record
 
 HELD_OUT_PHRASINGS = 2
 HELD_OUT_SHARE = 0.15
-REPHRASES, NEAR, FAR = 3, 2, 2
+REPHRASES = 3
+LOCALITY = {"train": 8, "validation": 2}
+"""Near locality prompts of a record, and as many far ones."""
 
 
 class Relation(NamedTuple):
@@ -46,18 +48,24 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
 
     Args:
       split: subjects are dealt to the splits by a hash of their name, so that a subject stands in
-        one split only. The prompt is a training phrasing; the rephrases are three others in "train",
-        the two held-out ones in "validation".
+        one split only. The prompt is a training phrasing; the rephrases are three others in
+        "train", the two held-out ones in "validation".
       seed: draws edit targets, phrasings, neighbours and the order.
 
     Returns:
-      Records with 2 near and 2 far locality prompts each, all of the same split.
+      Records with `LOCALITY` near and far locality prompts each, of the same split. Every fact is
+      put in one way wherever it serves as locality, so that different records share prompts.
     """
     rng = random.Random(f"{split} {seed}")
     pool = [
         relation._replace(facts=tuple(f for f in relation.facts if in_split(f[0], split)))
         for relation in relations()
     ]
+    prompts = {
+        (relation.name, fact): rng.choice(relation.phrasings).format(fact[0])
+        for relation in pool
+        for fact in relation.facts
+    }
     records = []
     for relation, whole in zip(pool, relations(), strict=True):
         objects = sorted({object_ for _, object_ in whole.facts})
@@ -68,13 +76,12 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
             rephrases = relation.held_out if split == "validation" else asked[1 : 1 + REPHRASES]
             near = [f for f in relation.facts if f[0] != subject]
             locality = [
-                _locality(relation, fact, "near", rng)
-                for fact in rng.sample(near, min(NEAR, len(near)))
+                Locality(prompts[relation.name, fact], fact[1], "near")
+                for fact in rng.sample(near, min(LOCALITY[split], len(near)))
             ]
-            for _ in range(FAR):
-                other = rng.choice(others)
-                far = [f for f in other.facts if f[0] != subject] or list(other.facts)
-                locality.append(_locality(other, rng.choice(far), "far", rng))
+            for other in rng.choices(others, k=LOCALITY[split]):
+                fact = rng.choice([f for f in other.facts if f[0] != subject] or other.facts)
+                locality.append(Locality(prompts[other.name, fact], fact[1], "far"))
             records.append(
                 Record(
                     prompt=asked[0].format(subject),
@@ -93,10 +100,3 @@ def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
     digest = hashlib.sha256(subject.casefold().encode()).digest()
     held_out = int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
     return held_out == (split == "validation")
-
-
-def _locality(
-    relation: Relation, fact: tuple[str, str], kind: str, rng: random.Random
-) -> Locality:
-    prompt = rng.choice(relation.phrasings).format(fact[0])
-    return Locality(prompt, fact[1], kind)

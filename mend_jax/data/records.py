@@ -1,6 +1,7 @@
 """The one record schema, and the files it is read from.
 
-    {"prompt", "target", "rephrases": [...], "locality": [{"prompt", "answer", "kind"?}], "subject"?}
+    {"prompt", "target", "rephrases": [...], "subject"?,
+     "locality": [{"prompt", "answer", "kind"?}]}
 
 One JSON object a line (JSONL) is what users write themselves; a JSON list in CounterFact's format
 becomes the same records. `prompt` is the beginning of a text, `target` what the edited model shall
@@ -40,11 +41,14 @@ def read_records(path: str | Path) -> list[Record]:
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
-        without records.
+        that is not UTF-8 or holds no records.
       FileNotFoundError: no such file.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path}: not UTF-8 ({error})") from None
     if text.lstrip()[:1] == "[":
         records = list(_read_list(path, text))
     else:
@@ -93,6 +97,8 @@ def parse_record(row: Any, where: str = "record") -> Record:
             )
         at = f"{where}: locality[{i}]"
         kind = _text(item, "kind", at, required=False)
+        if kind not in ("near", "far", ""):
+            raise RecordError(f"{at}: 'kind' must be 'near' or 'far', found {kind!r}")
         items.append(Locality(_text(item, "prompt", at), _text(item, "answer", at), kind))
     for i, rephrase in enumerate(rephrases):
         if not isinstance(rephrase, str) or not rephrase.strip():
@@ -100,7 +106,7 @@ def parse_record(row: Any, where: str = "record") -> Record:
     return Record(
         prompt=_text(row, "prompt", where),
         target=_text(row, "target", where),
-        rephrases=tuple(r.rstrip() for r in rephrases),
+        rephrases=tuple(r.strip() for r in rephrases),
         locality=tuple(items),
         subject=_text(row, "subject", where, required=False),
     )
@@ -120,7 +126,7 @@ def _identity(record: Record) -> str:
 
 
 def _read_lines(path: Path, text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # splitlines() also splits in texts
         if not line.strip():
             continue
         try:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.files import replace_whole, write_text
+from mend_jax.intercept import SiteError
 from mend_jax.links import Link, Moments, from_config
 from mend_jax.models.registry import Base, fingerprint, load
 from mend_jax.objectives import sequence_loss
@@ -53,7 +54,7 @@ def save_editor(
       training: how it was trained, kept in config.json for the record.
     """
     directory = Path(directory)
-    arrays = {k: np.ascontiguousarray(v) for k, v in named_arrays(state).items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in named_arrays(state).items()}
     config = {
         **editor.config,
         "sites": list(sites),
@@ -86,8 +87,18 @@ def load_editor(
     config = read_config(directory)
     base = load(config["base"]) if base is None else base
     sites = tuple(config["sites"])
-    editor = build_editor(config, base.model, links)
-    found = fingerprint(base, sites)
+    try:
+        editor = build_editor(config, base.model, links)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"the chain cannot be built ({type(error).__name__}: {error})"
+        raise EditorError(f"{directory / 'config.json'}: {what}") from None
+    try:
+        found = fingerprint(base, sites)
+    except SiteError as error:
+        raise EditorError(
+            f"{directory}: this editor was made for the base {config['base']!r} (fingerprint "
+            f"{config['fingerprint']}): {error}"
+        ) from None
     if found != config["fingerprint"]:
         raise EditorError(
             f"{directory}: this editor was made for the base {config['base']!r} (fingerprint "
@@ -118,6 +129,8 @@ def read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise EditorError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise EditorError(f"{path}: not the config of an editor")
     missing = [k for k in ("editor", "chain", "sites", "base", "fingerprint") if k not in config]
     if missing:
         raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")

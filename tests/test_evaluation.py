@@ -1,0 +1,261 @@
+"""Scores by hand, and scoring itself: side by side as alone, and nothing where no edit is."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from compare import assert_equal
+
+import mend_jax as mj
+from mend_jax.data.batches import TokenRecord, Tokens, shapes_of, training_batches
+from mend_jax.data.records import Record
+from mend_jax.data.trunk_cache import cache_trunk
+from mend_jax.evaluation import Scores, answered, make_scorer, score, summarise
+from mend_jax.objectives import after_trunk
+from mend_jax.results import make_results, table
+
+SITES = r"layers_2/mlp/(up|down)_proj"
+NAN = np.nan
+KINDS = ("near", "far", "")
+
+
+def hand_made(**changes: Any) -> Scores:
+    """Three edits: two rephrases and near, far; one rephrase and near; nothing but the edit."""
+    values: dict[str, Any] = {
+        "success": [[1, 1, 0], [0, 1, NAN], [1, NAN, NAN]],
+        "success_before": [[0, 0, 0], [0, 1, NAN], [1, NAN, NAN]],
+        "agreement": [[1, 0, 1], [0, NAN, NAN], [NAN, NAN, NAN]],
+        "kl": [[0.5, 0.1, 0.0], [0.4, NAN, NAN], [NAN, NAN, NAN]],
+        "accuracy": [[1, 0, 0], [0, NAN, NAN], [NAN, NAN, NAN]],
+        "accuracy_before": [[1, 1, 0], [1, NAN, NAN], [NAN, NAN, NAN]],
+        "edit_loss": [1.0, 2.0, 3.0],
+    }
+    arrays = {k: np.asarray(v, float) for k, v in (values | changes).items() if k != "near"}
+    near = np.asarray(changes.get("near", [[True, True, False]] * 3))
+    return Scores(**arrays, near=near)
+
+
+def test_the_definitions():
+    got = {name: metric.value for name, metric in summarise(hand_made()).items()}
+    near, far = (1 / 2 + 0) / 2, 1.0
+    wanted = {
+        "reliability": 2 / 3,
+        "generality": (1 / 2 + 1) / 2,
+        "edit_success": (2 / 3 + 1 / 2 + 1) / 3,
+        "edit_success_before": (0 + 1 / 2 + 1) / 3,
+        "locality_agreement_near": near,
+        "locality_agreement_far": far,
+        "locality_agreement": (near + far) / 2,
+        "locality_kl": (0.2 + 0.4) / 2,
+        "accuracy_before": (2 / 3 + 1) / 2,
+        "accuracy_after": (1 / 3 + 0) / 2,
+        "drawdown": (1 / 3 + 1) / 2,
+    }
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
+
+
+def test_with_one_kind_of_locality_the_headline_is_that_kind():
+    metrics = summarise(hand_made(near=[[True] * 3] * 3))
+    assert "locality_agreement_far" not in metrics
+    assert metrics["locality_agreement"] == metrics["locality_agreement_near"]
+
+
+def test_what_cannot_be_had_is_left_out():
+    none = np.full((3, 1), NAN)
+    scores = hand_made(
+        success=[[1], [0], [1]],
+        success_before=[[0], [0], [0]],
+        near=np.ones((3, 1), bool),
+        **dict.fromkeys(("agreement", "kl", "accuracy", "accuracy_before"), none),
+    )
+    assert set(summarise(scores)) == {"reliability", "edit_success", "edit_success_before"}
+
+
+def test_the_bootstrap_is_deterministic_and_holds_the_mean():
+    rng = np.random.default_rng(0)
+    n = 200
+    random = {
+        name: rng.integers(0, 2, (n, 3)).astype(float)
+        for name in ("success", "success_before", "agreement", "accuracy", "accuracy_before")
+    }
+    scores = Scores(
+        **random, kl=rng.random((n, 3)), edit_loss=rng.random(n), near=rng.random((n, 3)) < 0.5
+    )
+    metrics = summarise(scores, seed=5)
+    assert metrics == summarise(scores, seed=5) != summarise(scores, seed=6)
+    for name, metric in metrics.items():
+        assert metric.low < metric.value < metric.high, name
+    success = scores.success[:, 0]
+    wanted = 1.96 * np.std(success) / np.sqrt(n)  # the normal approximation
+    np.testing.assert_allclose(
+        (metrics["reliability"].high - metrics["reliability"].low) / 2, wanted, rtol=0.15
+    )
+
+
+def test_an_interval_of_one_edit_is_that_edit():
+    one = jax.tree.map(lambda x: x[:1], hand_made())
+    for metric in summarise(one).values():
+        assert metric.low == pytest.approx(metric.value) == metric.high
+
+
+def test_answered_needs_every_scored_position():
+    labels = np.array([[1, 2], [1, 2], [1, -100], [0, -100], [-100, 2]])
+    logits = np.eye(3)[[[1, 2], [1, 1], [1, 0], [1, 0], [0, 2]]]
+    np.testing.assert_array_equal(answered(logits, labels), [True, False, True, False, True])
+
+
+def test_the_table_has_a_line_for_each_metric():
+    metrics = summarise(hand_made())
+    results = make_results("mend", "m", "d", 3, metrics, 1.0, {})
+    lines = table(results).splitlines()
+    assert lines[0].startswith("3 edits, teacher-forced sequence")
+    assert [line.split()[0] for line in lines[1:]] == list(results["metrics"])
+    assert set(results["metrics"]) == set(metrics)
+
+
+# --------------------------------------------------------------------- scoring a model
+
+
+def tokens(rng: np.random.Generator, n: int, answers: int) -> Tokens:
+    whole = rng.integers(61, size=n + answers).astype(np.int32)
+    read = np.arange(n - 1, n + answers - 1, dtype=np.int32)
+    return Tokens(whole[:-1], read, whole[n:])
+
+
+@pytest.fixture(scope="module")
+def records() -> list[TokenRecord]:
+    """Five edits with different numbers of pairs."""
+    rng = np.random.default_rng(1)
+    found = []
+    for i in range(5):
+        kinds = KINDS[: i % 4]
+        found.append(
+            TokenRecord(
+                tokens(rng, 2 + i, 1 + i % 2),
+                tuple(tokens(rng, 3, 2) for _ in range(i % 3)),
+                tuple(tokens(rng, 4, 1 + i % 3) for _ in kinds),
+                kinds,
+                Record("p", "t"),
+            )
+        )
+    return found
+
+
+class Ready(NamedTuple):
+    """An editor with statistics, over the tail, and what scores it."""
+
+    editor: mj.Editor
+    state: mj.EditorState
+    trunk: Any
+    tail: Any
+    scorer: Any
+
+
+def made_ready(tiny: Any, records: list[TokenRecord], alpha: float) -> Ready:
+    trunk, tail = mj.split(tiny.model, SITES)
+    editor = mj.mend(mj.sequence_loss(tail), SITES, rank=4, alpha=alpha)
+    batch = next(training_batches(records, shapes_of(records), 5, 0))
+    batch = jax.jit(lambda e: after_trunk(trunk, tiny.params, e))(batch)
+    one = jax.tree.map(lambda x: x[0], batch)
+    state = editor.init(jax.random.key(0), tiny.params, one)
+    stats, _ = jax.jit(editor.observe)(state, tiny.params, batch)
+    scorer = make_scorer(editor, mj.sequence_logits(tail), trunk)
+    return Ready(editor, state._replace(stats=stats), trunk, tail, scorer)
+
+
+@pytest.fixture(scope="module")
+def ready(tiny: Any, records: list[TokenRecord]) -> Ready:
+    return made_ready(tiny, records, alpha=0.3)
+
+
+@pytest.fixture(scope="module")
+def scores(ready: Ready, tiny: Any, records: list[TokenRecord]) -> Scores:
+    """All five side by side."""
+    return score(ready.scorer, ready.state, tiny.params, records, shapes_of(records), batch=5)
+
+
+def assert_same(a: Scores, b: Scores) -> None:
+    for name, x, y in zip(Scores._fields, a, b, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_side_by_side_is_one_at_a_time_and_the_batch_does_not_matter(
+    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord]
+):
+    assert np.nanmax(scores.kl) > 1e-3  # the edits do something
+    for batch, wanted in ((1, [1, 2, 3, 4, 5]), (3, [3, 5])):
+        seen: list[tuple[int, int]] = []
+        again = score(
+            ready.scorer, ready.state, tiny.params, records, shapes_of(records), batch=batch,
+            progress=lambda *x, seen=seen: seen.append(x),
+        )  # fmt: skip
+        assert_same(again, scores)
+        assert seen == [(n, 5) for n in wanted]
+
+
+def test_scores_are_missing_where_a_record_has_no_pair(
+    scores: Scores, records: list[TokenRecord]
+):
+    for i, record in enumerate(records):
+        assert np.sum(~np.isnan(scores.success[i])) == len(record.outer)
+        assert np.sum(~np.isnan(scores.agreement[i])) == len(record.locality)
+        wanted = [kind != "far" for kind in record.kinds]
+        assert list(scores.near[i][: len(wanted)]) == wanted
+
+
+def test_scores_are_what_the_plain_definitions_give(
+    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord]
+):
+    """By merged weights and unpadded sequences, without trunk, tail, vmap or interception."""
+    logits = jax.jit(mj.sequence_logits(tiny.model))
+    whole = mj.mend(mj.sequence_loss(tiny.model), SITES, rank=4, alpha=0.3)
+
+    def read(params: Any, pair: Tokens) -> np.ndarray:
+        inputs = mj.Inputs(pair.tokens[None], pair.read[None])
+        return np.asarray(logits(params, mj.Pair(inputs, pair.labels[None])))[0]
+
+    def log_softmax(x: np.ndarray) -> np.ndarray:
+        return x - np.log(np.sum(np.exp(x - x.max()), -1, keepdims=True)) - x.max()
+
+    i = 3  # no rephrase; near, far, ""
+    record = records[i]
+    pair = mj.Pair(
+        mj.Inputs(record.edit.tokens[None], record.edit.read[None]), record.edit.labels[None]
+    )
+    edit = jax.jit(whole.edit)(ready.state, tiny.params, mj.Example(pair, pair, pair))
+    after = mj.merge(tiny.params, edit)
+    success = np.all(read(after, record.edit).argmax(-1) == record.edit.labels)
+    assert scores.success[i, 0] == success
+    for j, item in enumerate(record.locality):
+        p, q = log_softmax(read(tiny.params, item)), log_softmax(read(after, item))
+        np.testing.assert_allclose(
+            scores.kl[i, j], np.mean(np.sum(np.exp(p) * (p - q), -1)), rtol=1e-3, atol=1e-5
+        )
+        assert scores.agreement[i, j] == np.all(p.argmax(-1) == q.argmax(-1))
+        assert scores.accuracy_before[i, j] == np.all(p.argmax(-1) == item.labels)
+        assert scores.accuracy[i, j] == np.all(q.argmax(-1) == item.labels)
+
+
+def test_scores_from_cached_trunk_outputs_are_the_same(
+    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord]
+):
+    sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
+    cache = cache_trunk(ready.trunk, tiny.params, sequences, (16,))
+    scorer = make_scorer(ready.editor, mj.sequence_logits(ready.tail))
+    shapes = shapes_of(records)
+    assert_same(score(scorer, ready.state, tiny.params, records, shapes, cache, batch=5), scores)
+
+
+def test_an_empty_handed_editor_moves_nothing(tiny: Any, records: list[TokenRecord]):
+    idle = made_ready(tiny, records, alpha=0.0)
+    scores = score(idle.scorer, idle.state, tiny.params, records, shapes_of(records), batch=5)
+    assert_equal(scores.success, scores.success_before)
+    assert_equal(scores.accuracy, scores.accuracy_before)
+    metrics = summarise(scores)
+    for name in ("locality_agreement", "locality_agreement_near", "locality_agreement_far"):
+        assert metrics[name] == (1, 1, 1)
+    assert metrics["drawdown"] == (0, 0, 0)
+    np.testing.assert_allclose(metrics["locality_kl"], 0, atol=1e-6)
