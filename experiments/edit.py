@@ -38,6 +38,8 @@ def edit(config: Edit) -> None:
     for name in ("prompt", "target"):
         if not getattr(config, name).strip():
             raise ValueError(f"--{name} is empty")
+    if not all(text.strip() for text in config.ask):
+        raise ValueError("--ask is empty")
     saved = load_editor(config.editor)
     stage = make_stage(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()

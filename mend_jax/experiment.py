@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from mend_jax.data.batches import (
+    ANSWERS,
     LENGTHS,
     Draw,
     TokenRecord,
@@ -40,10 +41,10 @@ from mend_jax.files import write_text
 from mend_jax.fit import Schedule, fit
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
-from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
-from mend_jax.training import editor_optimiser, init_state, make_step
+from mend_jax.training import editor_optimiser, init_state, make_observer, make_step
 
 
 class ExperimentError(ValueError):
@@ -78,13 +79,17 @@ class TrainConfig:
     """Regular expression of the edited layers; empty: the default of the model family."""
     rank: int = 256
     """Rank of the editor network."""
-    learning_rate: float = 2e-5
+    learning_rate: float = 1e-5
     """Peak learning rate of the editor network (cosine decay, short warm-up)."""
-    alpha: float = 3e-4
+    ridge: float = 0.2
+    """Ridge of the whitened coordinates that the editor works in; 1: none, as in the paper."""
+    calibrate: int = 256
+    """Batches whose gradients are counted into the statistics before the first step."""
+    alpha: float = 5e-4
     """Edit rate alpha before training."""
-    alpha_learning_rate: float = 1e-5
+    alpha_learning_rate: float = 3e-5
     """Peak learning rate of the edit rates."""
-    c_edit: float = 0.1
+    c_edit: float = 0.3
     """Weight of the edit loss; the locality KL has weight 1."""
     outer: int = 2
     """Pairs that score an edit in a step: the edit input, and rephrases."""
@@ -146,10 +151,12 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     training.png, scores.png and checkpoints/.
 
     Raises:
-      ExperimentError: `out` is not empty and `resume` not given, or resumed with other options.
+      ExperimentError: an option out of its range; `out` is not empty and `resume` not given, or
+        resumed with other options.
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
     """
-    _claim(config)
+    _check_ranges(config)
+    _check_out(config)
     raw_train, raw_validation, dataset = _read(config)  # broken files are found before any work
     base = load(config.model)
     began = time.perf_counter()
@@ -159,6 +166,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
     )
+    if not config.resume:  # from here on the directory is in use
+        write_text(config.out / "run.json", json.dumps(_as_json(config), indent=1) + "\n")
     with Reporter(config.steps) as reporter:
         parts = make_parts(config, base, sites, data, reporter)
         shapes = shapes_of([*data.train, *data.dev])
@@ -187,8 +196,16 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             rest = {k: found[k] for k in shown if k in found}
             return {"loss": total, "edit_loss": edit_loss} | rest
 
-        one = jax.tree.map(lambda x: x[0], next(batches(0)))
+        one = after_trunk(trunk, base.params, jax.tree.map(lambda x: x[0], next(batches(0))))
         state = init_state(parts.editor, optimiser, jax.random.key(config.seed), base.params, one)
+        if not config.resume:
+            observe = make_observer(parts.editor, trunk)
+            seen = training_batches(
+                data.train, shapes, config.batch, config.seed + 1, 0, Draw(1, 0, 0), parts.cache
+            )
+            for number in range(config.calibrate):
+                state = observe(state, base.params, next(seen))
+                reporter.calibrated(number + 1, config.calibrate)
         schedule = Schedule(
             config.steps,
             config.log_every,
@@ -231,7 +248,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
 
 def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> Editor:
     """The run's editor over a model, or over its tail."""
-    return mend(sequence_loss(model), sites, rank=config.rank, alpha=config.alpha)
+    loss = sequence_loss(model)
+    return mend(loss, sites, rank=config.rank, alpha=config.alpha, ridge=config.ridge)
 
 
 def decay(peak: float, steps: int) -> optax.Schedule:
@@ -254,7 +272,7 @@ def prepare(
     train = list(train)
     rng.shuffle(train)
     dev_subjects: list[Record] = train[: config.dev]
-    rest, _ = drop_known_subjects(train, dev_subjects)
+    rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
     limits = (config.longest, config.longest_answer)
     kept, skipped = encode_records(rest[: config.max_train or None], base.tokenizer, *limits)
     dev, skipped_dev = encode_records(dev_subjects, base.tokenizer, *limits)
@@ -263,14 +281,15 @@ def prepare(
     )
     left_out = {
         "validation records of known subjects": known,
+        "training records of development subjects": shared,
         "too long, training": _sum(skipped, skipped_dev),
         "too long, validation": skipped_validation._asdict(),
     }
     if not kept or not held_out:
         what = "training" if not kept else "validation"
         raise ExperimentError(
-            f"no {what} records are left ({left_out}): other records, or a larger --longest / "
-            "--longest-answer, are needed"
+            f"no {what} records are left ({left_out}; {len(dev)} for development): other records, "
+            "a larger --longest or --longest-answer, or a smaller --dev are needed"
         )
     return Data(kept, dev, held_out, left_out)
 
@@ -301,7 +320,26 @@ def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str]:
     raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
 
 
-def _claim(config: TrainConfig) -> None:
+def _check_ranges(config: TrainConfig) -> None:
+    at_least_one = (
+        "steps", "batch", "rank", "outer", "longest", "longest_answer",
+        "log_every", "evaluate_every", "checkpoint_every",
+    )  # fmt: skip
+    not_negative = (
+        "max_train", "max_validation", "dev", "near", "far", "patience", "seed", "calibrate",
+    )  # fmt: skip
+    for least, names in ((1, at_least_one), (0, not_negative)):
+        for name in names:
+            value = getattr(config, name)
+            if value < least:
+                option = name.replace("_", "-")
+                raise ExperimentError(f"--{option} must be at least {least}, is {value}")
+    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
+        if getattr(config, name) > most:
+            raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
+
+
+def _check_out(config: TrainConfig) -> None:
     """Refuses a directory that is in use; checks that a resumed run has the same options."""
     path = config.out / "run.json"
     options = _as_json(config)
@@ -323,7 +361,6 @@ def _claim(config: TrainConfig) -> None:
         raise ExperimentError(
             f"{config.out} is not empty: give another --out, or --resume to go on with that run"
         )
-    write_text(path, json.dumps(options, indent=1) + "\n")
 
 
 def _as_json(config: TrainConfig) -> dict[str, Any]:

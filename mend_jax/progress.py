@@ -45,6 +45,10 @@ class Reporter:
         """Tokens that have been through the trunk."""
         self._update("caching the frozen layers", done, total, "")
 
+    def calibrated(self, done: int, total: int) -> None:
+        """Batches counted into the statistics."""
+        self._update("gathering statistics", done, total, "")
+
     def step(self, number: int, row: dict[str, float]) -> None:
         """A training step, with its metrics when they were logged."""
         note = ""

@@ -91,19 +91,6 @@ def test_resuming_a_finished_run_changes_nothing(setting: Setting, whole: Any):
     assert rows(directory) == before and not again.stopped_early
 
 
-def test_rows_after_the_checkpoint_are_dropped(setting: Setting, whole: Any, tmp_path: Path):
-    """They are made again, and not kept twice."""
-    directory, done = whole
-    short = SCHEDULE._replace(steps=6, checkpoint_every=5)
-    setting.fit(tmp_path, short)
-    longer = SCHEDULE._replace(steps=8, checkpoint_every=100)
-    resumed = setting.fit(tmp_path, longer, resume=True)
-    assert [row["step"] for row in resumed.history] == [1, 2, 3, 4, 6, 8]
-    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 6, 8]
-    wanted = [row for row in rows(directory) if row["step"] <= 6]
-    assert rows(tmp_path)[:5] == wanted[:5]
-
-
 def falling_until(best: int) -> Any:
     """Development losses that fall up to the step `best` and rise after it."""
     return lambda state: {"loss": abs(float(steps_seen(state)) - best)}

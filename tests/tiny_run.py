@@ -1,7 +1,4 @@
-"""A tiny base as a Hugging Face folder, records to edit it with, and one finished run on it.
-
-A pytest plugin: test modules that need these fixtures say `pytest_plugins = ["tiny_run"]`.
-"""
+"""A tiny base as a Hugging Face folder, records to edit it with, and runs and commands on it."""
 
 import os
 import subprocess
@@ -9,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mend_jax.data.records import Locality, Record, write_records
-from mend_jax.experiment import Run, TrainConfig, run
+from mend_jax.data.records import Locality, Record
+from mend_jax.experiment import Run, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Dakar")
@@ -94,6 +90,8 @@ def options(files: Files, out: Path, **changes: object) -> TrainConfig:
         "steps": 6,
         "batch": 3,
         "rank": 5,
+        "alpha": 0.1,
+        "learning_rate": 1e-3,
         "sites": r"layers_1/mlp/(up|down)_proj",
         "longest": 24,
         "log_every": 2,
@@ -134,19 +132,3 @@ def start(tmp_path: Path, *arguments: object, **options: object) -> subprocess.P
         text=True,
         **options,
     )
-
-
-@pytest.fixture(scope="session")
-def tiny_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    folder = tmp_path_factory.mktemp("tiny")
-    write_records(folder / "train.jsonl", some_records(0, 24))
-    write_records(folder / "validation.jsonl", some_records(22, 10))
-    model = save_folder(folder / "model")
-    return Files(model, folder / "train.jsonl", folder / "validation.jsonl")
-
-
-@pytest.fixture(scope="session")
-def finished(tiny_files: Files, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    config = options(tiny_files, tmp_path_factory.mktemp("run") / "out")
-    said: list[str] = []
-    return Finished(tiny_files, config, run(config, said.append), said)

@@ -218,10 +218,14 @@ class Llama(nn.Module):
 
 
 def default_sites(config: LlamaConfig) -> str:
-    """Up and down projections of the last three blocks' MLPs."""
+    """Gate and up projections of the last three blocks' MLPs.
+
+    Their input, the normed residual stream, tells two phrasings of a fact from two facts of a
+    relation better than the input of the down projection does.
+    """
     n = config.num_hidden_layers
     layers = "|".join(str(i) for i in range(max(n - 3, 0), n))
-    return rf"layers_({layers})/mlp/(up|down)_proj"
+    return rf"layers_({layers})/mlp/(gate|up)_proj"
 
 
 def expected_weights(config: LlamaConfig) -> dict[str, Expected]:

@@ -70,7 +70,7 @@ def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
 
 
 def default_sites(base: Base) -> tuple[str, ...]:
-    """The sites edited by default: up and down projections of the last three blocks' MLPs."""
+    """The sites edited by default: gate and up projections of the last three blocks' MLPs."""
     return sites_of(base.model, llama.default_sites(base.config))
 
 

@@ -263,6 +263,16 @@ def test_every_record_is_seen_once_an_epoch(batch: int):
     assert len({tuple(epoch) for epoch in epochs}) > 1  # in a fresh order
 
 
+def test_rephrases_and_locality_are_drawn_anew_each_time():
+    """One record, one of three rephrases and of three locality pairs a step: all come up."""
+    pairs = [encode_pair(words(), "the city is", w) for w in ("rome", "lima", "paris")]
+    record = TokenRecord(pairs[0], tuple(pairs), tuple(pairs), ("near",) * 3, Record("p", "t"))
+    steps = list(islice(training_batches([record], SHAPES, 1, seed=0), 30))
+    wanted = {pair.labels[0] for pair in pairs}
+    assert {step.outer.labels[0, 1, 0] for step in steps} == wanted
+    assert {step.locality.labels[0, 0, 0] for step in steps} == wanted
+
+
 def test_what_a_step_draws():
     """The edit input first among the outer pairs; near and far apart; what is missing is empty."""
     records = some_records()

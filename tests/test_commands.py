@@ -1,0 +1,106 @@
+"""The commands as a user types them: --help, one edit, an evaluation, and errors in one line."""
+
+import json
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from tiny_run import Finished, some_records, start
+
+from mend_jax.data.records import Record, write_records
+
+pytest_plugins = ["finished_run"]
+
+TRAINING = {
+    "--out", "--model", "--train", "--validation", "--dev", "--steps", "--batch", "--seed",
+    "--log-every", "--checkpoint-every", "--resume",
+}  # fmt: skip
+COMMANDS = {
+    "quickstart": (TRAINING, ("(default: runs/quickstart)", "(default: 300)")),
+    "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
+    "evaluate": ({"--editor", "--records", "--out"}, ("(default: 8)",)),
+    "edit": ({"--editor", "--prompt", "--target", "--ask"}, ("(default: 12)",)),
+}
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Popen]:
+    """All --help at once: starting Python is what takes the time."""
+    folder = tmp_path_factory.mktemp("help")
+    return {name: start(folder, "-m", f"experiments.{name}", "--help") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_option_and_its_default(helps: dict[str, Popen], name: str):
+    out, error = helps[name].communicate()
+    assert helps[name].returncode == 0, error
+    wanted, defaults = COMMANDS[name]
+    assert f"python -m experiments.{name}" in out
+    missing = [option for option in wanted if option not in out]
+    assert not missing
+    for text in defaults:
+        assert text in out
+
+
+def test_edit_shows_the_models_words_before_and_after(finished: Finished, tmp_path: Path):
+    child = start(
+        tmp_path, "-m", "experiments.edit", "--editor", finished.config.out, "--prompt",
+        "Person 3 lives in", "--target", "Oslo", "--ask", "The home of person 3 is",
+        "--ask", "Person 4 lives in",
+    )  # fmt: skip
+    out, error = child.communicate()
+    assert child.returncode == 0, error
+    lines = [line for line in out.splitlines() if line.strip()]
+    assert lines[0].startswith("Person 3 lives in -> Oslo   (edited in ")
+    asked = ["Person 3 lives in", "The home of person 3 is", "Person 4 lives in"]
+    assert [line.strip() for line in lines[1::3]] == asked
+    assert all(line.strip().startswith("before:") for line in lines[2::3])
+    assert all(line.strip().startswith("after:") for line in lines[3::3])
+
+
+def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
+    """The run's own validation records give the run's own numbers."""
+    records, out = tmp_path / "records.jsonl", tmp_path / "scores"
+    too_long = Record("word " * 200, "Oslo")
+    write_records(records, [*some_records(24, 8), too_long])
+    child = start(
+        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--records",
+        records, "--out", out,
+    )  # fmt: skip
+    _, error = child.communicate()
+    assert child.returncode == 0, error
+    results = json.loads((out / "results.json").read_text())
+    assert list(results) == list(finished.run.results)
+    assert results["n"] == 8 and results["config"]["left_out"]["records"] == 1
+    assert results["dataset"] == str(records)
+    for name, metric in finished.run.results["metrics"].items():
+        assert results["metrics"][name] == pytest.approx(metric, abs=1e-4), name
+    assert (out / "scores.png").stat().st_size > 0
+
+
+def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):
+    """No traceback, and what was wrong."""
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "p"}\n')
+    editor = finished.config.out
+    edit = ("-m", "experiments.edit", "--target", "t")
+    cases = [
+        ((*edit, "--editor", tmp_path, "--prompt", "p"), "no editor here"),
+        ((*edit, "--editor", editor, "--prompt", " "), "--prompt is empty"),
+        ((*edit, "--editor", editor, "--prompt", "p", "--ask", ""), "--ask is empty"),
+        ((*edit, "--editor", editor, "--prompt", "word " * 200), "is too long: at most 128 fit"),
+        (
+            ("-m", "experiments.evaluate", "--editor", editor, "--records", broken, "--out", "x"),
+            f"{broken}, line 1: the field 'target' is missing",
+        ),
+        (
+            ("-m", "experiments.quickstart", "--out", editor),
+            "is not empty: give another --out",
+        ),
+    ]
+    children = [start(tmp_path, *arguments) for arguments, _ in cases]
+    for child, (_, message) in zip(children, cases, strict=True):
+        _, error = child.communicate()
+        assert child.returncode == 1, error
+        assert error.startswith("error: ") and message in error
+        assert "Traceback" not in error and len(error.strip().splitlines()) == 2
