@@ -22,12 +22,13 @@ class Quickstart(TrainConfig):
     """Options of the quickstart; the defaults are what its description says."""
 
     out: Path = Path("runs/quickstart")
-    max_train: int = 700
-    max_validation: int = 120
-    dev: int = 40
-    steps: int = 300
-    longest: int = 20
-    longest_answer: int = 4
+    max_train: int = 2400
+    max_validation: int = 240
+    dev: int = 80
+    steps: int = 600
+    longest: int = 16
+    longest_answer: int = 2
+    evaluate_every: int = 200
 
 
 def show_edits(finished: Run) -> str:

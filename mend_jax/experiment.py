@@ -6,14 +6,11 @@ The development slice (early stop, best checkpoint) is held out of the training 
 The validation records are scored once, at the end; those whose subject was trained on are dropped.
 """
 
-import dataclasses
 import json
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,7 +18,6 @@ import numpy as np
 import optax
 
 from mend_jax.data.batches import (
-    ANSWERS,
     LENGTHS,
     Draw,
     TokenRecord,
@@ -42,80 +38,10 @@ from mend_jax.fit import Schedule, fit
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
+from mend_jax.options import ExperimentError, TrainConfig, as_json, check_out, check_ranges
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.training import editor_optimiser, init_state, make_observer, make_step
-
-
-class ExperimentError(ValueError):
-    """Options that do not fit together, or files that are not there; says what to do."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Options of a training run."""
-
-    out: Path
-    """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
-    model: str = "smollm2-135m"
-    """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
-    train: Path | None = None
-    """Training records (JSONL, or CounterFact JSON); without it, the project's own facts."""
-    validation: Path | None = None
-    """Records to score at the end; without it, the held-out subjects of the facts."""
-    max_train: int = 0
-    """Use only so many training records (0: all)."""
-    max_validation: int = 0
-    """Score only so many validation records (0: all)."""
-    dev: int = 64
-    """Training records held out, by subject, for early stop and the best checkpoint."""
-    steps: int = 1000
-    """Training steps."""
-    batch: int = 10
-    """Edits a step, each made alone."""
-    seed: int = 0
-    """Seeds everything that is random."""
-    sites: str = ""
-    """Regular expression of the edited layers; empty: the default of the model family."""
-    rank: int = 256
-    """Rank of the editor network."""
-    learning_rate: float = 1e-5
-    """Peak learning rate of the editor network (cosine decay, short warm-up)."""
-    ridge: float = 0.2
-    """Ridge of the whitened coordinates that the editor works in; 1: none, as in the paper."""
-    calibrate: int = 256
-    """Batches whose gradients are counted into the statistics before the first step."""
-    alpha: float = 5e-4
-    """Edit rate alpha before training."""
-    alpha_learning_rate: float = 3e-5
-    """Peak learning rate of the edit rates."""
-    c_edit: float = 0.3
-    """Weight of the edit loss; the locality KL has weight 1."""
-    outer: int = 2
-    """Pairs that score an edit in a step: the edit input, and rephrases."""
-    near: int = 1
-    """Near locality pairs of an edit in a step."""
-    far: int = 1
-    """Far locality pairs of an edit in a step."""
-    longest: int = 64
-    """Longest sequence in tokens; longer pairs are left out and counted."""
-    longest_answer: int = 8
-    """Longest target or answer in tokens; longer pairs are left out and counted."""
-    trunk_cache: Literal["memory", "disk", "off"] = "memory"
-    """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
-    log_every: int = 10
-    """Steps between rows of metrics.jsonl."""
-    evaluate_every: int = 200
-    """Steps between looks at the development slice."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
-    patience: int = 0
-    """Stop after so many steps without a better development loss (0: never)."""
-    resume: bool = False
-    """Go on from the newest checkpoint in --out."""
-
-
-_MAY_DIFFER = ("out", "resume", "log_every", "checkpoint_every")
 
 
 class Data(NamedTuple):
@@ -155,8 +81,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         resumed with other options.
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
     """
-    _check_ranges(config)
-    _check_out(config)
+    check_ranges(config)
+    check_out(config)
     raw_train, raw_validation, dataset = _read(config)  # broken files are found before any work
     base = load(config.model)
     began = time.perf_counter()
@@ -167,7 +93,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         f"validation records; left out: {data.left_out}"
     )
     if not config.resume:  # from here on the directory is in use
-        write_text(config.out / "run.json", json.dumps(_as_json(config), indent=1) + "\n")
+        write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
     with Reporter(config.steps) as reporter:
         parts = make_parts(config, base, sites, data, reporter)
         shapes = shapes_of([*data.train, *data.dev])
@@ -220,7 +146,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         best = fitted.progress.best
         check_trained(best, str(config.out))
         editor = mend_editor(config, base.model, sites)
-        options = _as_json(config)
+        options = as_json(config)
         save_editor(config.out, editor, best, base, sites, options)
         shapes = shapes_of(data.validation)
         scores = score(
@@ -318,54 +244,6 @@ def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str]:
     if config.train is None:
         return train, facts_records("validation", config.seed), name
     raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
-
-
-def _check_ranges(config: TrainConfig) -> None:
-    at_least_one = (
-        "steps", "batch", "rank", "outer", "longest", "longest_answer",
-        "log_every", "evaluate_every", "checkpoint_every",
-    )  # fmt: skip
-    not_negative = (
-        "max_train", "max_validation", "dev", "near", "far", "patience", "seed", "calibrate",
-    )  # fmt: skip
-    for least, names in ((1, at_least_one), (0, not_negative)):
-        for name in names:
-            value = getattr(config, name)
-            if value < least:
-                option = name.replace("_", "-")
-                raise ExperimentError(f"--{option} must be at least {least}, is {value}")
-    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
-        if getattr(config, name) > most:
-            raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
-
-
-def _check_out(config: TrainConfig) -> None:
-    """Refuses a directory that is in use; checks that a resumed run has the same options."""
-    path = config.out / "run.json"
-    options = _as_json(config)
-    if config.resume:
-        if not path.is_file():
-            raise ExperimentError(f"--resume: there is no run in {config.out} to resume")
-        before = json.loads(path.read_text(encoding="utf-8"))
-        different = [
-            f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}"
-            for k, v in options.items()
-            if k not in _MAY_DIFFER and before.get(k) != v
-        ]
-        if different:
-            raise ExperimentError(
-                f"--resume: {config.out} was started with other options: {'; '.join(different)}"
-            )
-        return
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise ExperimentError(
-            f"{config.out} is not empty: give another --out, or --resume to go on with that run"
-        )
-
-
-def _as_json(config: TrainConfig) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}
 
 
 def _sum(*counts: Any) -> dict[str, int]:

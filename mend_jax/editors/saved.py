@@ -1,6 +1,6 @@
 """A trained editor as a directory to share: `editor.safetensors` and `config.json`.
 
-The first holds phi and the running statistics, float32, under names such as
+The first holds phi and the running statistics under names such as
 `phi/1/576x1536/both/0/U`; the second all that is needed to build the editor again: its chain, its
 sites, the base it was made for and that base's fingerprint, and how it was trained.
 """
@@ -21,7 +21,7 @@ from mend_jax.editors.base import Editor, EditorState, Example, Pair
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.files import replace_whole, write_text
 from mend_jax.intercept import SiteError
-from mend_jax.links import Link, Moments, from_config
+from mend_jax.links import Link, from_config
 from mend_jax.models.registry import Base, fingerprint, load
 from mend_jax.objectives import sequence_loss
 
@@ -149,14 +149,11 @@ def build_editor(
 
 def check_trained(state: EditorState, name: str) -> None:
     """Raises EditorError if statistics have seen fewer than two rows or are not finite."""
-    moments = [
-        m
-        for m in jax.tree.leaves(state.stats, is_leaf=lambda x: isinstance(x, Moments))
-        if isinstance(m, Moments)
-    ]
-    if any(np.any(np.asarray(m.rows) < 2) for m in moments):
+    arrays = named_arrays(state)
+    least = {"rows": 2, "updates": 1}  # of `normalize` and of `whitened`
+    if any(np.any(v < least.get(k.rpartition("/")[2], -np.inf)) for k, v in arrays.items()):
         raise EditorError(f"{name}: this editor is untrained (no statistics): train it first")
-    wrong = [k for k, v in named_arrays(state).items() if not np.all(np.isfinite(v))]
+    wrong = [k for k, v in arrays.items() if not np.all(np.isfinite(v))]
     if wrong:
         raise EditorError(f"{name}: values that are not finite in {', '.join(wrong[:5])}")
 
