@@ -22,13 +22,12 @@ class Quickstart(TrainConfig):
     """Options of the quickstart; the defaults are what its description says."""
 
     out: Path = Path("runs/quickstart")
-    max_train: int = 2400
     max_validation: int = 240
     dev: int = 80
-    steps: int = 600
+    steps: int = 900
     longest: int = 16
     longest_answer: int = 2
-    evaluate_every: int = 200
+    evaluate_every: int = 150
 
 
 def show_edits(finished: Run) -> str:

@@ -25,6 +25,7 @@ class CounterFact(TrainConfig):
     max_validation: int = 500
     dev: int = 100
     steps: int = 6000
+    swap: bool = False
     far: int = 0
     evaluate_every: int = 500
     checkpoint_every: int = 500

@@ -96,7 +96,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
     with Reporter(config.steps) as reporter:
         parts = make_parts(config, base, sites, data, reporter)
-        shapes = shapes_of([*data.train, *data.dev])
+        shapes = shapes_of([*data.train, *data.dev], config.swap)
         loss, logits = sequence_loss(parts.tail), sequence_logits(parts.tail)
         optimiser = editor_optimiser(
             decay(config.learning_rate, config.steps),
@@ -105,7 +105,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         trunk = None if parts.cache is not None else parts.trunk
         step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk)
         scorer = make_scorer(parts.editor, logits, trunk)
-        draw = Draw(config.outer, config.near, config.far)
+        draw = Draw(config.outer, config.near, config.far, config.swap)
 
         def batches(start: int) -> Iterator[Example]:
             return training_batches(
@@ -127,8 +127,9 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         if not config.resume:
             observe = make_observer(parts.editor, trunk)
             seen = training_batches(
-                data.train, shapes, config.batch, config.seed + 1, 0, Draw(1, 0, 0), parts.cache
-            )
+                data.train, shapes, config.batch, config.seed + 1, 0,
+                Draw(1, 0, 0, config.swap), parts.cache,
+            )  # fmt: skip
             for number in range(config.calibrate):
                 state = observe(state, base.params, next(seen))
                 reporter.calibrated(number + 1, config.calibrate)

@@ -41,7 +41,7 @@ class TrainConfig:
     """Regular expression of the edited layers; empty: the default of the model family."""
     rank: int = 256
     """Rank of the editor network."""
-    learning_rate: float = 3e-5
+    learning_rate: float = 1.5e-5
     """Peak learning rate of the editor network (cosine decay, short warm-up)."""
     ridge: float = 0.05
     """Ridge of the whitened coordinates that the editor works in; 1: none, as in the paper."""
@@ -55,6 +55,8 @@ class TrainConfig:
     """Weight of the edit loss; the locality KL has weight 1."""
     outer: int = 2
     """Pairs that score an edit in a step: the edit input, and rephrases."""
+    swap: bool = True
+    """Let any phrasing of a record be its edit input in training, not only its prompt."""
     near: int = 1
     """Near locality pairs of an edit in a step."""
     far: int = 1

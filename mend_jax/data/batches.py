@@ -145,8 +145,11 @@ def bucket(n: int, buckets: Sequence[int]) -> int:
     return buckets[bisect.bisect_left(buckets, n)]
 
 
-def shapes_of(records: Sequence[TokenRecord]) -> Shapes:
-    """The smallest buckets that hold every pair of every record, role by role."""
+def shapes_of(records: Sequence[TokenRecord], swap: bool = False) -> Shapes:
+    """The smallest buckets that hold every pair of every record, role by role.
+
+    With `swap`, any phrasing of a record may be its edit input.
+    """
 
     def smallest(pairs: list[Tokens]) -> tuple[int, int]:
         length = max((len(p.tokens) for p in pairs), default=1)
@@ -154,7 +157,7 @@ def shapes_of(records: Sequence[TokenRecord]) -> Shapes:
         return bucket(length, LENGTHS), bucket(answers, ANSWERS)
 
     return Shapes(
-        smallest([r.edit for r in records]),
+        smallest([p for r in records for p in (r.outer if swap else (r.edit,))]),
         smallest([p for r in records for p in r.outer]),
         smallest([p for r in records for p in r.locality]),
     )
@@ -192,12 +195,15 @@ class Draw(NamedTuple):
     """How many pairs a training step takes of each record.
 
     outer: of the edit input and its rephrases; the edit input is always the first of them.
+    swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
+      prompt, edited by a rephrase, is an edit as well; more of them to learn from.
     near, far: of the locality prompts of this kind; those of no kind count as near.
     """
 
     outer: int = 2
     near: int = 1
     far: int = 1
+    swap: bool = False
 
 
 def training_batches(
@@ -217,8 +223,8 @@ def training_batches(
     while True:
         rng = np.random.default_rng((seed, 1, step))
         chosen = [records[i] for i in _walk(len(records), batch, seed, step)]
-        edit = [[record.edit] for record in chosen]
-        outer = [_draw_outer(record, draw.outer, rng) for record in chosen]
+        outer = [_draw_outer(record, draw, rng) for record in chosen]
+        edit = [row[:1] for row in outer]
         locality = [_draw_locality(record, draw, rng) for record in chosen]
         yield Example(
             collate(edit, shapes.edit, cache),
@@ -238,9 +244,14 @@ def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
     return [int(orders[p // n][p % n]) for p in places]
 
 
-def _draw_outer(record: TokenRecord, k: int, rng: np.random.Generator) -> list[Tokens]:
-    pick = rng.permutation(len(record.rephrases))[: k - 1]
-    return [record.edit, *(record.rephrases[i] for i in pick)]
+def _draw_outer(
+    record: TokenRecord, draw: Draw, rng: np.random.Generator
+) -> list[Tokens | None]:
+    """The edit input, then others; None where a record has too few phrasings."""
+    order = rng.permutation(len(record.outer))
+    first = order[0] if draw.swap else 0
+    chosen = [first, *(i for i in order if i != first)][: draw.outer]
+    return [*(record.outer[i] for i in chosen), *[None] * (draw.outer - len(chosen))]
 
 
 def _draw_locality(
