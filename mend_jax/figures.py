@@ -17,7 +17,10 @@ def training_curve(path: str | Path, history: Sequence[Mapping[str, float]]) -> 
         rows = [row for row in history if name in row]
         axes.plot([r["step"] for r in rows], [r[name] for r in rows], color=colour, label=label)
     development = [row for row in history if "dev_edit_loss" in row]
-    for name, colour in (("dev_edit_loss", _EDIT), ("dev_locality_kl", _LOCALITY)):
+    for name, label, colour in (
+        ("dev_edit_loss", "edit loss, development", _EDIT),
+        ("dev_locality_kl", "locality KL, development", _LOCALITY),
+    ):
         rows = [row for row in development if name in row]
         axes.plot(
             [r["step"] for r in rows],
@@ -25,11 +28,13 @@ def training_curve(path: str | Path, history: Sequence[Mapping[str, float]]) -> 
             "o--",
             color=colour,
             markersize=4,
-            label=f"{name.removeprefix('dev_').replace('_', ' ')}, development slice",
+            label=label,
         )
     axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(
+        frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0)
+    )
     figure.savefig(path, dpi=150)
 
 
