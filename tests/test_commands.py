@@ -7,6 +7,7 @@ from subprocess import Popen
 import pytest
 from tiny_run import Finished, some_records, start
 
+from experiments.quickstart import Quickstart
 from mend_jax.data.records import Record, write_records
 
 pytest_plugins = ["finished_run"]
@@ -16,7 +17,7 @@ TRAINING = {
     "--log-every", "--checkpoint-every", "--resume",
 }  # fmt: skip
 COMMANDS = {
-    "quickstart": (TRAINING, ("(default: runs/quickstart)", "(default: 300)")),
+    "quickstart": (TRAINING, ("(default: runs/quickstart)", f"(default: {Quickstart.steps})")),
     "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
     "evaluate": ({"--editor", "--records", "--out"}, ("(default: 8)",)),
     "edit": ({"--editor", "--prompt", "--target", "--ask"}, ("(default: 12)",)),
