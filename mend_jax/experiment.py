@@ -29,12 +29,13 @@ from mend_jax.data.facts import facts_records
 from mend_jax.data.records import Record, drop_known_subjects, read_records
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import Editor, EditorState, Example
-from mend_jax.editors.gradient import mend
+from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
 from mend_jax.evaluation import make_scorer, score, summarise
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.fit import Schedule, fit
+from mend_jax.links import chain, normalize, rate, residual_mlp, unit_strength, whitened
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
@@ -175,8 +176,10 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
 
 def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> Editor:
     """The run's editor over a model, or over its tail."""
-    loss = sequence_loss(model)
-    return mend(loss, sites, rank=config.rank, alpha=config.alpha, ridge=config.ridge)
+    network = chain(normalize(), residual_mlp(config.rank))
+    if config.ridge < 1:
+        network = whitened(chain(network, unit_strength()), config.ridge)
+    return gradient_editor(sequence_loss(model), sites, chain(network, rate(config.alpha)))
 
 
 def decay(peak: float, steps: int) -> optax.Schedule:

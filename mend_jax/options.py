@@ -41,10 +41,11 @@ class TrainConfig:
     """Regular expression of the edited layers; empty: the default of the model family."""
     rank: int = 256
     """Rank of the editor network."""
-    learning_rate: float = 1.5e-5
+    learning_rate: float = 1e-5
     """Peak learning rate of the editor network (cosine decay, short warm-up)."""
     ridge: float = 0.05
-    """Ridge of the whitened coordinates that the editor works in; 1: none, as in the paper."""
+    """Ridge of the whitened coordinates that the editor works in, with edits of unit strength; 1:
+    neither, the paper's chain."""
     calibrate: int = 256
     """Batches whose gradients are counted into the statistics before the first step."""
     alpha: float = 8e-4

@@ -76,3 +76,16 @@ def test_built_again_from_its_config() -> None:
     a, b = link.apply(phi, stats, rows(6)), again.apply(phi, stats, rows(6))
     assert np.array_equal(a["site"].u, b["site"].u)
     assert np.array_equal(a["site"].delta, b["site"].delta)
+
+
+def test_every_edit_has_unit_strength() -> None:
+    link = mj.unit_strength()
+    factors = {"site": mj.Factors(rows(7)["site"].u * 3.0, rows(7)["site"].delta * 0.2)}
+    out, plain = link.apply({}, {}, factors)["site"], link.apply({}, {}, rows(7))["site"]
+    own = np.sum(factors["site"].u * out.u, axis=-1)
+    np.testing.assert_allclose(own, D_IN, rtol=1e-5)
+    np.testing.assert_allclose(np.sum(np.square(out.delta)), D_OUT, rtol=1e-5)
+    np.testing.assert_allclose(out.delta, plain.delta, rtol=1e-5)  # whatever the gradient's size
+    zero = {"site": mj.Factors(np.zeros((2, D_IN)), np.zeros((2, D_OUT)))}
+    gradient = jax.grad(lambda f: sum(x.sum() for x in link.apply({}, {}, f)["site"]))(zero)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))

@@ -56,20 +56,13 @@ def mend(
     shared: bool = True,
     identity: bool = True,
     normalized: bool = True,
-    ridge: float = 1.0,
     alpha: float = 1e-4,
     descent: bool = True,
 ) -> Editor:
     """MEND (Mitchell et al. 2022) with the paper's defaults; each ablation of Table 6 is a flag.
 
     It is nothing but `gradient_editor` over `chain(normalize(), residual_mlp(rank), rate(1e-4))`.
-
-    Args:
-      ridge: below 1, the first two links work in whitened coordinates of u (`links.whitened`).
-        The paper does not do this; it takes fewer steps to the same locality.
     """
-    network = link.residual_mlp(rank, blocks, on, shared, identity)
-    inner = link.chain(link.normalize(shared), network) if normalized else network
-    if ridge < 1:
-        inner = link.whitened(inner, ridge)
-    return gradient_editor(loss, at, link.chain(inner, link.rate(alpha, descent)))
+    steps = [link.normalize(shared)] if normalized else []
+    steps += [link.residual_mlp(rank, blocks, on, shared, identity), link.rate(alpha, descent)]
+    return gradient_editor(loss, at, link.chain(*steps))

@@ -7,12 +7,14 @@ from mend_jax.links.base import Link, Sited, chain
 from mend_jax.links.normalize import Moments, normalize
 from mend_jax.links.rate import rate
 from mend_jax.links.residual_mlp import relu, residual_mlp
+from mend_jax.links.unit_strength import unit_strength
 from mend_jax.links.whitened import whitened
 
 LINKS: dict[str, Callable[..., Link]] = {
     "normalize": normalize,
     "rate": rate,
     "residual_mlp": residual_mlp,
+    "unit_strength": unit_strength,
     "whitened": whitened,
 }
 
@@ -50,5 +52,6 @@ __all__ = [
     "rate",
     "relu",
     "residual_mlp",
+    "unit_strength",
     "whitened",
 ]
