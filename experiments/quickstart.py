@@ -24,10 +24,11 @@ class Quickstart(TrainConfig):
     out: Path = Path("runs/quickstart")
     max_validation: int = 240
     dev: int = 80
-    steps: int = 900
+    steps: int = 150
+    sites: str = r"layers_(24|25|26|27|28|29)/mlp/(gate|up)_proj"
     longest: int = 16
     longest_answer: int = 2
-    evaluate_every: int = 150
+    evaluate_every: int = 75
 
 
 def show_edits(finished: Run) -> str:

@@ -48,11 +48,11 @@ class TrainConfig:
     neither, the paper's chain."""
     calibrate: int = 256
     """Batches whose gradients are counted into the statistics before the first step."""
-    alpha: float = 8e-4
+    alpha: float = 6e-4
     """Edit rate alpha before training."""
     alpha_learning_rate: float = 3e-5
     """Peak learning rate of the edit rates."""
-    c_edit: float = 0.5
+    c_edit: float = 0.6
     """Weight of the edit loss; the locality KL has weight 1."""
     outer: int = 2
     """Pairs that score an edit in a step: the edit input, and rephrases."""
