@@ -14,6 +14,7 @@ import tyro
 
 from experiments.command import main
 from mend_jax.editors.saved import load_editor
+from mend_jax.factors import norm
 from mend_jax.showcase import make_stage
 
 
@@ -44,6 +45,8 @@ def edit(config: Edit) -> None:
     stage = make_stage(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()
     change = jax.block_until_ready(stage.edit(prompt, target))
+    if not any(float(norm(part)) for part in change.values()):
+        raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
     began = time.perf_counter()
     change = jax.block_until_ready(stage.edit(prompt, target))
     seconds = time.perf_counter() - began

@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -118,8 +117,3 @@ def group_sites(factors: Mapping[str, Factors], shared: bool) -> dict[str, list[
         d_in, d_out = shape_of(factors[site])
         groups.setdefault(f"{d_in}x{d_out}" if shared else site, []).append(site)
     return groups
-
-
-def zero_rows(edit: Edit) -> jax.Array:
-    """True if every part of the edit is exactly zero (such an edit changes nothing)."""
-    return jnp.all(jnp.stack([norm(part) == 0 for part in edit.values()]))

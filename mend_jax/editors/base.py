@@ -6,7 +6,6 @@ Training, evaluation and the experiments call these and never ask which method i
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from mend_jax.factors import Edit
@@ -65,15 +64,3 @@ def apply_edit(
     """`Editor.apply` of methods whose edit is a change of weights."""
     del state
     return edited(function, edit)
-
-
-def observe_nothing(
-    edit: Callable[[EditorState, PyTree, Example], Edit],
-) -> Callable[[EditorState, PyTree, Example], tuple[PyTree, Edit]]:
-    """`Editor.observe` of methods without statistics."""
-
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        edits = jax.vmap(edit, in_axes=(None, None, 0))(state, params, examples)
-        return state.stats, edits
-
-    return observe
