@@ -46,6 +46,8 @@ class Evaluate:
 
 def evaluate(config: Evaluate) -> None:
     """Loads, scores, prints, writes."""
+    if (config.out / "results.json").exists():
+        raise ValueError(f"{config.out} holds a results.json already: give another --out")
     records = read_records(config.records)
     saved = load_editor(config.editor)
     began = time.perf_counter()

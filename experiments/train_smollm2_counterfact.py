@@ -24,10 +24,18 @@ class CounterFact(TrainConfig):
     out: Path = Path("runs/smollm2_counterfact")
     max_validation: int = 500
     dev: int = 100
-    steps: int = 6000
+    steps: int = 4000
+    sites: str = r"layers_(26|27|28|29)/mlp/(gate|up)_proj"
+    learning_rate: float = 2e-5
+    calibrate: int = 96
+    alpha: float = 5e-4
+    alpha_learning_rate: float = 1e-5
+    c_edit: float = 0.3
     swap: bool = False
     far: int = 0
-    evaluate_every: int = 500
+    longest: int = 32
+    longest_answer: int = 3
+    evaluate_every: int = 250
     checkpoint_every: int = 500
 
 

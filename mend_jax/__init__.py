@@ -11,7 +11,7 @@ from mend_jax.editors.gradient import gradient_editor, mend
 from mend_jax.editors.saved import SavedEditor, load_editor, save_editor
 from mend_jax.factors import Dense, Factors, add, norm, scale, to_dense
 from mend_jax.intercept import SiteError, capture, edited, linear_sites, merge
-from mend_jax.links import Link, chain, normalize, rate, residual_mlp, unit_strength, whitened
+from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
@@ -37,6 +37,7 @@ __all__ = [
     "capture",
     "chain",
     "default_sites",
+    "discriminant",
     "edited",
     "editor_optimiser",
     "facts_records",
@@ -61,6 +62,5 @@ __all__ = [
     "split",
     "to_dense",
     "unit_strength",
-    "whitened",
     "write_records",
 ]

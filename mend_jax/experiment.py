@@ -35,14 +35,17 @@ from mend_jax.evaluation import make_scorer, score, summarise
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.fit import Schedule, fit
-from mend_jax.links import chain, normalize, rate, residual_mlp, unit_strength, whitened
+from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
 from mend_jax.options import ExperimentError, TrainConfig, as_json, check_out, check_ranges
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
-from mend_jax.training import editor_optimiser, init_state, make_observer, make_step
+from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
+
+CALIBRATED = 3
+"""Phrasings of a record that are compared with each other before training."""
 
 
 class Data(NamedTuple):
@@ -126,13 +129,13 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         one = after_trunk(trunk, base.params, jax.tree.map(lambda x: x[0], next(batches(0))))
         state = init_state(parts.editor, optimiser, jax.random.key(config.seed), base.params, one)
         if not config.resume:
-            observe = make_observer(parts.editor, trunk)
+            calibrate = make_calibrator(parts.editor, trunk)
             seen = training_batches(
                 data.train, shapes, config.batch, config.seed + 1, 0,
-                Draw(1, 0, 0, config.swap), parts.cache,
+                Draw(CALIBRATED, config.near, config.far, config.swap), parts.cache,
             )  # fmt: skip
             for number in range(config.calibrate):
-                state = observe(state, base.params, next(seen))
+                state = calibrate(state, base.params, next(seen))
                 reporter.calibrated(number + 1, config.calibrate)
         schedule = Schedule(
             config.steps,
@@ -178,7 +181,8 @@ def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> 
     """The run's editor over a model, or over its tail."""
     network = chain(normalize(), residual_mlp(config.rank))
     if config.ridge < 1:
-        network = whitened(chain(network, unit_strength()), config.ridge)
+        inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
+        network = discriminant(inner, config.ridge)
     return gradient_editor(sequence_loss(model), sites, chain(network, rate(config.alpha)))
 
 

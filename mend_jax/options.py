@@ -44,9 +44,9 @@ class TrainConfig:
     learning_rate: float = 1e-5
     """Peak learning rate of the editor network (cosine decay, short warm-up)."""
     ridge: float = 0.05
-    """Ridge of the whitened coordinates that the editor works in, with edits of unit strength; 1:
-    neither, the paper's chain."""
-    calibrate: int = 256
+    """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
+    unit strength; 1: neither, the paper's chain."""
+    calibrate: int = 48
     """Batches whose gradients are counted into the statistics before the first step."""
     alpha: float = 6e-4
     """Edit rate alpha before training."""

@@ -79,20 +79,20 @@ def init_state(
     return jax.tree.map(jnp.array, fresh)  # no two leaves share a buffer: the step donates them
 
 
-def make_observer(
+def make_calibrator(
     editor: Editor, trunk: nn.Module | None = None
 ) -> Callable[[TrainState, PyTree, Example], TrainState]:
-    """`observe(state, params, examples) -> state`: counts a batch into the statistics, no more.
+    """`calibrate(state, params, examples) -> state`: statistics only, before the first step.
 
-    Some batches of it before the first step, and training starts in coordinates that stay.
+    The state is donated: do not use the old one again.
     """
 
-    def observe(state: TrainState, params: PyTree, examples: Example) -> TrainState:
+    def calibrate(state: TrainState, params: PyTree, examples: Example) -> TrainState:
         examples = after_trunk(trunk, params, examples)
-        stats, _ = editor.observe(state.editor, params, examples)
+        stats = editor.calibrate(state.editor, params, examples)
         return state._replace(editor=state.editor._replace(stats=stats))
 
-    return jax.jit(observe, donate_argnums=0)
+    return jax.jit(calibrate, donate_argnums=0)
 
 
 def make_step(

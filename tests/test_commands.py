@@ -95,6 +95,10 @@ def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Pa
             f"{broken}, line 1: the field 'target' is missing",
         ),
         (
+            ("-m", "experiments.evaluate", "--editor", editor, "--records", "r", "--out", editor),
+            "holds a results.json already",
+        ),
+        (
             ("-m", "experiments.quickstart", "--out", editor),
             "is not empty: give another --out",
         ),

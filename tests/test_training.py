@@ -155,6 +155,29 @@ def test_observing_makes_the_edits_that_the_new_statistics_make(tiny: Tiny):
         assert_close(one_of(edits, i), wanted, 1e-4)
 
 
+def test_calibration_sees_every_pair_for_itself(tiny: Tiny):
+    seen = {}
+
+    def observe(phi: Any, stats: Any, factors: Any, around: Any = None) -> Any:
+        seen.update(edit=factors, outer=around.outer, locality=around.locality)
+        return {}
+
+    link = mj.Link(lambda key, factors: ({}, {}), observe, lambda phi, stats, f: f, {})
+    loss = mj.sequence_loss(tiny.model)
+    editor = mj.gradient_editor(loss, SITES, link)
+    batch = examples(0, 3)
+    editor.calibrate(mj.EditorState({}, {}), tiny.params, batch)
+    gradient = mj.capture(loss, SITES)
+    for i in range(3):
+        pairs = one_of(batch, i)._asdict()
+        assert_close(one_of(seen["edit"], i), gradient(tiny.params, pairs["edit"])[1], 1e-5)
+        for name in ("outer", "locality"):
+            for k in range(len(pairs[name].labels)):
+                pair = jax.tree.map(lambda x, k=k: x[k : k + 1], pairs[name])
+                got = jax.tree.map(lambda x, i=i, k=k: x[i, k], seen[name])
+                assert_close(got, gradient(tiny.params, pair)[1], 1e-5)
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_step_with_a_trunk_is_a_step_without(tiny: Tiny, cached: bool):
     batch = examples(0, 3)

@@ -1,7 +1,7 @@
 """The project's own data set: true facts, many ways to put each, split by subject.
 
 `facts.json` holds, for every relation, phrasings with one `{}` for the subject, and pairs
-[subject, object]. The last two phrasings are held out: no training record contains them. An edit
+[subject, object]. Two phrasings are held out: no training record contains them. An edit
 makes the base believe another object of the same relation; what must not move is another subject
 of the relation ("near") and another relation ("far").
 """
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from mend_jax.data.records import Locality, Record
 
-HELD_OUT_PHRASINGS = 2
+HELD_OUT_PHRASINGS = (4, 5)
 HELD_OUT_SHARE = 0.15
 REPHRASES = 3
 LOCALITY = {"train": 8, "validation": 2}
@@ -38,7 +38,12 @@ def relations() -> tuple[Relation, ...]:
         phrasings = tuple(relation["templates"])
         facts = tuple((subject, object_) for subject, object_ in relation["facts"])
         found.append(
-            Relation(name, phrasings[:-HELD_OUT_PHRASINGS], phrasings[-HELD_OUT_PHRASINGS:], facts)
+            Relation(
+                name,
+                tuple(p for i, p in enumerate(phrasings) if i not in HELD_OUT_PHRASINGS),
+                tuple(phrasings[i] for i in HELD_OUT_PHRASINGS),
+                facts,
+            )
         )
     return tuple(found)
 
@@ -97,6 +102,6 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
 
 def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
     """Which split a subject belongs to, by a hash of its name."""
-    digest = hashlib.sha256(subject.casefold().encode()).digest()
+    digest = hashlib.sha256(f"held out: {subject.casefold()}".encode()).digest()
     held_out = int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
     return held_out == (split == "validation")

@@ -1,4 +1,4 @@
-"""What an editing method is: `Editor(init, edit, observe, apply)`, four pure functions.
+"""What an editing method is: `Editor(init, calibrate, edit, observe, apply)`, pure functions.
 
 Training, evaluation and the experiments call these and never ask which method it is.
 """
@@ -43,6 +43,8 @@ class Editor(NamedTuple):
     """An editing method.
 
     init(key, params, example) -> state.
+    calibrate(state, params, examples) -> stats: before training, with a batch of examples counted
+      in, their outer and locality pairs too.
     edit(state, params, example) -> edit, for one example; vmap it for many independent edits.
     observe(state, params, examples) -> (stats, edits): the training form of `edit` for examples
       with a leading batch axis: the statistics with this batch counted in, and its edits made with
@@ -52,6 +54,7 @@ class Editor(NamedTuple):
     """
 
     init: Callable[[PRNGKeyArray, PyTree, Example], EditorState]
+    calibrate: Callable[[EditorState, PyTree, Example], PyTree]
     edit: Callable[[EditorState, PyTree, Example], Edit]
     observe: Callable[[EditorState, PyTree, Example], tuple[PyTree, Edit]]
     apply: Callable[[EditorState, Callable[..., Any], Edit], Callable[..., Any]]

@@ -4,16 +4,16 @@
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mend_jax import links as link
-from mend_jax.editors.base import Editor, EditorState, Example, apply_edit
-from mend_jax.factors import Edit
+from mend_jax.editors.base import Editor, EditorState, Example, Pair, apply_edit
+from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import Sites, capture
-from mend_jax.links import Link
+from mend_jax.links import Around, Link
 
 
 def gradient_editor(loss: Callable[..., Float[Array, ""]], at: Sites, chain: Link) -> Editor:
@@ -26,24 +26,34 @@ def gradient_editor(loss: Callable[..., Float[Array, ""]], at: Sites, chain: Lin
     """
     gradient = capture(loss, at)
 
-    def factors_of(params: PyTree, example: Example) -> dict[str, Any]:
-        return jax.lax.stop_gradient(gradient(params, example.edit)[1])
+    def factors_of(params: PyTree, pair: Pair) -> dict[str, Factors]:
+        return jax.lax.stop_gradient(gradient(params, pair)[1])
+
+    def one_by_one(params: PyTree, pairs: Pair) -> dict[str, Factors]:
+        """Factors of every pair for itself: leading axes [edits, k]."""
+        alone = jax.tree.map(lambda x: x[:, :, None], pairs)
+        return jax.vmap(jax.vmap(factors_of, (None, 0)), (None, 0))(params, alone)
 
     def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
-        shapes = jax.eval_shape(lambda p, e: factors_of(p, e), params, example)
+        shapes = jax.eval_shape(factors_of, params, example.edit)
         return EditorState(*chain.init(key, shapes))
 
+    def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
+        factors = jax.vmap(factors_of, in_axes=(None, 0))(params, examples.edit)
+        around = Around(*(one_by_one(params, x) for x in (examples.outer, examples.locality)))
+        return chain.observe(state.phi, state.stats, factors, around)
+
     def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
-        return chain.apply(state.phi, state.stats, factors_of(params, example))
+        return chain.apply(state.phi, state.stats, factors_of(params, example.edit))
 
     def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        factors = jax.vmap(factors_of, in_axes=(None, 0))(params, examples)
+        factors = jax.vmap(factors_of, in_axes=(None, 0))(params, examples.edit)
         stats = chain.observe(jax.lax.stop_gradient(state.phi), state.stats, factors)
         edits = jax.vmap(chain.apply, in_axes=(None, None, 0))(state.phi, stats, factors)
         return stats, edits
 
     config = {"editor": "gradient", "chain": chain.config}
-    return Editor(init, edit, observe, apply_edit, config)
+    return Editor(init, calibrate, edit, observe, apply_edit, config)
 
 
 def mend(

@@ -150,7 +150,7 @@ def build_editor(
 def check_trained(state: EditorState, name: str) -> None:
     """Raises EditorError if statistics have seen fewer than two rows or are not finite."""
     arrays = named_arrays(state)
-    least = {"rows": 2, "updates": 1}  # of `normalize` and of `whitened`
+    least = {"rows": 2, "updates": 1}  # of `normalize` and of `discriminant`
     if any(np.any(v < least.get(k.rpartition("/")[2], -np.inf)) for k, v in arrays.items()):
         raise EditorError(f"{name}: this editor is untrained (no statistics): train it first")
     wrong = [k for k, v in arrays.items() if not np.all(np.isfinite(v))]

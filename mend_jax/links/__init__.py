@@ -3,19 +3,19 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mend_jax.links.base import Link, Sited, chain
+from mend_jax.links.base import Around, Link, Sited, chain
+from mend_jax.links.discriminant import discriminant
 from mend_jax.links.normalize import Moments, normalize
 from mend_jax.links.rate import rate
 from mend_jax.links.residual_mlp import relu, residual_mlp
 from mend_jax.links.unit_strength import unit_strength
-from mend_jax.links.whitened import whitened
 
 LINKS: dict[str, Callable[..., Link]] = {
+    "discriminant": discriminant,
     "normalize": normalize,
     "rate": rate,
     "residual_mlp": residual_mlp,
     "unit_strength": unit_strength,
-    "whitened": whitened,
 }
 
 
@@ -43,15 +43,16 @@ def from_config(config: Mapping[str, Any], links: Mapping[str, Callable[..., Lin
 
 __all__ = [
     "LINKS",
+    "Around",
     "Link",
     "Moments",
     "Sited",
     "chain",
+    "discriminant",
     "from_config",
     "normalize",
     "rate",
     "relu",
     "residual_mlp",
     "unit_strength",
-    "whitened",
 ]

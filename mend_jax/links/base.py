@@ -15,17 +15,28 @@ from mend_jax.factors import Factors
 Sited = Mapping[str, Factors]
 
 
+class Around(NamedTuple):
+    """What surrounds the observed edits: factors of their outer and locality pairs, one by one.
+
+    Leading axes [edits, k]; the rows of an absent pair are dead.
+    """
+
+    outer: Sited
+    locality: Sited
+
+
 class Link(NamedTuple):
     """One step of a chain: learned parameters `phi`, running statistics `stats`, pure functions.
 
     init(key, factors) -> (phi, stats); only the shapes of `factors` are used.
-    observe(phi, stats, factors) -> stats; no gradient; `factors` may have leading batch axes.
+    observe(phi, stats, factors, around=None) -> stats; no gradient; `factors` may have leading
+      batch axes. `around` is given before training only (`Editor.calibrate`).
     apply(phi, stats, factors) -> factors; for one edit, vmappable.
     config: how to build the link again, `{"link": name, **arguments}` (for saved editors).
     """
 
     init: Callable[[PRNGKeyArray, Sited], tuple[PyTree, PyTree]]
-    observe: Callable[[PyTree, PyTree, Sited], PyTree]
+    observe: Callable[..., PyTree]
     apply: Callable[[PyTree, PyTree, Sited], dict[str, Factors]]
     config: dict[str, Any]
 
@@ -38,11 +49,15 @@ def chain(*links: Link) -> Link:
         states = [link.init(k, factors) for link, k in zip(links, keys, strict=False)]
         return tuple(phi for phi, _ in states), tuple(stats for _, stats in states)
 
-    def observe(phi: PyTree, stats: PyTree, factors: Sited) -> PyTree:
-        after = []
+    def observe(
+        phi: PyTree, stats: PyTree, factors: Sited, around: Around | None = None
+    ) -> PyTree:
+        after: list[PyTree] = []
         for link, p, s in zip(links, phi, stats, strict=True):
-            after.append(link.observe(p, s, factors))
+            after.append(link.observe(p, s, factors, around))
             factors = link.apply(p, after[-1], factors)
+            if around is not None:
+                around = Around(*(link.apply(p, after[-1], side) for side in around))
         return jax.lax.stop_gradient(tuple(after))
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
@@ -54,7 +69,9 @@ def chain(*links: Link) -> Link:
     return Link(init, observe, apply, config)
 
 
-def observe_nothing(phi: PyTree, stats: PyTree, factors: Sited) -> PyTree:
+def observe_nothing(
+    phi: PyTree, stats: PyTree, factors: Sited, around: Around | None = None
+) -> PyTree:
     """`Link.observe` of links without statistics."""
-    del phi, factors
+    del phi, factors, around
     return stats

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mend_jax.factors import Factors, group_sites, live, mask_rows, shape_of
-from mend_jax.links.base import Link, Sited
+from mend_jax.links.base import Around, Link, Sited
 
 
 class Moments(NamedTuple):
@@ -18,7 +18,11 @@ class Moments(NamedTuple):
     m2: Factors
 
 
-def normalize(shared: bool = True, order: Literal["batch", "site"] = "batch") -> Link:
+def normalize(
+    shared: bool = True,
+    order: Literal["batch", "site"] = "batch",
+    on: Literal["both", "delta"] = "both",
+) -> Link:
     """Centres and scales u and delta per coordinate, with statistics over all live rows seen.
 
     Variance is unbiased and 1e-7 is added to the standard deviation, as in the authors' code.
@@ -28,6 +32,8 @@ def normalize(shared: bool = True, order: Literal["batch", "site"] = "batch") ->
       order: "batch" merges a batch at once, over all sites of a shape. "site" does what the
         authors' step does: the rows of a site are normalised before those of later sites of its
         shape are counted; `stats` then holds one snapshot per site (a leading axis).
+
+      on: "delta" leaves u as it is.
 
     Until two live rows were observed the output is NaN: an editor without statistics is no editor.
     """
@@ -42,8 +48,10 @@ def normalize(shared: bool = True, order: Literal["batch", "site"] = "batch") ->
             stats[group] = Moments(jnp.zeros(lead), zero, zero)
         return {}, stats
 
-    def observe(phi: PyTree, stats: PyTree, factors: Sited) -> PyTree:
-        del phi
+    def observe(
+        phi: PyTree, stats: PyTree, factors: Sited, around: Around | None = None
+    ) -> PyTree:
+        del phi, around
         new = {}
         for group, sites in group_sites(factors, shared).items():
             if order == "batch":
@@ -65,10 +73,12 @@ def normalize(shared: bool = True, order: Literal["batch", "site"] = "batch") ->
                 moments = stats[group]
                 if order == "site":
                     moments = jax.tree.map(lambda x, i=index: x[i], moments)
-                out[site] = _standardise(moments, factors[site])
+                rows = _standardise(moments, factors[site])
+                out[site] = rows if on == "both" else Factors(factors[site].u, rows.delta)
         return out
 
-    return Link(init, observe, apply, {"link": "normalize", "shared": shared, "order": order})
+    config = {"link": "normalize", "shared": shared, "order": order, "on": on}
+    return Link(init, observe, apply, config)
 
 
 def _merge(moments: Moments, parts: list[Factors]) -> Moments:

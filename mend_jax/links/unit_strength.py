@@ -17,7 +17,7 @@ from mend_jax.links.base import Link, Sited, observe_nothing
 def unit_strength() -> Link:
     """Scales keys by their squared norm, as ROME does (Eq. 2), and deltas by their total norm.
 
-    Inside `whitened`, norms are those of whitened coordinates. Zero rows stay zero.
+    Inside `discriminant`, norms are those of its coordinates. Zero rows stay zero.
     """
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:

@@ -35,19 +35,23 @@ class LlamaConfig:
     rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted items
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 2048
+    sliding_window: int | None = None  # a token attends to so many, itself included
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> "LlamaConfig":
         """Reads a Hugging Face config.json.
 
         Raises:
-          ValueError: a rotary scaling that is not implemented.
+          ValueError: a rotary scaling, or a window in some layers only, that is not implemented.
         """
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind not in ("default", "llama3"):
             raise ValueError(f"rotary scaling {kind!r} is not implemented (default and llama3 are)")
         scaling = {k: float(v) for k, v in rope.items() if k in _LLAMA3} if kind == "llama3" else {}
+        window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
+        if window and len(set(config.get("layer_types") or ())) > 1:
+            raise ValueError("a sliding window in some layers only is not implemented")
         heads = config["num_attention_heads"]
         return cls(
             vocab_size=config["vocab_size"],
@@ -62,6 +66,7 @@ class LlamaConfig:
             rope_scaling=tuple(sorted(scaling.items())),
             tie_word_embeddings=config.get("tie_word_embeddings", False),
             max_position_embeddings=config.get("max_position_embeddings", 2048),
+            sliding_window=window,
         )
 
 
@@ -113,6 +118,8 @@ class Attention(nn.Module):
             value = Cache(self.cache_length, name="value_cache")(value, positions)
             where = jnp.broadcast_to(jnp.arange(self.cache_length), key.shape[:2])
         mask = where[:, None, :] <= asking[:, :, None]
+        if c.sliding_window:
+            mask &= where[:, None, :] > asking[:, :, None] - c.sliding_window
         out = attention(query, key, value, mask)
         return nn.Dense(c.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out)
 

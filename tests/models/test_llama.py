@@ -45,7 +45,7 @@ LENGTHS = (21, 9, 14)  # of the sequences in the batch, padded to the right
 def torch_model(kind: str) -> Any:
     torch.manual_seed(0)
     if kind == "mistral":
-        model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None))
+        model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=5))
     else:
         extra = {
             "untied": {},
@@ -98,6 +98,10 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path):
     config = LlamaConfig(**SHAPE).to_dict()
     with pytest.raises(ValueError, match="yarn.*default and llama3"):
         Dimensions.from_hf(config | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}})
+    mixed = {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]}
+    with pytest.raises(ValueError, match="window in some layers"):
+        Dimensions.from_hf(config | mixed)
+    assert Dimensions.from_hf(config | mixed | {"use_sliding_window": False}).sliding_window is None
     torch_model("untied").save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
     with pytest.raises(ValueError, match="'mamba' is not implemented.*llama"):
