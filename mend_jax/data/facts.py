@@ -102,6 +102,6 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
 
 def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
     """Which split a subject belongs to, by a hash of its name."""
-    digest = hashlib.sha256(f"held out: {subject.casefold()}".encode()).digest()
+    digest = hashlib.sha256(f"held-out: {subject.casefold()}".encode()).digest()
     held_out = int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
     return held_out == (split == "validation")
