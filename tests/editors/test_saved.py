@@ -102,7 +102,7 @@ def test_a_link_of_ones_own(base: Base, tmp_path: Path):
     example = edit_example(base.tokenizer, "Person 3 lives in", "Oslo")
     state = editor.init(jax.random.key(0), base.params, example)
     mj.save_editor(tmp_path, editor, state, base, sites)
-    with pytest.raises(EditorError, match=r"no link is called 'doubled'; known: discriminant, normalize, rate"):
+    with pytest.raises(EditorError, match=r"no link is called 'doubled'; known: discriminant,"):
         mj.load_editor(tmp_path, base)
     loaded = mj.load_editor(tmp_path, base, links={"doubled": doubled})
     edits = [jax.jit(e.edit)(state, base.params, example) for e in (editor, loaded.editor)]
