@@ -24,11 +24,15 @@ class Quickstart(TrainConfig):
     out: Path = Path("runs/quickstart")
     max_validation: int = 240
     dev: int = 80
-    steps: int = 150
-    sites: str = r"layers_(24|25|26|27|28|29)/mlp/(gate|up)_proj"
+    steps: int = 550
+    sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
+    learning_rate: float = 2e-5
+    calibrate: int = 400
+    alpha: float = 8e-4
+    c_edit: float = 0.25
     longest: int = 16
     longest_answer: int = 2
-    evaluate_every: int = 75
+    evaluate_every: int = 275
 
 
 def show_edits(finished: Run) -> str:

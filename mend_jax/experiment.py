@@ -44,7 +44,7 @@ from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
 
-CALIBRATED = 3
+CALIBRATED = 4
 """Phrasings of a record that are compared with each other before training."""
 
 

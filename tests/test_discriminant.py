@@ -111,25 +111,6 @@ def test_keys_look_where_facts_differ_and_phrasings_agree():
     assert rome[2:].min() > 0.9 * rome[:2].max()
 
 
-def test_a_threshold_lowers_every_answer_by_a_share_of_the_own_one():
-    links = [mj.discriminant(mj.chain(), RIDGE, threshold) for threshold in (0.0, 0.3)]
-    phi, stats = calibrated(links[0], 4)
-    factors, around = batch(5)
-    plain, lowered = (np.float64(link.apply(phi, stats, factors)["site"].u) for link in links)
-    u = np.float64(factors["site"].u)
-    own = np.einsum("erd,erd->er", u, plain)
-    moments = stats["moments"]["site"]
-    mean = np.float64(moments.mean) / float(moments.pairs)
-    np.testing.assert_allclose(mean @ (plain - lowered)[..., None], 0.3 * own[..., None], rtol=1e-3)
-    # and among the directions that do so, it is the one on which inputs differ least
-    total = np.float64(moments.total) / float(moments.pairs)
-    ridged = (1 - RIDGE) * total + RIDGE * np.diag(np.diagonal(total))
-    common = (plain - lowered)[0, 0]
-    along = ridged @ common
-    scale = np.linalg.norm(mean) / np.linalg.norm(along)
-    np.testing.assert_allclose(along * scale, mean, rtol=1e-2)
-
-
 def test_coordinates_are_made_at_powers_of_two_and_the_inner_link_starts_over():
     link = mj.discriminant(mj.normalize(on="delta"), RIDGE)
     phi, stats = link.init(jax.random.key(0), batch(0)[0])

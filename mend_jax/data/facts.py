@@ -16,7 +16,7 @@ from mend_jax.data.records import Locality, Record
 
 HELD_OUT_PHRASINGS = (4, 5)
 HELD_OUT_SHARE = 0.15
-REPHRASES = 3
+REPHRASES = 7
 LOCALITY = {"train": 8, "validation": 2}
 """Near locality prompts of a record, and as many far ones."""
 

@@ -11,14 +11,6 @@ spread of x . M u over unrelated x and u, is Fisher's:
 of which the positive part is taken, M = F F^T, so that every input answers to its own key. In the
 coordinates y = F^T x, where the inner link works, x . u' becomes y . g(y_u) for whatever g that is.
 ROME's key (Meng et al. 2022, Eq. 2) is T^{-1} u: M with the identity in the place of D.
-
-Neighbours still answer a little, up or down, and what they answer is felt where the base is not
-sure of itself. But activations have a mean far from zero, so there is a direction m on which all
-of them project alike, m = T^{-1} E[x] / (E[x] . T^{-1} E[x]), and
-
-    u' <- u' - threshold (u . u') m
-
-lowers every answer by a share of the edit's own: a threshold made of nothing but a rank-1 edit.
 """
 
 from typing import NamedTuple
@@ -34,22 +26,20 @@ from mend_jax.links.base import Around, Link, Sited
 class PairMoments(NamedTuple):
     """Sums over observed examples, and the coordinates made of them: y = x @ coordinates.
 
-    mean, total: of x and x x^T over single pairs. apart: of D over examples. Each pair counts once,
-    its rows by their share of |delta|^2: a position where the loss has no gradient says nothing
-    about where an edit will be felt. common: m of the docstring above.
+    total: of x x^T over single pairs. apart: of D over examples. Each pair counts once, its rows
+    by their share of |delta|^2: a position where the loss has no gradient says nothing about where
+    an edit will be felt.
     """
 
     updates: Int[Array, ""]
     pairs: Float[Array, ""]
     examples: Float[Array, ""]
-    mean: Float[Array, "d_in"]
     total: Float[Array, "d_in d_in"]
     apart: Float[Array, "d_in d_in"]
     coordinates: Float[Array, "d_in d_in"]
-    common: Float[Array, "d_in"]
 
 
-def discriminant(inner: Link, ridge: float = 0.05, threshold: float = 0.0) -> Link:
+def discriminant(inner: Link, ridge: float = 0.05) -> Link:
     """`inner` in the coordinates that tell facts apart best; made by `Editor.calibrate`.
 
     They are made anew when the number of calibrated batches is a power of two, and the inner link
@@ -60,7 +50,6 @@ def discriminant(inner: Link, ridge: float = 0.05, threshold: float = 0.0) -> Li
       inner: e.g. `chain(residual_mlp(), unit_strength())`; observes and sees u in these
         coordinates, where the mean of y^2 is 1.
       ridge: share of the identity in the correlation matrix of the inputs, in (0, 1].
-      threshold: how much every answer is lowered, as a share of a row's answer to its own input.
     """
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
@@ -68,11 +57,9 @@ def discriminant(inner: Link, ridge: float = 0.05, threshold: float = 0.0) -> Li
         moments = {}
         for site, rows in factors.items():
             d = shape_of(rows)[0]
-            zero, row, square = jnp.zeros(()), jnp.zeros(d), jnp.zeros((d, d))
+            zero, square = jnp.zeros(()), jnp.zeros((d, d))
             count = jnp.zeros((), jnp.int32)
-            moments[site] = PairMoments(
-                count, zero, zero, row, square, square, jnp.eye(d), row
-            )
+            moments[site] = PairMoments(count, zero, zero, square, square, jnp.eye(d))
         return phi, {"moments": moments, "inner": stats}
 
     def observe(
@@ -98,17 +85,10 @@ def discriminant(inner: Link, ridge: float = 0.05, threshold: float = 0.0) -> Li
         seen = _express(moments, factors)
         out = {}
         for site, rows in inner.apply(phi, stats["inner"], seen).items():
-            own = jnp.sum(seen[site].u * rows.u, axis=-1, keepdims=True)
-            keys = rows.u @ moments[site].coordinates.T
-            out[site] = rows._replace(u=keys - threshold * own * moments[site].common)
+            out[site] = rows._replace(u=rows.u @ moments[site].coordinates.T)
         return out
 
-    config = {
-        "link": "discriminant",
-        "inner": inner.config,
-        "ridge": ridge,
-        "threshold": threshold,
-    }
+    config = {"link": "discriminant", "inner": inner.config, "ridge": ridge}
     return Link(init, observe, apply, config)
 
 
@@ -124,14 +104,13 @@ def _renews(updates: Int[Array, ""]) -> Array:
 
 def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) -> PairMoments:
     """Counts a batch in (leading axes [edits, k]); at times makes the coordinates anew."""
-    mean, total, pairs = old.mean, old.total, old.pairs
+    total, pairs = old.total, old.pairs
     means, present = [], []
     for rows in (outer, locality):
         share = jnp.where(live(rows), jnp.sum(jnp.square(rows.delta), axis=-1), 0.0)
         weight = jnp.sum(share, axis=-1, keepdims=True)
         share = share / jnp.where(weight > 0, weight, 1.0)
         u = rows.u.reshape(-1, rows.u.shape[-1])
-        mean = mean + share.ravel() @ u
         total = total + (u * share.reshape(-1, 1)).T @ u
         present.append((weight[..., 0] > 0).astype(jnp.float32))
         pairs = pairs + jnp.sum(present[-1])
@@ -149,22 +128,20 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
     apart = old.apart + same - (cross + cross.T) / 2
     examples, updates = old.examples + jnp.sum(k > 0), old.updates + 1
     n = jnp.maximum(pairs, 1)
-    coordinates, common = jax.lax.cond(
+    coordinates = jax.lax.cond(
         _renews(updates),
-        lambda: _solve(mean / n, total / n, apart / jnp.maximum(examples, 1), ridge),
-        lambda: (old.coordinates, old.common),
+        lambda: _solve(total / n, apart / jnp.maximum(examples, 1), ridge),
+        lambda: old.coordinates,
     )
-    return PairMoments(updates, pairs, examples, mean, total, apart, coordinates, common)
+    return PairMoments(updates, pairs, examples, total, apart, coordinates)
 
 
 def _solve(
-    mean: Float[Array, "d_in"],
     total: Float[Array, "d_in d_in"],
     apart: Float[Array, "d_in d_in"],
     ridge: float,
-) -> tuple[Float[Array, "d_in d_in"], Float[Array, "d_in"]]:
-    """F of the docstring, at the scale where y^2 has mean 1, as S R^{-T} P (P a symmetric root),
-    and m."""
+) -> Float[Array, "d_in d_in"]:
+    """F of the docstring, at the scale where y^2 has mean 1, as S R^{-T} P (P a symmetric root)."""
     scale = 1.0 / (jnp.sqrt(jnp.diagonal(total)) + 1e-7)
     eye = jnp.eye(scale.shape[0])
     root = jnp.linalg.cholesky((1.0 - ridge) * total * scale[:, None] * scale + ridge * eye)
@@ -173,6 +150,4 @@ def _solve(
     positive = (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
     found = scale[:, None] * (inverse.T @ positive)
     square = jnp.sum((total @ found) * found) / scale.shape[0]
-    along = scale * (inverse.T @ (inverse @ (scale * mean)))
-    common = along / jnp.maximum(mean @ along, 1e-30)
-    return found / jnp.sqrt(jnp.maximum(square, 1e-30)), common
+    return found / jnp.sqrt(jnp.maximum(square, 1e-30))
