@@ -5,7 +5,7 @@ from importlib import resources
 
 import pytest
 
-from mend_jax.data.facts import facts_records, in_split, relations
+from mend_jax.data.facts import REPHRASES, facts_records, in_split, relations
 from mend_jax.data.records import Record
 
 TRAIN, VALIDATION = facts_records("train"), facts_records("validation")
@@ -64,7 +64,7 @@ def test_training_holds_no_held_out_phrasing():
     for record in TRAIN:
         texts = [record.prompt, *record.rephrases, *(x.prompt for x in record.locality)]
         assert not any(BY_PROMPT[text][2] for text in texts)
-        assert len({record.prompt, *record.rephrases}) == 4
+        assert len({record.prompt, *record.rephrases}) == 1 + REPHRASES
 
 
 def test_validation_asks_in_both_held_out_phrasings_and_edits_in_others():
