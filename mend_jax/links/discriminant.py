@@ -82,11 +82,11 @@ def discriminant(inner: Link, ridge: float = 0.05) -> Link:
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
         moments = stats["moments"]
-        seen = _express(moments, factors)
-        out = {}
-        for site, rows in inner.apply(phi, stats["inner"], seen).items():
-            out[site] = rows._replace(u=rows.u @ moments[site].coordinates.T)
-        return out
+        out = inner.apply(phi, stats["inner"], _express(moments, factors))
+        return {
+            site: rows._replace(u=rows.u @ moments[site].coordinates.T)
+            for site, rows in out.items()
+        }
 
     config = {"link": "discriminant", "inner": inner.config, "ridge": ridge}
     return Link(init, observe, apply, config)
@@ -127,21 +127,20 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
     cross = (both * scale[:, None]).T @ other.sum(1)
     apart = old.apart + same - (cross + cross.T) / 2
     examples, updates = old.examples + jnp.sum(k > 0), old.updates + 1
-    n = jnp.maximum(pairs, 1)
     coordinates = jax.lax.cond(
         _renews(updates),
-        lambda: _solve(total / n, apart / jnp.maximum(examples, 1), ridge),
+        lambda: _coordinates(
+            total / jnp.maximum(pairs, 1), apart / jnp.maximum(examples, 1), ridge
+        ),
         lambda: old.coordinates,
     )
     return PairMoments(updates, pairs, examples, total, apart, coordinates)
 
 
-def _solve(
-    total: Float[Array, "d_in d_in"],
-    apart: Float[Array, "d_in d_in"],
-    ridge: float,
+def _coordinates(
+    total: Float[Array, "d_in d_in"], apart: Float[Array, "d_in d_in"], ridge: float
 ) -> Float[Array, "d_in d_in"]:
-    """F of the docstring, at the scale where y^2 has mean 1, as S R^{-T} P (P a symmetric root)."""
+    """F of the docstring, at the scale where y^2 has mean 1: S R^{-T} P, the symmetric root P."""
     scale = 1.0 / (jnp.sqrt(jnp.diagonal(total)) + 1e-7)
     eye = jnp.eye(scale.shape[0])
     root = jnp.linalg.cholesky((1.0 - ridge) * total * scale[:, None] * scale + ridge * eye)
