@@ -156,18 +156,15 @@ def test_observing_makes_the_edits_that_the_new_statistics_make(tiny: Tiny):
 
 
 def test_calibration_sees_every_pair_for_itself(tiny: Tiny):
-    seen = {}
-
     def observe(phi: Any, stats: Any, factors: Any, around: Any = None) -> Any:
-        seen.update(edit=factors, outer=around.outer, locality=around.locality)
-        return {}
+        return {"edit": factors, "outer": around.outer, "locality": around.locality}
 
     link = mj.Link(lambda key, factors: ({}, {}), observe, lambda phi, stats, f: f, {})
     loss = mj.sequence_loss(tiny.model)
     editor = mj.gradient_editor(loss, SITES, link)
     batch = examples(0, 3)
-    editor.calibrate(mj.EditorState({}, {}), tiny.params, batch)
-    gradient = mj.capture(loss, SITES)
+    seen = jax.jit(editor.calibrate)(mj.EditorState({}, {}), tiny.params, batch)
+    gradient = jax.jit(mj.capture(loss, SITES))
     for i in range(3):
         pairs = one_of(batch, i)._asdict()
         assert_close(one_of(seen["edit"], i), gradient(tiny.params, pairs["edit"])[1], 1e-5)
