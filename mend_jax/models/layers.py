@@ -1,4 +1,4 @@
-"""Layers that several families share: rotary positions, attention over a cache, RMS norm."""
+"""Layers that several families share: linear layers, rotary positions, attention, norms, a cache."""
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,27 @@ class RMSNorm(nn.Module):
         return (x32 * scale).astype(x.dtype)
 
 
+class Linear(nn.Dense):
+    """x W + b: Linen's Dense, whose kernel may also be int8 with one float32 scale per output.
+
+    Which of the two it is, the parameters say: an int8 kernel has a `scale` beside it. Edits are
+    made to the kernel's float values, x (W scale) + b, and stay float32 beside it.
+    """
+
+    @nn.compact
+    def __call__(self, inputs: Float[Array, "*any d_in"]) -> Float[Array, "*any d_out"]:
+        shape = (inputs.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+        dtype = self.dtype or inputs.dtype
+        y = jnp.dot(inputs.astype(dtype), kernel.astype(dtype), precision=self.precision)
+        if self.has_variable("params", "scale"):
+            y = y * self.get_variable("params", "scale").astype(dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
+            y = y + bias.astype(dtype)
+        return y
+
+
 def rotary(
     x: Float[Array, "k length heads d"],
     positions: Int[Array, "k length"],
@@ -35,16 +56,33 @@ def attention(
     query: Float[Array, "k queries heads d"],
     key: Float[Array, "k keys kv_heads d"],
     value: Float[Array, "k keys kv_heads d"],
-    mask: Bool[Array, "k queries keys"],
+    mask: Bool[Array, "k #queries keys"] | None = None,
+    bias: Float[Array, "#k #heads #queries keys"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "k queries heads_d"]:
-    """Softmax attention with grouped heads, scaled by 1/sqrt(d), softmax in float32."""
+    """Softmax attention with grouped heads, softmax in float32.
+
+    Args:
+      mask: which keys a query sees. bias: added to the scores (heads not grouped). scale: 1/sqrt(d) unless given.
+    """
     k, queries, heads, d = query.shape
     kv_heads = key.shape[2]
     grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32) / jnp.sqrt(d)
-    scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32)
+    scores = scores * (d**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias[:, :, None]
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
     return jnp.einsum("khgqs,kshd->kqhgd", weights, value).reshape(k, queries, heads * d)
+
+
+def everything_before(
+    asking: Int[Array, "k queries"], keys: Int[Array, "keys"]
+) -> Bool[Array, "k queries keys"]:
+    """The causal mask: a position sees itself and those before it."""
+    return keys <= asking[:, :, None]
 
 
 def take(x: Float[Array, "k length *d"], index: Int[Array, "k n"]) -> Float[Array, "k n *d"]:

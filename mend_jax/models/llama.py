@@ -6,7 +6,7 @@ and parameter names follow Hugging Face's `LlamaForCausalLM`.
     tokens [k, length] -> embed -> layers_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.layers import Cache, RMSNorm, attention, rotary, take
+from mend_jax.models.family import Family, Partition, last_blocks
+from mend_jax.models.layers import Cache, Linear, RMSNorm, attention, rotary, take
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -38,12 +39,13 @@ class LlamaConfig:
     sliding_window: int | None = None  # a token attends to so many, itself included
 
     @classmethod
-    def from_hf(cls, config: Mapping[str, Any]) -> "LlamaConfig":
-        """Reads a Hugging Face config.json.
+    def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "LlamaConfig":
+        """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
           ValueError: a rotary scaling, or a window in some layers only, that is not implemented.
         """
+        del names
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default"))
         if kind not in ("default", "llama3"):
@@ -103,7 +105,7 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str, heads: int, x: Array) -> Array:
-            y = nn.Dense(heads * c.head_dim, use_bias=False, dtype=self.dtype, name=name)(x)
+            y = Linear(heads * c.head_dim, use_bias=False, dtype=self.dtype, name=name)(x)
             return y.reshape(*y.shape[:2], heads, c.head_dim)
 
         frequencies = rotary_frequencies(c)
@@ -121,7 +123,7 @@ class Attention(nn.Module):
         if c.sliding_window:
             mask &= where[:, None, :] > asking[:, :, None] - c.sliding_window
         out = attention(query, key, value, mask)
-        return nn.Dense(c.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out)
+        return Linear(c.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out)
 
 
 class MLP(nn.Module):
@@ -132,8 +134,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
-        def dense(width: int, name: str) -> nn.Dense:
-            return nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)
+        def dense(width: int, name: str) -> Linear:
+            return Linear(width, use_bias=False, dtype=self.dtype, name=name)
 
         gate = dense(self.config.intermediate_size, "gate_proj")(x)
         up = dense(self.config.intermediate_size, "up_proj")(x)
@@ -193,6 +195,8 @@ class Llama(nn.Module):
     stop: int | None = None
     cache_length: int = 0
 
+    kind = "causal"
+
     @property
     def stages(self) -> tuple[str, ...]:
         """embed, layers_0, ..., head."""
@@ -207,7 +211,7 @@ class Llama(nn.Module):
         c = self.config
         last = c.num_hidden_layers  # index of the last block among the stages
         stop = last + 2 if self.stop is None else self.stop
-        x, read, positions = inputs
+        x, read, positions = inputs.x, inputs.read, inputs.positions
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
         embedding = self.param(
@@ -221,7 +225,7 @@ class Llama(nn.Module):
                 x = block(x, positions, read if stage == last else None)
             else:
                 x = Head(c, name="head")(x, embedding)
-        return x if stop == last + 2 else Inputs(x, read, inputs.positions)
+        return x if stop == last + 2 else inputs._replace(x=x)
 
 
 def default_sites(config: LlamaConfig) -> str:
@@ -230,9 +234,7 @@ def default_sites(config: LlamaConfig) -> str:
     Their input, the normed residual stream, tells two phrasings of a fact from two facts of a
     relation better than the input of the down projection does.
     """
-    n = config.num_hidden_layers
-    layers = "|".join(str(i) for i in range(max(n - 3, 0), n))
-    return rf"layers_({layers})/mlp/(gate|up)_proj"
+    return rf"layers_({last_blocks(config.num_hidden_layers, 3)})/mlp/(gate|up)_proj"
 
 
 def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
@@ -260,3 +262,13 @@ def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
     if not config.tie_word_embeddings:
         table["lm_head.weight"] = Expected(("head", "embedding"), (config.vocab_size, d), False)
     return table
+
+
+PARTITION: Partition = (
+    (r"(head/)?embedding", ("model", None)),
+    (r".*/(q|k|v|gate|up)_proj/kernel", (None, "model")),
+    (r".*/(o|down)_proj/kernel", ("model", None)),
+)
+"""Heads and MLP features apart; one sum over the devices an attention and one an MLP."""
+
+FAMILY = Family(LlamaConfig.from_hf, Llama, expected_weights, default_sites, PARTITION)

@@ -13,12 +13,17 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from mend_jax.intercept import SiteError
-from mend_jax.models import llama
+from mend_jax.models import llama, t5
+from mend_jax.models.family import Family
 from mend_jax.models.stages import sites_of
 from mend_jax.weights import load_params, open_weights
 
-FAMILIES = {"llama": llama, "mistral": llama}
-"""Hugging Face's `model_type` -> the module of the family."""
+FAMILIES: dict[str, Family] = {
+    "llama": llama.FAMILY,
+    "mistral": llama.FAMILY,
+    "t5": t5.FAMILY,
+}
+"""Hugging Face's `model_type` -> the family."""
 
 
 class Base(NamedTuple):
@@ -26,6 +31,7 @@ class Base(NamedTuple):
 
     model: the Linen module (staged). params: its weights, never written. tokenizer: a
     `tokenizers.Tokenizer`. config: the family's dimensions. name: what `load` was given.
+    family: what else there is to know of its kind.
     """
 
     model: nn.Module
@@ -33,6 +39,7 @@ class Base(NamedTuple):
     tokenizer: Any
     config: Any
     name: str
+    family: Family
 
 
 def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
@@ -57,7 +64,7 @@ def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
             f"implemented are: {', '.join(sorted(FAMILIES))}"
         )
     family = FAMILIES[kind]
-    config = family.LlamaConfig.from_hf(weights.config)
+    config = family.dimensions(weights.config, weights.names)
 
     def place(path: tuple[str, ...], array: np.ndarray) -> Array:
         del path
@@ -65,13 +72,13 @@ def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
         return jnp.asarray(array) if mesh is None else jax.device_put(array, _spread(array, mesh))
 
     params = load_params(weights, family.expected_weights(config), place)
-    model = family.Llama(config, dtype=dtype)
-    return Base(model, params, weights.tokenizer, config, id_or_path)
+    model = family.model(config, dtype=dtype)
+    return Base(model, params, weights.tokenizer, config, id_or_path, family)
 
 
 def default_sites(base: Base) -> tuple[str, ...]:
-    """The sites edited by default: gate and up projections of the last three blocks' MLPs."""
-    return sites_of(base.model, llama.default_sites(base.config))
+    """The sites edited by default: the paper's choice for the family (see the family's file)."""
+    return sites_of(base.model, base.family.default_sites(base.config))
 
 
 def fingerprint(base: Base, sites: Sequence[str]) -> str:

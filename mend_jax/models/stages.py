@@ -10,23 +10,30 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.intercept import SiteError, Sites, linear_sites, match_sites
 
 
 class Inputs(NamedTuple):
-    """Inputs of a causal language model, and the carry between its stages.
+    """Inputs of a model, and the carry between its stages.
 
-    x: tokens int32[k, length], or hidden states float[k, length, d] after the first stage.
+    x: tokens int32[k, length], or hidden states float[k, length, d] after the first stage. Of an
+      encoder-decoder it is the source: tokens, then the encoder's states.
     read: int32[k, answers], the positions whose logits are wanted (None: all of them). The head,
       and the last block's queries and MLP, run at these positions only.
     positions: int32[k, length] if they do not count 0, 1, 2, ... (decoding with a cache).
+    mask: bool[k, length], which of x is no padding (None: all of it). Causal models need none,
+      since what is to the right of a token does not reach it.
+    target: of an encoder-decoder, the decoder's tokens int32[k, answers] (what it has to say, moved
+      one to the right), then its states float[k, answers, d]. The logits are those after each.
     """
 
     x: Int[Array, "k length"] | Float[Array, "k length d"]
     read: Int[Array, "k answers"] | None = None
     positions: Int[Array, "k length"] | None = None
+    mask: Bool[Array, "k length"] | None = None
+    target: Int[Array, "k answers"] | Float[Array, "k answers d"] | None = None
 
 
 @runtime_checkable

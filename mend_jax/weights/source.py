@@ -66,10 +66,10 @@ def load_params(
     Raises:
         WeightsError: a tensor is missing or has another shape. One error names all of them.
     """
-    _check(weights, expected)
+    found = _check(weights, expected)
     params: dict = {}
     for name, (path, _, transpose) in expected.items():
-        array = weights.read(name)
+        array = weights.read(found[name])
         node = params
         for key in path[:-1]:
             node = node.setdefault(key, {})
@@ -77,15 +77,28 @@ def load_params(
     return params
 
 
-def _check(weights: Weights, expected: Mapping[str, Expected]) -> None:
+def spellings(name: str) -> tuple[str, ...]:
+    """Other names a tensor has in older files: without the model's own prefix; gamma and beta."""
+    bare = name.partition(".")[2]
+    old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+        "LayerNorm.bias", "LayerNorm.beta"
+    )
+    return tuple(dict.fromkeys((name, bare, old, old.partition(".")[2])))
+
+
+def _check(weights: Weights, expected: Mapping[str, Expected]) -> dict[str, str]:
+    """{expected name: name in the file}."""
+    names: dict[str, str] = {}
     missing, misshaped = [], []
     for name, (_, shape, transpose) in expected.items():
         wanted = tuple(reversed(shape)) if transpose else tuple(shape)
-        found = weights.shapes.get(name)
-        if found is None:
+        there = [spelling for spelling in spellings(name) if spelling in weights.shapes]
+        if not there:
             missing.append(f"{name}: missing, expected shape {wanted}")
-        elif tuple(found) != wanted:
-            misshaped.append(f"{name}: has shape {tuple(found)}, expected {wanted}")
+            continue
+        names[name], found = there[0], weights.shapes[there[0]]
+        if tuple(found) != wanted:
+            misshaped.append(f"{there[0]}: has shape {tuple(found)}, expected {wanted}")
     if problems := missing + misshaped:
         lines = problems[:_MOST_LISTED]
         if len(problems) > _MOST_LISTED:
@@ -95,3 +108,4 @@ def _check(weights: Weights, expected: Mapping[str, Expected]) -> None:
             f"are missing and {len(misshaped)} have another shape. Is this the checkpoint of "
             "another model, or was its config changed?\n  " + "\n  ".join(lines)
         )
+    return names

@@ -1,0 +1,33 @@
+"""What the registry needs of a model family: the five things that each family's file ends with."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from mend_jax.weights import Expected
+
+Partition: TypeAlias = tuple[tuple[str, tuple[str | None, ...]], ...]
+"""Rules (regular expression of a parameter's path, mesh axis of each of its dimensions). The first
+that matches counts; what matches none is replicated."""
+
+
+class Family(NamedTuple):
+    """A family of models.
+
+    dimensions(config.json as a dict, names of the tensors) -> the family's frozen dataclass of
+      dimensions; raises ValueError for a variant that is not implemented.
+    model(dimensions, dtype=...) -> the staged Linen module.
+    expected_weights(dimensions) -> {name of a Hugging Face tensor: where it goes}.
+    default_sites(dimensions) -> regular expression of the layers edited by default.
+    partition: how the parameters are spread over the mesh axis "model".
+    """
+
+    dimensions: Callable[[Mapping[str, Any], Collection[str]], Any]
+    model: Callable[..., Any]
+    expected_weights: Callable[[Any], dict[str, Expected]]
+    default_sites: Callable[[Any], str]
+    partition: Partition
+
+
+def last_blocks(n: int, count: int) -> str:
+    """Regular expression for the numbers of the last `count` of n blocks."""
+    return "|".join(str(i) for i in range(max(n - count, 0), n))
