@@ -1,4 +1,4 @@
-"""Layers that several families share: linear layers, rotary positions, attention, norms, a cache."""
+"""Layers that several families share: linear, rotary positions, attention, norms, a cache."""
 
 import flax.linen as nn
 import jax
@@ -63,7 +63,8 @@ def attention(
     """Softmax attention with grouped heads, softmax in float32.
 
     Args:
-      mask: which keys a query sees. bias: added to the scores (heads not grouped). scale: 1/sqrt(d) unless given.
+      mask: which keys a query sees. bias: added to the scores (heads not grouped).
+      scale: 1/sqrt(d) unless given.
     """
     k, queries, heads, d = query.shape
     kv_heads = key.shape[2]

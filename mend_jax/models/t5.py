@@ -4,7 +4,7 @@ Raffel et al. 2020 (arXiv 1910.10683); google/t5-*-ssm-nq, t5-*-lm-adapt and fla
 two kinds. Relative position biases (one table a stack), RMS norm, no biases, no 1/sqrt(d).
 
     x [k, length] -> embed -> encoder/block_0 ... -> x: encoder states [k, length, d]
-    target [k, answers] -> decoder/block_0 ... (reading x) -> head -> logits [k, answers, vocabulary]
+    target [k, answers] -> decoder/block_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
 from collections.abc import Collection, Mapping
@@ -124,7 +124,7 @@ class Attention(nn.Module):
     def __call__(
         self,
         x: Float[Array, "k queries d"],
-        bias: Float[Array, "k heads queries keys"],
+        bias: Float[Array, "#k #heads #queries keys"] | None,
         states: Float[Array, "k keys d"] | None = None,
         positions: Int[Array, "k queries"] | None = None,
     ) -> Float[Array, "k queries d"]:
@@ -140,7 +140,7 @@ class Attention(nn.Module):
         query = project("q", x)
         if states is None:
             key, value = project("k", x), project("v", x)
-            if self.cache_length:
+            if self.cache_length and positions is not None:
                 key = Cache(self.cache_length, name="key_cache")(key, positions)
                 value = Cache(self.cache_length, name="value_cache")(value, positions)
         elif self.cache_length:  # the encoder's states never change: projected once
@@ -150,6 +150,10 @@ class Attention(nn.Module):
             key, value = project("k", states), project("v", states)
         out = attention(query, key, value, bias=bias, scale=1.0)
         return Linear(c.d_model, use_bias=False, dtype=self.dtype, name="o")(out)
+
+
+def _wide(config: T5Config) -> tuple[str, ...]:
+    return ("wi_0", "wi_1") if config.gated else ("wi",)
 
 
 class MLP(nn.Module):
@@ -162,11 +166,12 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         c = self.config
 
-        def wide(name: str) -> Array:
-            return Linear(c.d_ff, use_bias=False, dtype=self.dtype, name=name)(x)
-
-        act = _ACTIVATIONS[c.activation]
-        h = act(wide("wi_0")) * wide("wi_1") if c.gated else act(wide("wi"))
+        first, *second = (
+            Linear(c.d_ff, use_bias=False, dtype=self.dtype, name=name)(x) for name in _wide(c)
+        )
+        h = _ACTIVATIONS[c.activation](first)
+        for gate in second:
+            h = h * gate
         return Linear(c.d_model, use_bias=False, dtype=self.dtype, name="wo")(h)
 
 
@@ -316,7 +321,8 @@ class T5(nn.Module):
         def embed(tokens: Int[Array, "k n"]) -> Float[Array, "k n d"]:
             return jnp.take(embedding, tokens, axis=0).astype(self.dtype)
 
-        x, target = inputs.x, inputs.target
+        x: Any = inputs.x
+        target: Any = inputs.target
         if self.start == 0:
             x = embed(x)
         first, last = max(self.start - 1, 0), min(stop - 1, c.num_layers)
@@ -350,29 +356,30 @@ def expected_weights(config: T5Config) -> dict[str, Expected]:
     table = {"shared.weight": Expected(("embedding",), (c.vocab_size, d), False)}
     if not c.tied:
         table["lm_head.weight"] = Expected(("head", "embedding"), (c.vocab_size, d), False)
-    wide = ("wi_0", "wi_1") if c.gated else ("wi",)
-    mlp = {**dict.fromkeys(wide, (d, c.d_ff)), "wo": (c.d_ff, d)}
+    mlp = {"wo": (c.d_ff, d)} | {name: (d, c.d_ff) for name in _wide(c)}
     attend = {"q": (d, inner), "k": (d, inner), "v": (d, inner), "o": (inner, d)}
     selves = ("SelfAttention", "attention", attend)
     across = ("EncDecAttention", "cross_attention", attend)
     feed = ("DenseReluDense", "mlp", mlp)
-    for stack, blocks, layers in (
-        ("encoder", c.num_layers, (selves, feed)),
-        ("decoder", c.num_decoder_layers, (selves, across, feed)),
-    ):
+    layers_of: dict[str, tuple[int, tuple[tuple[str, str, dict[str, tuple[int, int]]], ...]]] = {
+        "encoder": (c.num_layers, (selves, feed)),
+        "decoder": (c.num_decoder_layers, (selves, across, feed)),
+    }
+    for stack, (blocks, layers) in layers_of.items():
         bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         shape = (c.relative_attention_num_buckets, c.num_heads)
         table[bias] = Expected((stack, "relative_attention_bias"), shape, False)
         for i in range(blocks):
             for j, (theirs, ours, kernels) in enumerate(layers):
                 layer = f"{stack}.block.{i}.layer.{j}"
+                block = (stack, f"block_{i}")
                 for name, shape in kernels.items():
-                    path = (stack, f"block_{i}", ours, name, "kernel")
-                    table[f"{layer}.{theirs}.{name}.weight"] = Expected(path, shape, True)
-                path = (stack, f"block_{i}", f"{ours}_norm", "scale")
-                table[f"{layer}.layer_norm.weight"] = Expected(path, (d,), False)
-        path = (stack, "final_layer_norm", "scale")
-        table[f"{stack}.final_layer_norm.weight"] = Expected(path, (d,), False)
+                    kernel = Expected((*block, ours, name, "kernel"), shape, True)
+                    table[f"{layer}.{theirs}.{name}.weight"] = kernel
+                norm = Expected((*block, f"{ours}_norm", "scale"), (d,), False)
+                table[f"{layer}.layer_norm.weight"] = norm
+        norm = Expected((stack, "final_layer_norm", "scale"), (d,), False)
+        table[f"{stack}.final_layer_norm.weight"] = norm
     return table
 
 

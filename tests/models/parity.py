@@ -114,7 +114,7 @@ def assert_same_factors(
         assert_close(factors.delta, delta, relative)
 
 
-def assert_same_words(theirs: Any, base: Base, case: Case, new: int = 6, **theirs_args: Any) -> None:
+def assert_same_words(theirs: Any, base: Base, case: Case, new: int = 6) -> None:
     """Greedy generation for each sequence alone (theirs) and for the padded batch (ours)."""
     lengths = jnp.asarray(LENGTHS, jnp.int32)
     tokens = jnp.asarray(case.tokens)
@@ -130,7 +130,6 @@ def assert_same_words(theirs: Any, base: Base, case: Case, new: int = 6, **their
                 num_beams=1,
                 use_cache=False,
                 pad_token_id=0,
-                **theirs_args,
             )[0]
         np.testing.assert_array_equal(said, wanted[-new:].numpy())
 
