@@ -4,6 +4,7 @@ A fine-tuning gradient of a linear layer is kept as the factors it is made of; s
 turn them into an edit: a value that can be applied, added, dropped, saved and merged.
 """
 
+from mend_jax.data.codec import Codec, codec_of
 from mend_jax.data.facts import facts_records
 from mend_jax.data.records import Locality, Record, read_records, write_records
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
@@ -16,10 +17,12 @@ from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.training import TrainState, editor_optimiser, init_state, make_step
 
 __all__ = [
     "Base",
+    "Codec",
     "Dense",
     "Editor",
     "EditorState",
@@ -36,6 +39,7 @@ __all__ = [
     "add",
     "capture",
     "chain",
+    "codec_of",
     "default_sites",
     "discriminant",
     "edited",
@@ -47,6 +51,7 @@ __all__ = [
     "linear_sites",
     "load",
     "load_editor",
+    "make_mesh",
     "make_step",
     "mend",
     "merge",
@@ -60,6 +65,7 @@ __all__ = [
     "sequence_logits",
     "sequence_loss",
     "split",
+    "start_distributed",
     "to_dense",
     "unit_strength",
     "write_records",

