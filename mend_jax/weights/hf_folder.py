@@ -1,20 +1,18 @@
 """Read a Hugging Face model folder: config.json, safetensors (one file or shards), tokenizer.
 
-The files are mapped, not loaded: opening a 45 GB model reads only its headers, and each tensor is
-copied out when it is asked for. Pickled weights (`pytorch_model.bin`) are never read: unpickling
-runs code from the file.
+The files are mapped, not loaded: opening a 45 GB model reads only its headers, and what `read`
+returns are the pages of the file itself. Pickled weights (`pytorch_model.bin`) are never read:
+unpickling runs code from the file. `python -m experiments.convert` makes safetensors of them.
 """
 
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
+from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
 from mend_jax.weights.source import Weights, WeightsError
 
 _INDEX = "model.safetensors.index.json"
@@ -25,55 +23,91 @@ def read_folder(path: str | PathLike[str]) -> Weights:
     """Open a model folder as `save_pretrained` writes it or the hub holds it.
 
     Returns:
-        `Weights` with the tensors of all shards; bfloat16 stays bfloat16, the rest is read as
-        float32. The tokenizer is None if the folder has none.
+        `Weights` with the tensors of all shards, in the dtype they are stored in. The tokenizer is
+        None if the folder has none.
 
     Raises:
-        WeightsError: no config.json, no safetensors, shards missing, or a file that cannot be read.
+        WeightsError: no config.json, no safetensors, shards missing or without a tensor that the
+            index places there, or a file that cannot be read.
     """
     folder = Path(path)
-    config = _read_json(folder / "config.json")
-    files: dict[str, Any] = {}
-    for shard in _shards(folder):
-        try:
-            file = safe_open(shard, framework="numpy")
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{shard} is cut short or not a safetensors file ({error}). Download it again."
-            ) from error
-        files |= dict.fromkeys(file.keys(), file)
+    config = read_json(folder / "config.json")
+    shards = find_shards(folder, _SINGLE, _INDEX)
+    if shards is None:
+        raise WeightsError(f"{folder} has no {_SINGLE} and no {_INDEX}{_advice(folder)}")
+    tensors: dict[str, Stored] = {}
+    lacking = []
+    for shard, promised in shards.items():
+        there = map_safetensors(shard)
+        lacking += [f"{name} in {shard.name}" for name in promised if name not in there]
+        tensors |= there
+    if lacking:
+        raise WeightsError(
+            f"{folder}: {len(lacking)} tensors are not in the shards where {_INDEX} places them: "
+            f"{', '.join(lacking[:8])}{', ...' * (len(lacking) > 8)}. Index and shards are of two "
+            "models or versions: download all of them again."
+        )
 
     def read(name: str) -> np.ndarray:
-        array = files[name].get_tensor(name)
-        return array if array.dtype == ml_dtypes.bfloat16 else array.astype(np.float32, copy=False)
+        dtype, shape, data = tensors[name]
+        if dtype not in FLOATS:
+            raise WeightsError(
+                f"{folder}: {name} is stored as {dtype}; weights are read from {', '.join(FLOATS)} "
+                'only. Download the model as it was before it was quantised; dtype="int8" of '
+                "`load` quantises it."
+            )
+        return np.require(data.view(FLOATS[dtype]).reshape(shape), requirements="A")
 
     return Weights(
         config=config,
-        names=tuple(files),
+        names=tuple(tensors),
         read=read,
-        shapes={name: tuple(file.get_slice(name).get_shape()) for name, file in files.items()},
+        shapes={name: stored.shape for name, stored in tensors.items()},
         tokenizer=_tokenizer(folder),
         origin=str(folder),
     )
 
 
-def _shards(folder: Path) -> list[Path]:
-    if (folder / _SINGLE).exists():
-        return [folder / _SINGLE]
-    if (folder / _INDEX).exists():
-        weight_map = _read_json(folder / _INDEX).get("weight_map", {})
-        shards = [folder / name for name in sorted(set(weight_map.values()))]
-        if missing := [shard.name for shard in shards if not shard.exists()]:
-            raise WeightsError(
-                f"{folder} lacks {len(missing)} of the {len(shards)} shards that {_INDEX} names: "
-                f"{', '.join(missing)}. Download them into the folder."
-            )
-        return shards
+def find_shards(folder: Path, single: str, index: str) -> dict[Path, list[str]] | None:
+    """The files of a model's weights, and which tensors the index (if any) places in each.
+
+    Args:
+        single, index: the names of the only file, or of the index of several.
+
+    Returns:
+        None if there is neither.
+
+    Raises:
+        WeightsError: the index names a file that is not there.
+    """
+    if (folder / single).exists():
+        return {folder / single: []}
+    if not (folder / index).exists():
+        return None
+    weight_map = read_json(folder / index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise WeightsError(f"{folder / index} has no weight_map. Download it again.")
+    shards: dict[Path, list[str]] = {folder / name: [] for name in sorted(set(weight_map.values()))}
+    for name, shard in weight_map.items():
+        shards[folder / shard].append(name)
+    if missing := [shard.name for shard in shards if not shard.exists()]:
+        raise WeightsError(
+            f"{folder} lacks {len(missing)} of the {len(shards)} shards that {index} names: "
+            f"{', '.join(missing)}. Download them into the folder."
+        )
+    return shards
+
+
+def _advice(folder: Path) -> str:
     pickled = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
-    found = f"; pickled weights ({', '.join(pickled)}) are not read" if pickled else ""
-    raise WeightsError(
-        f"{folder} has no {_SINGLE} and no {_INDEX}{found}. Load the model once with transformers "
-        "and save it again with model.save_pretrained(folder), which writes safetensors."
+    if pickled:
+        return (
+            f"; pickled weights ({', '.join(pickled)}) are not read. Make safetensors of them: "
+            f"python -m experiments.convert {folder}"
+        )
+    return (
+        ". Pass a folder with safetensors. (Of a hub repository that has only pytorch_model.bin: "
+        "`hf download ID --local-dir FOLDER`, then `python -m experiments.convert FOLDER`.)"
     )
 
 
@@ -90,7 +124,8 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
     return None
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """A JSON file of a model folder, or WeightsError."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Pass a model folder with its config.json.")
     try:

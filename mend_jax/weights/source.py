@@ -3,7 +3,7 @@
 `Weights` lists the tensors under their Hugging Face names, in the Hugging Face orientation
 (`[d_out, d_in]` for a linear layer), and reads them one at a time. `load_params` compares that list
 with what the model expects, all of it, before the first tensor is read; then at most one tensor is
-in host memory at a time.
+in host memory at a time: each is on its device before the next is read.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +26,8 @@ class Weights(NamedTuple):
     Attributes:
         config: the keys of a Hugging Face `config.json`.
         names: the tensors there are.
-        read: reads one tensor: bfloat16 if it is stored so, else float32.
+        read: reads one tensor, in the float dtype it is stored in. Its memory may be the file's
+            own pages, read-only: copy what has to outlive the file.
         shapes: the shape of each tensor, known without reading it.
         tokenizer: None if none is stored with the weights.
         origin: the path, for messages.
@@ -51,14 +52,15 @@ class Expected(NamedTuple):
 def load_params(
     weights: Weights,
     expected: Mapping[str, Expected],
-    place: Callable[[tuple[str, ...], np.ndarray], jax.Array],
+    place: Callable[[tuple[str, ...], np.ndarray], Mapping[str, jax.Array]],
 ) -> dict:
     """Read the expected tensors into a nested dict, the `params` of a Flax model.
 
     Args:
         weights: where to read. Tensors that are not expected stay unread.
         expected: `{name in the file: Expected}`.
-        place: puts one array, already in Flax orientation, on its device(s) in its dtype.
+        place: puts one array, already in Flax orientation, on its device(s) in its dtype. It
+            returns {last name of the path: array}, and what else belongs beside it.
 
     Returns:
         The nested dict, with what `place` returned at each `Expected.path`.
@@ -73,7 +75,7 @@ def load_params(
         node = params
         for key in path[:-1]:
             node = node.setdefault(key, {})
-        node[path[-1]] = place(path, array.T if transpose else array)
+        node |= jax.block_until_ready(place(path, array.T if transpose else array))
     return params
 
 

@@ -8,6 +8,7 @@ import pytest
 import sentencepiece as spm
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -51,10 +52,10 @@ def test_every_tensor_is_what_was_saved(tmp_path, model, piece):
     saved = model.state_dict()
     assert set(weights.names) == set(saved)
     assert weights.config["hidden_size"] == 32 and weights.tokenizer is None
-    bf16 = model.dtype == torch.bfloat16
+    dtype = {torch.bfloat16: ml_dtypes.bfloat16, torch.float16: np.float16}.get(model.dtype)
     for name, tensor in saved.items():
         array = weights.read(name)
-        assert array.dtype == (ml_dtypes.bfloat16 if bf16 else np.float32)
+        assert array.dtype == (dtype or np.float32)
         assert weights.shapes[name] == array.shape
         np.testing.assert_array_equal(array.astype(np.float32), tensor.float().numpy())
 
@@ -67,12 +68,58 @@ def test_missing_shards_are_all_named(sharded):
         read_folder(sharded)
 
 
+def test_tensors_that_the_index_places_where_they_are_not(sharded):
+    index = sharded / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    first, last = weight_map["tensor_0"], weight_map["tensor_2"]
+    index.write_text(json.dumps({"weight_map": weight_map | {"more": first, "tensor_0": last}}))
+    with pytest.raises(WeightsError, match=rf"2 tensors .* more in {first}, tensor_0 in {last}\. "):
+        read_folder(sharded)
+    index.write_text("{}")
+    with pytest.raises(WeightsError, match="index.json has no weight_map"):
+        read_folder(sharded)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn], ids=str)
+def test_weights_in_a_dtype_of_a_quantised_checkpoint(bare, dtype):
+    """Refused when they are read: what else the file holds is no obstacle."""
+    tensors = {"flat": torch.ones(3), "packed": torch.ones(2).to(dtype)}
+    save_torch(tensors, bare / "model.safetensors")
+    weights = read_folder(bare)
+    np.testing.assert_array_equal(weights.read("flat"), np.ones(3, np.float32))
+    with pytest.raises(WeightsError, match=r"packed is stored as (I8|F8_E4M3); .* before it was"):
+        weights.read("packed")
+
+
 @pytest.mark.parametrize("kept", [4, 100, -8])
 def test_a_shard_cut_short_is_named(sharded, kept):
     shard = sorted(sharded.glob("*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:kept])
     with pytest.raises(WeightsError, match=f"{shard.name} is cut short or not a safetensors file"):
         read_folder(sharded)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 a zip archive",
+        b"\x02" + bytes(7) + b"[]",
+        b"\x08" + bytes(7) + b'{"a":{}}',
+    ],
+    ids=["empty", "zip", "list", "entry"],
+)
+def test_what_is_no_safetensors_file(bare, content):
+    (bare / "model.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match="model.safetensors is cut short or not a safetensors"):
+        read_folder(bare)
+
+
+def test_an_entry_whose_bytes_do_not_fit_its_shape(bare):
+    path = bare / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"shape":[2]', b'"shape":[3]'))
+    with pytest.raises(WeightsError, match="tensor has 8 bytes, which do not fit its shape"):
+        read_folder(bare)
 
 
 def test_folders_without_what_is_needed(tmp_path):
@@ -85,7 +132,8 @@ def test_folders_without_what_is_needed(tmp_path):
     with pytest.raises(WeightsError, match="has no model.safetensors and no model.safetensors.ind"):
         read_folder(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(WeightsError, match=r"\(pytorch_model.bin\) are not read.*save_pretrained"):
+    command = f"python -m experiments.convert {tmp_path}"
+    with pytest.raises(WeightsError, match=rf"\(pytorch_model.bin\) are not read.*{command}"):
         read_folder(tmp_path)
 
 

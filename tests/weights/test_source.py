@@ -19,7 +19,7 @@ def weights_of(tensors: dict[str, np.ndarray], read=None) -> Weights:
 
 
 def place(path, array):
-    return jnp.asarray(array, jnp.float32)
+    return {path[-1]: jnp.asarray(array, jnp.float32)}
 
 
 def test_builds_the_tree_and_transposes_what_is_asked():
@@ -36,6 +36,20 @@ def test_builds_the_tree_and_transposes_what_is_asked():
     assert params.keys() == {"block_0"} and params["block_0"].keys() == {"up", "norm"}
     np.testing.assert_array_equal(params["block_0"]["up"]["kernel"], up.T)
     np.testing.assert_array_equal(params["block_0"]["norm"]["scale"], norm)
+
+
+def test_what_is_placed_beside_a_tensor_is_in_the_tree_too():
+    expected = {
+        "up": Expected(("up", "kernel"), (2,), transpose=False),
+        "b": Expected(("up", "bias"), (1,), transpose=False),
+    }
+    weights = weights_of({"up": np.arange(2.0), "b": np.ones(1)})
+
+    def with_length(path, array):
+        return place(path, array) | {f"{path[-1]}_length": jnp.asarray(len(array))}
+
+    params = load_params(weights, expected, with_length)
+    assert set(params["up"]) == {"kernel", "kernel_length", "bias", "bias_length"}
 
 
 def test_one_error_names_all_that_is_missing_or_misshaped_before_reading():
