@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
 from mend_jax.intercept import SiteError
-from mend_jax.models import bart, gpt2, gpt_neo, gptj, llama, t5
+from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
 from mend_jax.models.quantize import quantize_kernel
 from mend_jax.models.stages import sites_of
@@ -23,6 +23,7 @@ from mend_jax.weights import load_params, open_weights
 
 FAMILIES: dict[str, Family] = {
     "bart": bart.FAMILY,
+    "bert": bert.FAMILY,
     "gpt2": gpt2.FAMILY,
     "gpt_neo": gpt_neo.FAMILY,
     "gptj": gptj.FAMILY,
