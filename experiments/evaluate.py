@@ -11,8 +11,9 @@ from pathlib import Path
 
 from experiments.command import main
 from mend_jax.data.batches import LENGTHS, encode_records, shapes_of
+from mend_jax.data.codec import codec_of
 from mend_jax.data.records import read_records
-from mend_jax.data.trunk_cache import cache_trunk
+from mend_jax.data.trunk_cache import cache_trunk, can_be_cached
 from mend_jax.editors.saved import build_editor, load_editor
 from mend_jax.evaluation import make_scorer, score, summarise
 from mend_jax.figures import score_bars
@@ -53,7 +54,7 @@ def evaluate(config: Evaluate) -> None:
     began = time.perf_counter()
     encoded, skipped = encode_records(
         records[: config.limit or None],
-        saved.base.tokenizer,
+        codec_of(saved.base).pair,
         config.longest,
         config.longest_answer,
     )
@@ -63,13 +64,13 @@ def evaluate(config: Evaluate) -> None:
     editor = build_editor(saved.config, tail)
     with Reporter(0) as reporter:
         cache = None
-        if trunk is not None:
+        if trunk is not None and can_be_cached(trunk):
             sequences = [p.tokens for r in encoded for p in (*r.outer, *r.locality)]
             cache = cache_trunk(
                 trunk, saved.base.params, sequences, LENGTHS, progress=reporter.cached
             )
         scores = score(
-            make_scorer(editor, sequence_logits(tail)),
+            make_scorer(editor, sequence_logits(tail), None if cache is not None else trunk),
             saved.state,
             saved.base.params,
             encoded,

@@ -25,9 +25,11 @@ from mend_jax.data.batches import (
     shapes_of,
     training_batches,
 )
+from mend_jax.data.claims import claim_records
+from mend_jax.data.codec import codec_of
 from mend_jax.data.facts import facts_records
 from mend_jax.data.records import Record, drop_known_subjects, read_records
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
@@ -39,7 +41,14 @@ from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, u
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
-from mend_jax.options import ExperimentError, TrainConfig, as_json, check_out, check_ranges
+from mend_jax.options import (
+    ExperimentError,
+    TrainConfig,
+    as_json,
+    check_data,
+    check_out,
+    check_ranges,
+)
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
@@ -86,10 +95,12 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
     """
     check_ranges(config)
+    check_data(config)
     check_out(config)
-    raw_train, raw_validation, dataset = _read(config)  # broken files are found before any work
-    base = load(config.model)
+    from_files = _read(config)  # broken files are found before any work
+    base = load(config.model, dtype=config.dtype)
     began = time.perf_counter()
+    raw_train, raw_validation, dataset = from_files or _facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     data = prepare(config, base, raw_train, raw_validation)
     say(
@@ -103,8 +114,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         shapes = shapes_of([*data.train, *data.dev], config.swap)
         loss, logits = sequence_loss(parts.tail), sequence_logits(parts.tail)
         optimiser = editor_optimiser(
-            decay(config.learning_rate, config.steps),
-            decay(config.alpha_learning_rate, config.steps),
+            schedule_of(config, config.learning_rate),
+            schedule_of(config, config.alpha_learning_rate),
         )
         trunk = None if parts.cache is not None else parts.trunk
         step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk)
@@ -186,10 +197,12 @@ def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> 
     return gradient_editor(sequence_loss(model), sites, chain(network, rate(config.alpha)))
 
 
-def decay(peak: float, steps: int) -> optax.Schedule:
-    """Linear warm-up over the first 20 steps at most, then cosine decay to a twentieth."""
-    warm_up = min(20, max(steps // 10, 1))
-    steps = max(steps, warm_up + 1)
+def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:
+    """Constant; or up over the first 20 steps at most, then down along a cosine to a twentieth."""
+    if config.decay == "none":
+        return peak
+    warm_up = min(20, max(config.steps // 10, 1))
+    steps = max(config.steps, warm_up + 1)
     return optax.warmup_cosine_decay_schedule(peak / 20, peak, warm_up, steps, peak / 20)
 
 
@@ -207,11 +220,12 @@ def prepare(
     rng.shuffle(train)
     dev_subjects: list[Record] = train[: config.dev]
     rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
+    encode = codec_of(base).pair
     limits = (config.longest, config.longest_answer)
-    kept, skipped = encode_records(rest[: config.max_train or None], base.tokenizer, *limits)
-    dev, skipped_dev = encode_records(dev_subjects, base.tokenizer, *limits)
+    kept, skipped = encode_records(rest[: config.max_train or None], encode, *limits)
+    dev, skipped_dev = encode_records(dev_subjects, encode, *limits)
     held_out, skipped_validation = encode_records(
-        validation[: config.max_validation or None], base.tokenizer, *limits
+        validation[: config.max_validation or None], encode, *limits
     )
     left_out = {
         "validation records of known subjects": known,
@@ -234,7 +248,7 @@ def make_parts(
     """Splits the base at the sites and, if asked to, caches the trunk's outputs."""
     trunk, tail = split(base.model, sites)
     cache = None
-    if trunk is not None and config.trunk_cache != "off":
+    if trunk is not None and can_be_cached(trunk) and config.trunk_cache != "off":
         records = [*data.train, *data.dev, *data.validation]
         sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
         directory = config.out / "trunk" if config.trunk_cache == "disk" else None
@@ -242,16 +256,22 @@ def make_parts(
     return Parts(mend_editor(config, tail, sites), trunk, tail, cache)
 
 
-def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str]:
-    if config.train is None:
-        train, name = facts_records("train", config.seed), "facts"
-    else:
-        train, name = read_records(config.train), str(config.train)
+def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
+    if config.train is None or config.validation is None:
+        return None
+    name = f"{config.train}, scored on {config.validation}"
+    return read_records(config.train), read_records(config.validation), name
+
+
+def _facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
+    """The project's facts, or claims about them for a classifier; or facts scored on a file."""
+    verifies = base.model.kind == "classifier"
+    deal, name = (claim_records, "claims") if verifies else (facts_records, "facts")
+    train = deal("train", config.seed)
     if config.validation is not None:
-        return train, read_records(config.validation), f"{name}, scored on {config.validation}"
-    if config.train is None:
-        return train, facts_records("validation", config.seed), name
-    raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
+        name = f"{name}, scored on {config.validation}"
+        return train, read_records(config.validation), name
+    return train, deal("validation", config.seed), name
 
 
 def _sum(*counts: Any) -> dict[str, int]:

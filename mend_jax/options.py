@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from mend_jax.data.batches import ANSWERS, LENGTHS
 
@@ -21,8 +21,10 @@ class TrainConfig:
     """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
     model: str = "smollm2-135m"
     """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    """Of the base's weights; the editor and its edits are always float32."""
     train: Path | None = None
-    """Training records (JSONL, or CounterFact JSON); without it, the project's own facts."""
+    """Training records (JSONL, or CounterFact or zsRE JSON); without it, the project's facts."""
     validation: Path | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
     max_train: int = 0
@@ -42,7 +44,9 @@ class TrainConfig:
     rank: int = 256
     """Rank of the editor network."""
     learning_rate: float = 1e-5
-    """Peak learning rate of the editor network (cosine decay, short warm-up)."""
+    """Learning rate of the editor network; its peak, if it decays."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
     ridge: float = 0.05
     """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
     unit strength; 1: neither, the paper's chain."""
@@ -51,7 +55,7 @@ class TrainConfig:
     alpha: float = 6e-4
     """Edit rate alpha before training."""
     alpha_learning_rate: float = 3e-5
-    """Peak learning rate of the edit rates."""
+    """Learning rate of the edit rates; its peak, if it decays."""
     c_edit: float = 0.6
     """Weight of the edit loss; the locality KL has weight 1."""
     outer: int = 2
@@ -80,6 +84,41 @@ class TrainConfig:
     """Go on from the newest checkpoint in --out."""
 
 
+    anything_knows_facts: ClassVar[bool] = True
+    """Without --train, edit the project's facts in any base; else only in one that learned them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig(TrainConfig):
+    """The paper's options, the same for all its models (section 4 and appendix C.3).
+
+    The authors count single edits: 500,000 at most, a look at 500 records every 5,000, and a stop
+    20,000 after the best; ten of theirs are one step here.
+    """
+
+    dev: int = 500
+    steps: int = 50_000
+    rank: int = 1920
+    learning_rate: float = 1e-6
+    decay: Literal["cosine", "none"] = "none"
+    ridge: float = 1.0
+    calibrate: int = 1
+    alpha: float = 1e-4
+    alpha_learning_rate: float = 1e-4
+    c_edit: float = 0.1
+    swap: bool = False
+    longest: int = 32
+    longest_answer: int = 32
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    patience: int = 2000
+
+    anything_knows_facts: ClassVar[bool] = False
+
+
+KNOWS_FACTS = "pretraining.json"
+"""The file that `experiments.pretrain` leaves in the folder of a base."""
+
 _MAY_DIFFER = ("out", "resume", "log_every", "checkpoint_every")
 
 
@@ -101,6 +140,18 @@ def check_ranges(config: TrainConfig) -> None:
     for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
         if getattr(config, name) > most:
             raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises ExperimentError unless there is something to train on, and to score on."""
+    if config.train is not None and config.validation is None:
+        raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
+    knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
+    if config.train is None and not knows:
+        raise ExperimentError(
+            f"--model {config.model} was not made by experiments.pretrain, so it need not know the "
+            "project's facts: give --train FILE and --validation FILE"
+        )
 
 
 def check_out(config: TrainConfig) -> None:

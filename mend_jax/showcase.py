@@ -1,25 +1,23 @@
-"""The model's own words before and after an edit: greedy continuations of chosen prompts."""
+"""The model's own words before and after an edit: greedy answers to chosen prompts."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Array, Int, PyTree
 
-from mend_jax.data.batches import (
-    ANSWERS,
-    LENGTHS,
-    bucket,
-    collate,
-    encode_pair,
-    encode_prompt,
-)
+from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
+from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record
 from mend_jax.editors.base import EditorState, Example
 from mend_jax.editors.saved import SavedEditor
 from mend_jax.models.generate import generate
+from mend_jax.models.registry import Base
+from mend_jax.models.stages import Inputs
 
 
 class Answer(NamedTuple):
@@ -30,10 +28,10 @@ class Answer(NamedTuple):
     after: str
 
 
-def edit_example(tokenizer: Any, prompt: str, target: str) -> Example:
+def edit_example(base: Base, prompt: str, target: str) -> Example:
     """An example that holds one edit pair, padded to a bucket, and nothing to score it with."""
-    pair = encode_pair(tokenizer, prompt, target)
-    shape = bucket(len(pair.tokens), LENGTHS), bucket(len(pair.read), ANSWERS)
+    pair = codec_of(base).pair(prompt, target)
+    shape = bucket(len(pair.tokens), LENGTHS), bucket(len(pair.labels), ANSWERS)
     single = jax.tree.map(lambda x: x[0], collate([[pair]], shape))
     return Example(single, single, single)
 
@@ -54,8 +52,9 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
     Args:
       new_tokens: how many tokens an answer has at most; it ends with its line.
     """
-    tokenizer, params = saved.base.tokenizer, saved.base.params
-    speak = partial(generate, saved.base.model, new=new_tokens)
+    codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
+    classifies = saved.base.model.kind == "classifier"
+    speak = partial(classify, model) if classifies else partial(generate, model, new=new_tokens)
     make_edit = jax.jit(saved.editor.edit)
 
     @jax.jit
@@ -64,21 +63,30 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
         return speak(params, tokens, lengths), edited(params, tokens, lengths)
 
     def edit(prompt: str, target: str) -> Any:
-        return make_edit(saved.state, params, edit_example(tokenizer, prompt, target))
+        return make_edit(saved.state, params, edit_example(saved.base, prompt, target))
 
     def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
-        ids = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        ids = [codec.prompt(prompt) for prompt in prompts]
         tokens = np.zeros((len(ids), bucket(max(map(len, ids)), LENGTHS)), np.int32)
         for row, prompt in zip(tokens, ids, strict=True):
             row[: len(prompt)] = prompt
         lengths = np.asarray([len(prompt) for prompt in ids], np.int32)
         before, after = jax.device_get(both(saved.state, params, edit, tokens, lengths))
         return [
-            Answer(prompt, _first_line(tokenizer, b), _first_line(tokenizer, a))
+            Answer(prompt, codec.text(b), codec.text(a))
             for prompt, b, a in zip(prompts, before, after, strict=True)
         ]
 
     return Stage(edit, ask)
+
+
+def classify(
+    model: nn.Module, params: PyTree, tokens: Int[Array, "k length"], lengths: Int[Array, "k"]
+) -> Int[Array, "k 1"]:
+    """The most likely class of each text, as `generate` gives words."""
+    mask = jnp.arange(tokens.shape[1]) < lengths[:, None]
+    logits: Any = model.apply({"params": params}, Inputs(tokens, mask=mask))
+    return jnp.argmax(logits, axis=-1)
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:
@@ -88,9 +96,3 @@ def prompts_of(record: Record) -> list[tuple[str, str]]:
     for kind in ("near", "far"):
         chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
     return chosen
-
-
-def _first_line(tokenizer: Any, ids: np.ndarray) -> str:
-    """The continuation up to the end of its first line."""
-    text = tokenizer.decode([int(i) for i in ids]).strip()
-    return text.splitlines()[0].strip() if text else ""

@@ -8,7 +8,8 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, Tokens, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
+from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import Scores, answered, make_scorer, score, summarise

@@ -19,7 +19,8 @@ import numpy as np
 
 import mend_jax as mj
 from mend_jax.checkpoint import Progress
-from mend_jax.data.batches import TokenRecord, Tokens, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
+from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.editors.saved import named_arrays
 from mend_jax.evaluation import make_scorer, score, summarise

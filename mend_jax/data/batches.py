@@ -1,17 +1,16 @@
 """From records to arrays: tokens once, then right-padded batches of fixed shapes.
 
-A pair of n prompt tokens and a target tokens is fed to a causal model as its first n + a - 1
-tokens; `read` holds the a positions whose logits predict the target, `labels` the target. Padding
-is to the right, so causal attention never sees it; unused `read` entries point at position 0 with
-label -100.
+Padding is to the right, so causal attention never sees it; other models get the mask. Unused `read`
+entries point at position 0 with label -100.
 """
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Example, Pair
@@ -20,14 +19,6 @@ from mend_jax.objectives import IGNORED
 
 LENGTHS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-
-
-class Tokens(NamedTuple):
-    """One pair, not padded: tokens int32[n], read int32[a], labels int32[a]."""
-
-    tokens: np.ndarray
-    read: np.ndarray
-    labels: np.ndarray
 
 
 class TokenRecord(NamedTuple):
@@ -45,35 +36,6 @@ class TokenRecord(NamedTuple):
         return (self.edit, *self.rephrases)
 
 
-def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt, with the model's own beginning of a text, if it has one.
-
-    Raises:
-      ValueError: there is no tokenizer.
-    """
-    if tokenizer is None:
-        raise ValueError("the base has no tokenizer: put its tokenizer.json beside its weights")
-    return tokenizer.encode(prompt).ids
-
-
-def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
-    """Tokens of `prompt + " " + target`; what differs from the prompt's tokens is the target.
-
-    Raises:
-      ValueError: no token is left to predict (a tokenizer that knows none of the characters).
-    """
-    before = encode_prompt(tokenizer, prompt)
-    whole = encode_prompt(tokenizer, f"{prompt} {target}")
-    n = 0
-    while n < min(len(before), len(whole) - 1) and before[n] == whole[n]:
-        n += 1
-    ids = np.asarray(whole, np.int32)
-    n = max(n, 1)
-    if len(ids) <= n:
-        raise ValueError(f"the tokenizer leaves nothing to predict of {prompt!r}, {target!r}")
-    return Tokens(ids[:-1], np.arange(n - 1, len(ids) - 1, dtype=np.int32), ids[n:])
-
-
 class Skipped(NamedTuple):
     """What did not fit the buckets: records (their edit pair), single rephrases, locality pairs."""
 
@@ -84,7 +46,7 @@ class Skipped(NamedTuple):
 
 def encode_records(
     records: Sequence[Record],
-    tokenizer: Any,
+    encode: Callable[[str, str], Tokens],
     longest: int = LENGTHS[-1],
     longest_answer: int = ANSWERS[-1],
 ) -> tuple[list[TokenRecord], Skipped]:
@@ -92,23 +54,26 @@ def encode_records(
 
     A record goes if its edit pair is too long; a rephrase or locality pair goes alone.
 
+    Args:
+      encode: (prompt, target) -> tokens; `codec_of(base).pair`.
+
     Returns:
       (records, counts of what was left out).
     """
 
     def fits(pair: Tokens) -> bool:
-        return len(pair.tokens) <= longest and len(pair.read) <= longest_answer
+        return len(pair.tokens) <= longest and len(pair.labels) <= longest_answer
 
     kept = []
     skipped = [0, 0, 0]
     for record in records:
-        edit = encode_pair(tokenizer, record.prompt, record.target)
+        edit = encode(record.prompt, record.target)
         if not fits(edit):
             skipped[0] += 1
             continue
-        rephrases = [encode_pair(tokenizer, r, record.target) for r in record.rephrases]
+        rephrases = [encode(r, record.target) for r in record.rephrases]
         locality = [
-            (encode_pair(tokenizer, x.prompt, x.answer), x.kind) for x in record.locality
+            (encode(x.prompt, x.answer), x.kind) for x in record.locality
         ]
         near_enough = tuple(pair for pair in rephrases if fits(pair))
         short = [(pair, kind) for pair, kind in locality if fits(pair)]
@@ -153,7 +118,7 @@ def shapes_of(records: Sequence[TokenRecord], swap: bool = False) -> Shapes:
 
     def smallest(pairs: list[Tokens]) -> tuple[int, int]:
         length = max((len(p.tokens) for p in pairs), default=1)
-        answers = max((len(p.read) for p in pairs), default=1)
+        answers = max((len(p.labels) for p in pairs), default=1)
         return bucket(length, LENGTHS), bucket(answers, ANSWERS)
 
     return Shapes(
@@ -168,7 +133,8 @@ def collate(
     shape: tuple[int, int],
     cache: TrunkCache | None = None,
 ) -> Pair:
-    """Pads to one array per field: Pair(Inputs(x, read), labels), leading axes [edits, k].
+    """Pads to one array per field: Pair(Inputs(x, read, mask, target), labels), leading axes
+    [edits, k]. Of read and target, a model takes the one that it knows.
 
     Args:
       pairs: k pairs for each edit; None is an empty place (no label, scored nowhere).
@@ -181,14 +147,20 @@ def collate(
     labels = np.full((*lead, answers), IGNORED, np.int32)
     wide, dtype = ((), np.int32) if cache is None else ((cache.width,), cache.dtype)
     x: Any = np.zeros((*lead, length, *wide), dtype)
+    mask: Any = np.zeros((*lead, length), bool)
+    mask[..., 0] = True  # also in an empty place: attention to nothing at all has no mean
+    target: Any = np.zeros((*lead, answers), np.int32)
     for i, row in enumerate(pairs):
         for j, pair in enumerate(row):
             if pair is None:
                 continue
-            n, a = len(pair.tokens), len(pair.read)
+            n, a = len(pair.tokens), len(pair.labels)
             x[i, j, :n] = pair.tokens if cache is None else cache.lookup(pair.tokens)
+            mask[i, j, :n] = True
             read[i, j, :a], labels[i, j, :a] = pair.read, pair.labels
-    return Pair(Inputs(x, read), labels)
+            if pair.target is not None:
+                target[i, j, :a] = pair.target
+    return Pair(Inputs(x, read, mask=mask, target=target), labels)
 
 
 class Draw(NamedTuple):

@@ -3,8 +3,8 @@
     {"prompt", "target", "rephrases": [...], "subject"?,
      "locality": [{"prompt", "answer", "kind"?}]}
 
-One JSON object a line (JSONL) is what users write themselves; a JSON list in CounterFact's format
-becomes the same records. `prompt` is the beginning of a text, `target` what the edited model shall
+One JSON object a line (JSONL) is what users write themselves; a JSON list in the format of
+CounterFact, or of zsRE as MEND's edits are published, becomes the same records. `prompt` is the beginning of a text, `target` what the edited model shall
 go on with, `rephrases` other ways to ask for it, `locality` what must stay as it was.
 """
 
@@ -37,7 +37,7 @@ class Record(NamedTuple):
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Reads JSONL records, or a JSON list in CounterFact's format.
+    """Reads JSONL records, or a JSON list in the format of CounterFact or zsRE.
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
@@ -84,6 +84,8 @@ def parse_record(row: Any, where: str = "record") -> Record:
         raise RecordError(f"{where}: expected a JSON object, found {type(row).__name__}")
     if "target_new" in row:
         return _from_counterfact(row, where)
+    if "src" in row:
+        return _from_zsre(row, where)
     rephrases = row.get("rephrases", [])
     locality = row.get("locality", [])
     for field, value in (("rephrases", rephrases), ("locality", locality)):
@@ -154,6 +156,21 @@ def _from_counterfact(row: Mapping[str, Any], where: str) -> Record:
     return Record(
         prompt=_text(row, "prompt", where),
         target=_text(row, "target_new", where),
+        rephrases=(rephrase,) if rephrase else (),
+        locality=locality,
+        subject=_text(row, "subject", where, required=False),
+    )
+
+
+def _from_zsre(row: Mapping[str, Any], where: str) -> Record:
+    """Fields src, alt, rephrase, loc, loc_ans, subject (zsre_mend_{train,eval}.json)."""
+    locality: tuple[Locality, ...] = ()
+    if row.get("loc"):
+        locality = (Locality(_text(row, "loc", where), _text(row, "loc_ans", where)),)
+    rephrase = _text(row, "rephrase", where, required=False)
+    return Record(
+        prompt=_text(row, "src", where),
+        target=_text(row, "alt", where),
         rephrases=(rephrase,) if rephrase else (),
         locality=locality,
         subject=_text(row, "subject", where, required=False),

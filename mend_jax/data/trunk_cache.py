@@ -41,6 +41,11 @@ class TrunkCache:
         return len(self._places)
 
 
+def can_be_cached(trunk: nn.Module) -> bool:
+    """Whether the trunk's output is a function of one text: not if it reaches into a decoder."""
+    return trunk.stop <= getattr(trunk, "decoding", trunk.stop)
+
+
 def cache_trunk(
     trunk: nn.Module,
     params: PyTree,
@@ -60,18 +65,19 @@ def cache_trunk(
     """
     unique = {tokens.tobytes(): tokens for tokens in sequences}
     total = sum(len(tokens) for tokens in unique.values())
-    run = jax.jit(lambda params, x: run_trunk(trunk, params, Inputs(x)).x)
+    run = jax.jit(lambda params, x, mask: run_trunk(trunk, params, Inputs(x, mask=mask)).x)
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0
     for length, members in _by_bucket(unique, lengths):
         size = max(1, TOKENS_PER_BATCH // length)
-        for i in range(0, len(members), size):
-            part = members[i : i + size]
-            x = np.zeros((size, length), np.int32)
-            for row, tokens in zip(x, part, strict=False):
-                row[: len(tokens)] = tokens
-            states = np.asarray(run(params, x))
+        for first in range(0, len(members), size):
+            part = members[first : first + size]
+            x, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
+            mask[:, 0] = True  # also of the rows that only fill up
+            for i, tokens in enumerate(part):
+                x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
+            states = np.asarray(run(params, x, mask))
             if rows is None:
                 rows = _allocate((total, states.shape[-1]), states.dtype, directory)
             for tokens, state in zip(part, states, strict=False):

@@ -1,6 +1,7 @@
 """From records to arrays: labels and positions, padding, the trunk cache, the order of training."""
 
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from compare import assert_close, assert_equal
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from words import WORDS, words
 
 from mend_jax.data.batches import (
     ANSWERS,
@@ -17,39 +18,20 @@ from mend_jax.data.batches import (
     Draw,
     Shapes,
     TokenRecord,
-    Tokens,
     bucket,
     collate,
-    encode_pair,
     encode_records,
     shapes_of,
     training_batches,
 )
+from mend_jax.data.codec import Tokens, encode_pair
 from mend_jax.data.records import Locality, Record
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.models.stages import split
 from mend_jax.objectives import IGNORED, after_trunk, sequence_logits
 
 SITES = r"layers_2/mlp/(up|down)_proj"
-WORDS = "the capital of france brazil is paris lima rome a city new york called one two".split()
-
-
-def words(begin: bool = False) -> Tokenizer:
-    """One token a word; with `begin`, token 0 in front of every text, as Llama's has."""
-    vocabulary = {"<s>": 0, "?": 1} | {word: i for i, word in enumerate(WORDS, 2)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    if begin:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="<s> $A", special_tokens=[("<s>", 0)]
-        )
-    return tokenizer
-
-
-def ids(text: str) -> list[int]:
-    return words().encode(text).ids
-
-
+ENCODE = partial(encode_pair, words())
 def some_records(n: int = 7) -> list[TokenRecord]:
     """Records of different lengths; the last without rephrases or locality."""
     rng = np.random.default_rng(3)
@@ -69,49 +51,11 @@ def some_records(n: int = 7) -> list[TokenRecord]:
         )
         for i in range(n - 1)
     ]
-    return encode_records([*records, Record(text(4), text(3))], words())[0]
+    return encode_records([*records, Record(text(4), text(3))], ENCODE)[0]
 
 
 def every_pair(records: list[TokenRecord]) -> list[Tokens]:
     return [pair for r in records for pair in (*r.outer, *r.locality)]
-
-
-@pytest.mark.parametrize("begin", [False, True])
-def test_the_labels_are_the_target_and_read_points_at_what_predicts_it(begin: bool):
-    pair = encode_pair(words(begin), "the capital of france is", "new york")
-    lead = [0] if begin else []
-    np.testing.assert_array_equal(pair.labels, ids("new york"))
-    np.testing.assert_array_equal(pair.tokens, lead + ids("the capital of france is new"))
-    whole = np.append(pair.tokens, pair.labels[-1])
-    np.testing.assert_array_equal(whole[pair.read + 1], pair.labels)
-    assert all(array.dtype == np.int32 for array in pair)
-
-
-def test_a_target_that_merges_with_the_prompt_is_scored_from_where_the_tokens_part():
-    """BPE over characters, where 'ab' + ' ' + 'c' has a token that covers the border."""
-    vocabulary = {c: i for i, c in enumerate(["a", "b", "c", " ", "b ", "b c"])}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [("b", " "), ("b ", "c")]))
-    pair = encode_pair(tokenizer, "aab", "cc")
-    whole = tokenizer.encode("aab cc").ids
-    assert whole == [0, 0, 5, 2]
-    np.testing.assert_array_equal(pair.tokens, whole[:-1])
-    np.testing.assert_array_equal(pair.labels, whole[2:])
-    np.testing.assert_array_equal(pair.read, [1, 2])
-
-
-def test_a_prompt_that_goes_on_like_the_target_still_has_a_label():
-    """'the the' -> 'the': every token of the prompt agrees, the target's remains."""
-    pair = encode_pair(words(), "the the", "the")
-    np.testing.assert_array_equal(pair.labels, ids("the"))
-    np.testing.assert_array_equal(pair.read, [1])
-
-
-def test_texts_of_which_no_token_is_left():
-    tokenizer = Tokenizer(models.BPE({"a": 0}, []))  # unknown characters vanish
-    with pytest.raises(ValueError, match="nothing to predict of 'xyz', 'q'"):
-        encode_pair(tokenizer, "xyz", "q")
-    with pytest.raises(ValueError, match="has no tokenizer"):
-        encode_pair(None, "a", "a")
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 128])
@@ -137,12 +81,12 @@ def test_what_does_not_fit_is_left_out_and_counted():
             (Locality(long, "a", "near"), Locality("a", "rome", "far"), Locality("a", long)),
         ),
     ]
-    kept, skipped = encode_records(records, words(), longest=8, longest_answer=3)
+    kept, skipped = encode_records(records, ENCODE, longest=8, longest_answer=3)
     assert [r.record for r in kept] == [records[0], records[3]]
     assert skipped == (2, 2, 2)
     assert len(kept[1].rephrases) == 1 and kept[1].kinds == ("far",)
     np.testing.assert_array_equal(kept[1].rephrases[0].tokens, ids(short))
-    whole, none = encode_records(records, words())
+    whole, none = encode_records(records, ENCODE)
     assert len(whole) == 4 and none == (0, 0, 0)
 
 

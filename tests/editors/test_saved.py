@@ -44,7 +44,7 @@ def test_the_same_edits_from_nothing_but_the_directory(finished: Any):
     assert_equal(loaded.state, trained.state)
     assert loaded.sites == trained.sites == ("layers_1/mlp/down_proj", "layers_1/mlp/up_proj")
     assert loaded.config["chain"] == trained.editor.config["chain"]
-    example = edit_example(loaded.base.tokenizer, "Person 3 lives in", "Oslo")
+    example = edit_example(loaded.base, "Person 3 lives in", "Oslo")
     edits = [
         jax.jit(saved.editor.edit)(saved.state, saved.base.params, example)
         for saved in (trained, loaded)
@@ -72,7 +72,7 @@ def test_what_is_saved(finished: Any):
 def test_the_chain_is_built_again_from_the_config(base: Base, tmp_path: Path, options: dict):
     sites = ("layers_1/mlp/up_proj",)
     editor = mj.mend(mj.sequence_loss(base.model), sites, rank=3, **options)
-    example = edit_example(base.tokenizer, "Person 3 lives in", "Oslo")
+    example = edit_example(base, "Person 3 lives in", "Oslo")
     state = editor.init(jax.random.key(3), base.params, example)
     state = state._replace(stats=jax.tree.map(lambda x: x + 2.0, state.stats))
     mj.save_editor(tmp_path, editor, state, base, sites)
@@ -99,7 +99,7 @@ def test_a_link_of_ones_own(base: Base, tmp_path: Path):
     sites = ("layers_1/mlp/up_proj",)
     loss = mj.sequence_loss(base.model)
     editor = mj.gradient_editor(loss, sites, mj.chain(doubled(2.0), mj.rate(0.1)))
-    example = edit_example(base.tokenizer, "Person 3 lives in", "Oslo")
+    example = edit_example(base, "Person 3 lives in", "Oslo")
     state = editor.init(jax.random.key(0), base.params, example)
     mj.save_editor(tmp_path, editor, state, base, sites)
     with pytest.raises(EditorError, match=r"no link is called 'doubled'; known: discriminant,"):
@@ -136,7 +136,7 @@ def test_other_sites(copy: Path, base: Base):
 def test_an_untrained_editor(base: Base, tmp_path: Path):
     sites = ("layers_1/mlp/up_proj",)
     editor = mj.mend(mj.sequence_loss(base.model), sites, rank=3)
-    example = edit_example(base.tokenizer, "Person 3 lives in", "Oslo")
+    example = edit_example(base, "Person 3 lives in", "Oslo")
     state = editor.init(jax.random.key(0), base.params, example)
     mj.save_editor(tmp_path, editor, state, base, sites)
     with pytest.raises(EditorError, match="untrained"):

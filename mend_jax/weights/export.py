@@ -1,0 +1,47 @@
+"""Writes a base as a Hugging Face folder: config.json, model.safetensors, tokenizer.json.
+
+The way back of `load_params`: the same table of names, read from right to left.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+
+from mend_jax.files import replace_whole, write_text
+from mend_jax.weights.source import Expected
+
+
+def write_folder(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    params: PyTree,
+    expected: Mapping[str, Expected],
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Writes the three files; each is replaced whole.
+
+    Args:
+      config: the content of config.json.
+      params: float parameters in the layout of `expected`; they keep their dtype.
+    """
+    folder = Path(folder)
+    tensors = {}
+    for name, (path, _, transpose) in expected.items():
+        array = params
+        for key in path:
+            array = array[key]
+        array = np.asarray(array)
+        tensors[name] = np.ascontiguousarray(array.T if transpose else array)
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_whole(
+        folder / "model.safetensors", lambda draft: save_file(tensors, draft, {"format": "pt"})
+    )
+    write_text(folder / "config.json", json.dumps(dict(config), indent=1) + "\n")
+    if tokenizer is not None:
+        write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
