@@ -143,3 +143,12 @@ def assert_parts_are_the_model(base: Base, case: Case, at: str) -> None:
     carry = jax.jit(trunk.apply)(variables, case.ours)
     found = jax.jit(tail.apply)(variables, carry)
     assert_close(np.asarray(found)[case.rows], np.asarray(wanted)[case.rows], 1e-6)
+
+
+def assert_read_positions_are_the_full_logits(base: Base, case: Case) -> None:
+    """Logits asked for at some positions only, in any order."""
+    read = jnp.asarray([[0, 20, 5], [8, 8, 1], [13, 2, 3]], jnp.int32)
+    run = jax.jit(lambda inputs: base.model.apply({"params": base.params}, inputs))
+    everywhere = np.asarray(run(case.ours))
+    wanted = np.take_along_axis(everywhere, np.asarray(read)[..., None], axis=1)
+    assert_close(run(case.ours._replace(read=read)), wanted, 1e-5)

@@ -1,0 +1,175 @@
+"""What GPT-2, GPT-Neo and GPT-J share: their layers, their positions, the names of their tensors.
+
+All three have LayerNorm with a bias, an MLP of two matrices, and attention of every position to
+those before it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mend_jax.models.layers import Cache, Linear, attention, everything_before, take
+from mend_jax.models.stages import Inputs
+from mend_jax.weights import Expected
+
+ACTIVATIONS = {
+    "gelu_new": nn.gelu,
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "relu": nn.relu,
+}
+"""Those of `activation_function`; gelu_new is the approximation by tanh."""
+
+EMBEDDING_INIT = nn.initializers.normal(0.02)
+
+
+def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -> str:
+    """The activation's name, once config.json asks for nothing that is not implemented.
+
+    Args:
+      wanted: the only value that is implemented of each of these keys, where they are given.
+
+    Raises:
+      ValueError: the activation, or one of these keys.
+    """
+    kind = config.get("activation_function", "gelu_new")
+    if kind not in ACTIVATIONS:
+        raise ValueError(
+            f"{family} with activation_function {kind!r} is not implemented "
+            f"({', '.join(ACTIVATIONS)} are)"
+        )
+    for key, value in wanted.items():
+        if config.get(key, value) != value:
+            raise ValueError(
+                f"{family} with {key} {config[key]!r} is not implemented (only {value!r} is)"
+            )
+    return kind
+
+
+def dense(
+    features: int, dtype: Any, name: str, use_bias: bool = True, spread: float = 0.02
+) -> Linear:
+    """A linear layer, initialised as in GPT-2 (standard deviation 0.02 unless told)."""
+    init = nn.initializers.normal(spread)
+    return Linear(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+    """LayerNorm in float32, its variance from the deviations (E[x^2] - E[x]^2 would cancel)."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def positions_of(
+    inputs: Inputs, cache_length: int, most: int | None = None
+) -> Int[Array, "k length"]:
+    """The positions of the text: 0, 1, 2, ... unless they are given.
+
+    Args:
+      most: how many positions the model has, where text enters it.
+
+    Raises:
+      ValueError: the text, or the cache it is to be continued in, is longer than that.
+    """
+    length = max(inputs.x.shape[1], cache_length)
+    if most is not None and length > most:
+        raise ValueError(
+            f"{length} positions are asked for (padding and tokens to be generated included), "
+            f"but this model has {most}: shorten the text, pad it less, or generate less"
+        )
+    if inputs.positions is not None:
+        return inputs.positions
+    return jnp.broadcast_to(jnp.arange(inputs.x.shape[1]), inputs.x.shape[:2])
+
+
+def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:
+    """The features of each head apart."""
+    return x.reshape(*x.shape[:2], heads, -1)
+
+
+def attend(
+    query: Float[Array, "k queries heads d"],
+    key: Float[Array, "k length heads d"],
+    value: Float[Array, "k length heads d"],
+    positions: Int[Array, "k length"],
+    read: Int[Array, "k queries"] | None,
+    cache_length: int,
+    window: int | None = None,
+    scale: float | None = None,
+) -> Float[Array, "k queries heads_d"]:
+    """Attention to the past, within a compact method (the cache becomes a child of that module).
+
+    Args:
+      read: where the queries stand in `positions`, if not everywhere. window: so many keys are
+      seen, a position's own included. scale: of the scores, 1/sqrt(d) unless given.
+    """
+    asking = positions if read is None else take(positions, read)
+    keys = jnp.arange(cache_length or key.shape[1])
+    if cache_length:
+        key = Cache(cache_length, name="key_cache")(key, positions)
+        value = Cache(cache_length, name="value_cache")(value, positions)
+    mask = everything_before(asking, keys)
+    if window is not None:
+        mask &= keys > asking[:, :, None] - window
+    return attention(query, key, value, mask, scale=scale)
+
+
+class MLP(nn.Module):
+    """c_proj(act(c_fc x)).
+
+    Args:
+      names: of the two matrices. spread: standard deviation of the second at initialisation.
+    """
+
+    inner: int
+    activation: str
+    dtype: Any
+    names: tuple[str, str] = ("c_fc", "c_proj")
+    spread: float = 0.02
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+        widen, narrow = self.names
+        h = ACTIVATIONS[self.activation](dense(self.inner, self.dtype, widen)(x))
+        return dense(x.shape[-1], self.dtype, narrow, spread=self.spread)(h)
+
+
+def logits_against(
+    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
+) -> Float[Array, "k answers vocabulary"]:
+    """Logits in float32."""
+    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+class TiedHead(nn.Module):
+    """The last norm, then logits against the embedding."""
+
+    epsilon: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        return logits_against(layer_norm(self.epsilon, self.dtype, "ln_f")(x), embedding)
+
+
+def expect_linear(
+    theirs: str, ours: str, shape: tuple[int, int], transpose: bool, bias: bool = True
+) -> dict[str, Expected]:
+    """Kernel [d_in, d_out] and bias of one linear layer (paths with dots and with slashes)."""
+    path = tuple(ours.split("/"))
+    table = {f"{theirs}.weight": Expected((*path, "kernel"), shape, transpose)}
+    if bias:
+        table[f"{theirs}.bias"] = Expected((*path, "bias"), shape[1:], False)
+    return table
+
+
+def expect_norm(theirs: str, ours: str, d: int) -> dict[str, Expected]:
+    """Scale and bias of one LayerNorm."""
+    path = tuple(ours.split("/"))
+    return {
+        f"{theirs}.weight": Expected((*path, "scale"), (d,), False),
+        f"{theirs}.bias": Expected((*path, "bias"), (d,), False),
+    }
