@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.lax import with_sharding_constraint as constrain
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate
@@ -31,6 +33,7 @@ from mend_jax.objectives import (
     kl_divergence,
     negative_log_likelihood,
 )
+from mend_jax.parallel import replicated, split_examples
 
 PROTOCOL = "teacher-forced sequence"
 RESAMPLES = 1000
@@ -68,9 +71,13 @@ def answered(
 
 
 def make_scorer(
-    editor: Editor, logits: LogitsFn, trunk: nn.Module | None = None
+    editor: Editor, logits: LogitsFn, trunk: nn.Module | None = None, mesh: Mesh | None = None
 ) -> Callable[[EditorState, PyTree, Example], dict[str, Array]]:
-    """`scorer(state, params, examples)`, jitted: independent edits, vmapped over shared weights."""
+    """`scorer(state, params, examples)`, jitted: independent edits, vmapped over shared weights.
+
+    With a mesh the edits are split over "data" if their number divides; every process gets all
+    scores.
+    """
 
     def one(state: EditorState, params: PyTree, example: Example) -> dict[str, Array]:
         edit = editor.edit(state, params, example)
@@ -92,8 +99,11 @@ def make_scorer(
         }
 
     def scorer(state: EditorState, params: PyTree, examples: Example) -> dict[str, Array]:
+        if mesh is not None and len(examples.edit.labels) % mesh.shape["data"] == 0:
+            examples = split_examples(examples, mesh)
         examples = after_trunk(trunk, params, examples)
-        return jax.vmap(one, in_axes=(None, None, 0))(state, params, examples)
+        scores = jax.vmap(one, in_axes=(None, None, 0))(state, params, examples)
+        return scores if mesh is None else constrain(scores, replicated(mesh))
 
     return jax.jit(scorer)
 
