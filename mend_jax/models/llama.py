@@ -1,14 +1,15 @@
-"""The Llama family: Llama 2/3, Mistral, SmolLM2, and models of the same blocks.
+"""The Llama family: Llama 2/3, Mistral, SmolLM2, Qwen2/2.5/3, and models of the same blocks.
 
-RMS norm, rotary grouped-query attention, SwiGLU; Touvron et al. 2023 (arXiv 2302.13971). Module
-and parameter names follow Hugging Face's `LlamaForCausalLM`.
+RMS norm, rotary grouped-query attention, SwiGLU; Touvron et al. 2023 (arXiv 2302.13971). Qwen2 has
+biases on queries, keys and values; Qwen3 norms each head's queries and keys instead. Module and
+parameter names follow Hugging Face's `LlamaForCausalLM`.
 
     tokens [k, length] -> embed -> layers_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -38,12 +39,16 @@ class LlamaConfig:
     max_position_embeddings: int = 2048
     sliding_window: int | None = None  # a token attends to so many, itself included
 
+    qkv_bias: ClassVar[bool] = False
+    qk_norm: ClassVar[bool] = False
+
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "LlamaConfig":
         """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
-          ValueError: a rotary scaling, or a window in some layers only, that is not implemented.
+          ValueError: a rotary scaling, a window in some layers only, an activation, or biases that
+            are not implemented.
         """
         del names
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
@@ -51,9 +56,10 @@ class LlamaConfig:
         if kind not in ("default", "llama3"):
             raise ValueError(f"rotary scaling {kind!r} is not implemented (default and llama3 are)")
         scaling = {k: float(v) for k, v in rope.items() if k in _LLAMA3} if kind == "llama3" else {}
-        window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
-        if window and len(set(config.get("layer_types") or ())) > 1:
-            raise ValueError("a sliding window in some layers only is not implemented")
+        if (act := config.get("hidden_act", "silu")) != "silu":
+            raise ValueError(f"hidden_act {act!r} is not implemented (only 'silu' is)")
+        if config.get("mlp_bias") or (config.get("attention_bias") and not cls.qkv_bias):
+            raise ValueError("biases in the MLP, or in all of the attention, are not implemented")
         heads = config["num_attention_heads"]
         return cls(
             vocab_size=config["vocab_size"],
@@ -68,8 +74,36 @@ class LlamaConfig:
             rope_scaling=tuple(sorted(scaling.items())),
             tie_word_embeddings=config.get("tie_word_embeddings", False),
             max_position_embeddings=config.get("max_position_embeddings", 2048),
-            sliding_window=window,
+            sliding_window=_window(config),
         )
+
+
+@dataclass(frozen=True)
+class Qwen2Config(LlamaConfig):
+    """Qwen2 and 2.5: queries, keys and values have biases."""
+
+    qkv_bias: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Qwen3Config(LlamaConfig):
+    """Qwen3: each head's queries and keys are normed before they are turned."""
+
+    qk_norm: ClassVar[bool] = True
+
+
+def _window(config: Mapping[str, Any]) -> int | None:
+    """The sliding window of all layers; Qwen's first `max_window_layers` have none."""
+    used = config.get("use_sliding_window", "max_window_layers" not in config)
+    window = config.get("sliding_window") if used else None
+    if not window:
+        return None
+    n, whole = config["num_hidden_layers"], config.get("max_window_layers", 0)
+    implied = ["full_attention" if i < whole else "sliding_attention" for i in range(n)]
+    kinds = set(config.get("layer_types") or implied)
+    if len(kinds) > 1:
+        raise ValueError("a sliding window in some layers only is not implemented")
+    return window if kinds == {"sliding_attention"} else None
 
 
 _LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
@@ -105,14 +139,18 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str, heads: int, x: Array) -> Array:
-            y = Linear(heads * c.head_dim, use_bias=False, dtype=self.dtype, name=name)(x)
+            y = Linear(heads * c.head_dim, use_bias=c.qkv_bias, dtype=self.dtype, name=name)(x)
             return y.reshape(*y.shape[:2], heads, c.head_dim)
+
+        def turned(x: Array, name: str, positions: Array) -> Array:
+            x = RMSNorm(c.rms_norm_eps, name=name)(x) if c.qk_norm else x
+            return rotary(x, positions, frequencies)
 
         frequencies = rotary_frequencies(c)
         asking = positions if read is None else take(positions, read)
         query = project("q_proj", c.num_attention_heads, x if read is None else take(x, read))
-        query = rotary(query, asking, frequencies)
-        key = rotary(project("k_proj", c.num_key_value_heads, x), positions, frequencies)
+        query = turned(query, "q_norm", asking)
+        key = turned(project("k_proj", c.num_key_value_heads, x), "k_norm", positions)
         value = project("v_proj", c.num_key_value_heads, x)
         where = positions
         if self.cache_length:
@@ -255,9 +293,16 @@ def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
         for name, shape in kernels.items():
             path = (f"layers_{i}", *name.split("."), "kernel")
             table[f"model.layers.{i}.{name}.weight"] = Expected(path, shape, True)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            path = (f"layers_{i}", name, "scale")
-            table[f"model.layers.{i}.{name}.weight"] = Expected(path, (d,), False)
+        scales = {"input_layernorm": d, "post_attention_layernorm": d}
+        if config.qk_norm:
+            scales |= {"self_attn.q_norm": hd, "self_attn.k_norm": hd}
+        for name, width in scales.items():
+            path = (f"layers_{i}", *name.split("."), "scale")
+            table[f"model.layers.{i}.{name}.weight"] = Expected(path, (width,), False)
+        for name in ("q_proj", "k_proj", "v_proj") if config.qkv_bias else ():
+            path = (f"layers_{i}", "self_attn", name, "bias")
+            width = kernels[f"self_attn.{name}"][1]
+            table[f"model.layers.{i}.self_attn.{name}.bias"] = Expected(path, (width,), False)
     table["model.norm.weight"] = Expected(("head", "norm", "scale"), (d,), False)
     if not config.tie_word_embeddings:
         table["lm_head.weight"] = Expected(("head", "embedding"), (config.vocab_size, d), False)
@@ -272,3 +317,5 @@ PARTITION: Partition = (
 """Heads and MLP features apart; one sum over the devices an attention and one an MLP."""
 
 FAMILY = Family(LlamaConfig.from_hf, Llama, expected_weights, default_sites, PARTITION)
+QWEN2 = FAMILY._replace(dimensions=Qwen2Config.from_hf)
+QWEN3 = FAMILY._replace(dimensions=Qwen3Config.from_hf)
