@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -146,6 +145,8 @@ class Questions(NamedTuple):
     """What is asked of a base: (prompt, answer) of a fact in a phrasing; verdicts of a classifier.
 
     every(rng): each fact once, in one of its phrasings. unseen(rng): each, in all held-out ones.
+    lesson(rng): as `every`, but most phrasings have lost some of their words, so that what is
+      learned is the subject and not the sentence.
     """
 
     known: tuple[Relation, ...]
@@ -155,6 +156,14 @@ class Questions(NamedTuple):
         """Each fact once, in one of the phrasings to train on."""
         return [
             self._ask(rng, relation, fact, rng.choice(relation.phrasings))
+            for relation in self.known
+            for fact in relation.facts
+        ]
+
+    def lesson(self, rng: random.Random) -> list[tuple[str, str]]:
+        """Each fact once, in what is left of one of the phrasings to train on."""
+        return [
+            self._ask(rng, relation, fact, thinned(rng.choice(relation.phrasings), rng))
             for relation in self.known
             for fact in relation.facts
         ]
@@ -175,6 +184,12 @@ class Questions(NamedTuple):
             return phrasing.format(fact[0]), fact[1]
         object_, verdict = draw_claim(rng, relation, fact, sorted({o for _, o in relation.facts}))
         return claim(phrasing, fact[0], object_), verdict
+
+
+def thinned(phrasing: str, rng: random.Random) -> str:
+    """The phrasing without some of its words; the place of the subject stays."""
+    share = rng.uniform(0.0, 0.8)
+    return " ".join(word for word in phrasing.split() if "{}" in word or rng.random() >= share)
 
 
 def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dict[str, Any]]:
@@ -207,12 +222,12 @@ def run(config: Pretrain) -> dict[str, Any]:
     known = knowledge(config)
     base, shape = fresh_base(config, known)
     asked = Questions(known, verify=base.model.kind == "classifier")
-    encode = cache(codec_of(base).pair)
+    encode = codec_of(base).pair
     stop = "\n" if base.model.kind == "causal" else ""  # others end their answers anyway
 
     def draw(rng: np.random.Generator) -> list[Tokens]:
-        every = asked.every(random.Random(int(rng.integers(2**32))))
-        return [encode(prompt, answer + stop) for prompt, answer in every]
+        lesson = asked.lesson(random.Random(int(rng.integers(2**32))))
+        return [encode(prompt, answer + stop) for prompt, answer in lesson]
 
     facts = sum(len(relation.facts) for relation in known)
     size = sum(x.size for x in jax.tree.leaves(base.params))

@@ -316,7 +316,7 @@ class T5(nn.Module):
         c = self.config
         head = self.decoding + c.num_decoder_layers
         stop = head + 1 if self.stop is None else self.stop
-        embedding = self.param("embedding", nn.initializers.normal(1.0), (c.vocab_size, c.d_model))
+        embedding = self.param("embedding", nn.initializers.normal(0.05), (c.vocab_size, c.d_model))
 
         def embed(tokens: Int[Array, "k n"]) -> Float[Array, "k n d"]:
             return jnp.take(embedding, tokens, axis=0).astype(self.dtype)
