@@ -7,11 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import parity
 import pytest
 import torch
 from compare import assert_close
 from conftest import Tiny
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import mend_jax as mj
 from mend_jax.models.generate import generate
@@ -46,6 +56,11 @@ def torch_model(kind: str) -> Any:
     torch.manual_seed(0)
     if kind == "mistral":
         model = MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=5))
+    elif kind == "qwen2":
+        shape = {k: v for k, v in SHAPE.items() if k != "head_dim"}  # Qwen2 has no choice of it
+        model = Qwen2ForCausalLM(Qwen2Config(**shape, eos_token_id=None))
+    elif kind == "qwen3":
+        model = Qwen3ForCausalLM(Qwen3Config(**SHAPE, eos_token_id=None))
     else:
         extra = {
             "untied": {},
@@ -98,6 +113,10 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path):
     config = LlamaConfig(**SHAPE).to_dict()
     with pytest.raises(ValueError, match="yarn.*default and llama3"):
         Dimensions.from_hf(config | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}})
+    with pytest.raises(ValueError, match="biases .* are not implemented"):
+        Dimensions.from_hf(config | {"attention_bias": True})
+    with pytest.raises(ValueError, match="'gelu' is not implemented"):
+        Dimensions.from_hf(config | {"hidden_act": "gelu"})
     mixed = {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]}
     with pytest.raises(ValueError, match="window in some layers"):
         Dimensions.from_hf(config | mixed)
@@ -106,6 +125,34 @@ def test_what_is_not_implemented_is_refused(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
     with pytest.raises(ValueError, match="'mamba' is not implemented.*llama"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+def test_qwen(kind: str, tmp_path: Path):
+    """Biases on queries, keys and values; norms of each head's queries and keys."""
+    theirs, case = torch_model(kind), parity.Case(seq2seq=False)
+    base = parity.saved(theirs, tmp_path)
+    parity.assert_same_logits(theirs, base, case)
+    sites = {
+        "layers_0/self_attn/k_proj": "model.layers.0.self_attn.k_proj",
+        "layers_1/mlp/up_proj": "model.layers.1.mlp.up_proj",
+    }
+    parity.assert_same_factors(theirs, base, case, sites)
+    parity.assert_same_words(theirs, base, case)
+    parity.assert_parts_are_the_model(base, case, "layers_1/mlp/up_proj")
+    parity.assert_read_positions_are_the_full_logits(base, case)
+
+
+def test_qwens_window_is_in_the_layers_after_the_first_few():
+    config = Qwen2Config(**SHAPE).to_dict() | {"layer_types": None, "sliding_window": 5}
+    assert Dimensions.from_hf(config).sliding_window is None
+    config["use_sliding_window"] = True
+    for first, window in ((0, 5), (2, None), (28, None)):
+        assert Dimensions.from_hf(config | {"max_window_layers": first}).sliding_window == window
+    with pytest.raises(ValueError, match="window in some layers"):
+        Dimensions.from_hf(config | {"max_window_layers": 1})
+    del config["use_sliding_window"]
+    assert Dimensions.from_hf(config).sliding_window is None
 
 
 def test_read_positions_are_the_full_logits_there(tiny: Tiny):
