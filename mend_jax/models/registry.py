@@ -84,12 +84,17 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
 
     put = placer(family.partition, mesh)
 
+    # From the file's pages to the devices, and cast there: no copy in host memory. CPU devices
+    # would share pages that lie as they want them, and the file may change: these are copied.
+    shares = jax.default_backend() == "cpu"
+
     def place(path: tuple[str, ...], array: np.ndarray) -> dict[str, Array]:
+        own = jnp.array(array) if shares and array.flags.c_contiguous else array
+        placed = put(path, own)
         if name == "int8" and path[-1] == "kernel":
-            layer = quantize_kernel(put(path, array))
+            layer = quantize_kernel(placed)
             return {key: put((*path[:-1], key), x) for key, x in layer.items()}
-        copy = np.array(array, active)  # a device array on CPU may share the host's memory: own it
-        return {path[-1]: put(path, copy)}
+        return {path[-1]: placed.astype(active)}
 
     params = load_params(weights, family.expected_weights(config), place)
     model = family.model(config, dtype=active)
