@@ -91,7 +91,7 @@ def placer(rules: Partition, mesh: Mesh | None) -> Callable[[tuple[str, ...], np
 
     def place(path: tuple[str, ...], array: np.ndarray) -> Array:
         if mesh is None:
-            return jax.numpy.asarray(array)
+            return jax.device_put(array)
         spec = partition_spec("/".join(path), array.shape, rules, mesh)
         return put(array, NamedSharding(mesh, spec))
 
