@@ -22,7 +22,8 @@ from mend_jax.editors.gradient import gradient_editor
 from mend_jax.files import replace_whole, write_text
 from mend_jax.intercept import SiteError
 from mend_jax.links import Link, from_config
-from mend_jax.models.registry import Base, fingerprint, load
+from mend_jax.models.fingerprint import difference, fingerprint
+from mend_jax.models.registry import Base, load
 from mend_jax.objectives import sequence_loss
 
 
@@ -93,17 +94,13 @@ def load_editor(
         what = f"the chain cannot be built ({type(error).__name__}: {error})"
         raise EditorError(f"{directory / 'config.json'}: {what}") from None
     try:
-        found = fingerprint(base, sites)
+        wrong = difference(config["fingerprint"], fingerprint(base, sites))
     except SiteError as error:
+        wrong = str(error)
+    if wrong:
         raise EditorError(
-            f"{directory}: this editor was made for the base {config['base']!r} (fingerprint "
-            f"{config['fingerprint']}): {error}"
-        ) from None
-    if found != config["fingerprint"]:
-        raise EditorError(
-            f"{directory}: this editor was made for the base {config['base']!r} (fingerprint "
-            f"{config['fingerprint']}), not for {base.name!r} ({found}): load that base, or train "
-            "an editor for this one"
+            f"{directory}: this editor was made for the base {config['base']!r}, not for "
+            f"{base.name!r}: {wrong}. Load that base, or train an editor for this one"
         )
     inputs = base.model.example_inputs()
     blank = Pair(inputs, np.zeros((1, 1), np.int32))
@@ -134,6 +131,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     missing = [k for k in ("editor", "chain", "sites", "base", "fingerprint") if k not in config]
     if missing:
         raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")
+    known = config["fingerprint"]
+    if not isinstance(known, dict) or set(known) != {"dimensions", "dtype", "kernels"}:
+        raise EditorError(f"{path}: the base's fingerprint is of an older version: train again")
     return config
 
 

@@ -1,9 +1,5 @@
 """Loading a base model by name: `load` finds the weights, the family, and puts them together."""
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,12 +9,11 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from mend_jax.intercept import SiteError
 from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
 from mend_jax.models.quantize import quantize_kernel
 from mend_jax.models.stages import sites_of
-from mend_jax.parallel import fetch, placer
+from mend_jax.parallel import placer
 from mend_jax.weights import load_params, open_weights
 
 FAMILIES: dict[str, Family] = {
@@ -118,16 +113,3 @@ def _dtypes(dtype: Any) -> tuple[str, Any]:
 def default_sites(base: Base) -> tuple[str, ...]:
     """The sites edited by default: the paper's choice for the family (see the family's file)."""
     return sites_of(base.model, base.family.default_sites(base.config))
-
-
-def fingerprint(base: Base, sites: Sequence[str]) -> str:
-    """16 hex digits that tell a base from others: its dimensions and its kernels at the sites."""
-    digest = hashlib.sha256(json.dumps(asdict(base.config), sort_keys=True).encode())
-    for site in sites:
-        kernel = base.params
-        for name in (*site.split("/"), "kernel"):
-            if name not in kernel:
-                raise SiteError(f"the base {base.name!r} has no kernel at {site!r}")
-            kernel = kernel[name]
-        digest.update(np.ascontiguousarray(np.asarray(fetch(kernel), np.float32)).tobytes())
-    return digest.hexdigest()[:16]

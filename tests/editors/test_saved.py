@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from compare import assert_equal
+from compare import assert_close, assert_equal
 from safetensors.numpy import load_file, save_file
 
 import mend_jax as mj
@@ -114,8 +114,7 @@ def test_other_kernels_at_the_sites(finished: Any, base: Base):
     moved = mj.merge(
         base.params, {"layers_1/mlp/up_proj": mj.Dense(jax.numpy.full(site.shape, 1e-3))}
     )
-    fingerprint = json.loads((finished.config.out / "config.json").read_text())["fingerprint"]
-    with pytest.raises(EditorError, match=rf"fingerprint {fingerprint}\), not for .* \([0-9a-f]+"):
+    with pytest.raises(EditorError, match="the kernel at 'layers_1/mlp/up_proj' is another"):
         mj.load_editor(finished.config.out, base._replace(params=moved))
     elsewhere = {"layers_0/mlp/up_proj": mj.Dense(jax.numpy.full(site.shape, 1e-3))}
     mj.load_editor(finished.config.out, base._replace(params=mj.merge(base.params, elsewhere)))
@@ -129,7 +128,39 @@ def test_another_base_that_lacks_the_sites(copy: Path, base: Base):
 
 def test_other_sites(copy: Path, base: Base):
     change_config(copy, sites=["layers_0/mlp/up_proj", "layers_0/mlp/down_proj"])
-    with pytest.raises(EditorError, match="fingerprint"):
+    with pytest.raises(EditorError, match="made for the base .*: the sites are others"):
+        mj.load_editor(copy, base)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_the_same_base_in_another_dtype(finished: Any, tiny_files: Any, dtype: str):
+    """It is recognised, and edits nearly as the float32 one does; another is still refused."""
+    other = mj.load(str(tiny_files.model), dtype=dtype)
+    loaded = mj.load_editor(finished.config.out, other)
+    example = edit_example(other, "Person 3 lives in", "Oslo")
+    edits = [
+        jax.jit(saved.editor.edit)(saved.state, saved.base.params, example)
+        for saved in (finished.run.saved, loaded)
+    ]
+    assert_close(*({k: mj.to_dense(v) for k, v in e.items()} for e in edits[::-1]), 0.3)
+    kernel = other.params["layers_1"]["mlp"]["up_proj"]["kernel"]
+    turned = {"up_proj": other.params["layers_1"]["mlp"]["up_proj"] | {"kernel": kernel[::-1]}}
+    mlp = {"mlp": other.params["layers_1"]["mlp"] | turned}
+    params = other.params | {"layers_1": other.params["layers_1"] | mlp}
+    with pytest.raises(EditorError, match="the kernel at 'layers_1/mlp/up_proj' is another"):
+        mj.load_editor(finished.config.out, other._replace(params=params))
+
+
+def test_a_model_of_other_dimensions(copy: Path, tiny_files: Any, tmp_path: Path):
+    folder = shutil.copytree(tiny_files.model, tmp_path / "model")
+    change_config(folder, rope_theta=5000.0, rope_parameters={"rope_theta": 5000.0})
+    with pytest.raises(EditorError, match="made for the base .*: its dimensions are others"):
+        mj.load_editor(copy, mj.load(str(folder)))
+
+
+def test_a_fingerprint_of_an_older_version(copy: Path, base: Base):
+    change_config(copy, fingerprint="0123456789abcdef")
+    with pytest.raises(EditorError, match="fingerprint is of an older version: train again"):
         mj.load_editor(copy, base)
 
 
