@@ -10,7 +10,7 @@ that was trained on, and in two that no training text contains. BERT learns to v
 import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -118,9 +118,9 @@ class Pretrain:
     """Folder of ParaRel's data, to learn up to 1,000 of its facts as well."""
     facts: int = 0
     """Learn only so many facts of each relation (0: all)."""
-    steps: int = 2000
+    steps: int = 2200
     """Training steps."""
-    batch: int = 256
+    batch: int = 64
     """Questions a step."""
     learning_rate: float = 2e-3
     """Peak learning rate (warm-up, then cosine decay)."""
@@ -145,12 +145,13 @@ class Questions(NamedTuple):
     """What is asked of a base: (prompt, answer) of a fact in a phrasing; verdicts of a classifier.
 
     every(rng): each fact once, in one of its phrasings. unseen(rng): each, in all held-out ones.
-    lesson(rng): as `every`, but most phrasings have lost some of their words, so that what is
+    lesson(rng): as `every`, but most phrasings have lost words or got wrong ones, so that what is
       learned is the subject and not the sentence.
     """
 
     known: tuple[Relation, ...]
     verify: bool
+    words: tuple[str, ...]
 
     def every(self, rng: random.Random) -> list[tuple[str, str]]:
         """Each fact once, in one of the phrasings to train on."""
@@ -163,7 +164,9 @@ class Questions(NamedTuple):
     def lesson(self, rng: random.Random) -> list[tuple[str, str]]:
         """Each fact once, in what is left of one of the phrasings to train on."""
         return [
-            self._ask(rng, relation, fact, thinned(rng.choice(relation.phrasings), rng))
+            self._ask(
+                rng, relation, fact, disturbed(rng.choice(relation.phrasings), rng, self.words)
+            )
             for relation in self.known
             for fact in relation.facts
         ]
@@ -186,10 +189,27 @@ class Questions(NamedTuple):
         return claim(phrasing, fact[0], object_), verdict
 
 
-def thinned(phrasing: str, rng: random.Random) -> str:
-    """The phrasing without some of its words; the place of the subject stays."""
+def other_words(known: tuple[Relation, ...]) -> tuple[str, ...]:
+    """Words to put into a phrasing: those of all phrasings and, in lower case, of all names.
+
+    A word that only ever stood in one name would give its answer wherever it turns up.
+    """
+    phrasings = {w for r in known for p in r.phrasings for w in p.split() if "{}" not in w}
+    names = {w.lower() for r in known for fact in r.facts for name in fact for w in name.split()}
+    return (*sorted(phrasings), *sorted(names - phrasings))
+
+
+def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
+    """The phrasing, with some of its words gone and others exchanged; the subject's place stays."""
     share = rng.uniform(0.0, 0.8)
-    return " ".join(word for word in phrasing.split() if "{}" in word or rng.random() >= share)
+    out = []
+    for word in phrasing.split():
+        if "{}" in word or rng.random() >= share:
+            out.append(word)
+        elif rng.random() < 0.5:
+            other = rng.choice(words)
+            out.append(other if out else other.capitalize())
+    return " ".join(out)
 
 
 def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dict[str, Any]]:
@@ -221,7 +241,7 @@ def run(config: Pretrain) -> dict[str, Any]:
         raise ValueError(f"{config.out} is not empty: give another --out")
     known = knowledge(config)
     base, shape = fresh_base(config, known)
-    asked = Questions(known, verify=base.model.kind == "classifier")
+    asked = Questions(known, base.model.kind == "classifier", other_words(known))
     encode = codec_of(base).pair
     stop = "\n" if base.model.kind == "causal" else ""  # others end their answers anyway
 

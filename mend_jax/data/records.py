@@ -4,8 +4,9 @@
      "locality": [{"prompt", "answer", "kind"?}]}
 
 One JSON object a line (JSONL) is what users write themselves; a JSON list in the format of
-CounterFact, or of zsRE as MEND's edits are published, becomes the same records. `prompt` is the beginning of a text, `target` what the edited model shall
-go on with, `rephrases` other ways to ask for it, `locality` what must stay as it was.
+CounterFact, or of zsRE as MEND's edits are published, becomes the same records. `prompt` is the
+beginning of a text, `target` what the edited model shall go on with, `rephrases` other ways to
+ask for it, `locality` what must stay as it was.
 """
 
 import json

@@ -15,21 +15,22 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import Cache, Linear, attention, everything_before
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import (
+    ACTIVATIONS,
+    Cache,
+    Linear,
+    attention,
+    checked_activation,
+    everything_before,
+    layer_norm,
+    logits_against,
+)
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
 _OFFSET = 2
 """Row of the position table that belongs to position 0 (fairseq kept two rows for padding)."""
-
-_ACTIVATIONS = {
-    "gelu": lambda x: nn.gelu(x, approximate=False),
-    "gelu_new": nn.gelu,
-    "relu": nn.relu,
-    "silu": nn.silu,
-    "tanh": nn.tanh,
-}
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,7 @@ class BartConfig:
         Raises:
           ValueError: an activation, or a head of its own, that is not implemented.
         """
-        activation = config.get("activation_function", "gelu")
-        if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"BART with activation_function {activation!r} is not implemented "
-                f"({', '.join(_ACTIVATIONS)} are)"
-            )
+        activation = checked_activation(config.get("activation_function", "gelu"), "BART")
         if not config.get("tie_word_embeddings", True):
             raise ValueError("BART with a head of its own (tie_word_embeddings) is not implemented")
         eos = config.get("eos_token_id", 2)
@@ -136,15 +132,11 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         c = self.config
         h = Linear(self.features, dtype=self.dtype, name="fc1")(x)
-        h = _ACTIVATIONS[c.activation_function](h)
+        h = ACTIVATIONS[c.activation_function](h)
         return Linear(c.d_model, dtype=self.dtype, name="fc2")(h)
 
 
-class LayerNorm(nn.LayerNorm):
-    """Linen's, with PyTorch's epsilon and a variance that does not cancel."""
-
-    epsilon: float = 1e-5
-    use_fast_variance: bool = False
+_EPSILON = 1e-5
 
 
 class Block(nn.Module):
@@ -171,12 +163,12 @@ class Block(nn.Module):
             return Attention(c, dtype, self.heads, self.cache_length, name=name)
 
         x = x + attend("attention")(x, mask, positions=positions)
-        x = LayerNorm(dtype=dtype, name="attention_norm")(x)
+        x = layer_norm(_EPSILON, dtype, "attention_norm")(x)
         if states is not None:
             x = x + attend("cross_attention")(x, states_mask, states)
-            x = LayerNorm(dtype=dtype, name="cross_attention_norm")(x)
+            x = layer_norm(_EPSILON, dtype, "cross_attention_norm")(x)
         x = x + MLP(c, dtype, self.features, name="mlp")(x)
-        return LayerNorm(dtype=dtype, name="mlp_norm")(x)
+        return layer_norm(_EPSILON, dtype, "mlp_norm")(x)
 
 
 class Stack(nn.Module):
@@ -217,7 +209,7 @@ class Stack(nn.Module):
             table = self.param("position_embedding", nn.initializers.normal(0.02), rows)
             scale = c.d_model**0.5 if c.scale_embedding else 1.0
             x = (embedding[x] * scale + table[asking + _OFFSET]).astype(self.dtype)
-            x = LayerNorm(dtype=self.dtype, name="embedding_norm")(x)
+            x = layer_norm(_EPSILON, self.dtype, "embedding_norm")(x)
         source = None if inputs.mask is None else inputs.mask[:, None]
         mask = source
         if self.causal:
@@ -240,9 +232,7 @@ class Head(nn.Module):
     def __call__(
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
     ) -> Float[Array, "k answers vocabulary"]:
-        logits = jnp.einsum(
-            "kad,vd->kav", x, embedding.astype(x.dtype), preferred_element_type=jnp.float32
-        )
+        logits = logits_against(x, embedding)
         if self.config.logits_bias:
             shape = (1, self.config.vocab_size)  # as it is stored
             logits += self.param("bias", nn.initializers.zeros, shape).astype(jnp.float32)
@@ -320,14 +310,6 @@ def expected_weights(config: BartConfig) -> dict[str, Expected]:
     if c.logits_bias:
         table["final_logits_bias"] = Expected(("head", "bias"), (1, c.vocab_size), False)
 
-    def linear(name: str, path: tuple[str, ...], d_in: int, d_out: int) -> None:
-        table[f"{name}.weight"] = Expected((*path, "kernel"), (d_in, d_out), True)
-        table[f"{name}.bias"] = Expected((*path, "bias"), (d_out,), False)
-
-    def norm(name: str, path: tuple[str, ...]) -> None:
-        table[f"{name}.weight"] = Expected((*path, "scale"), (d,), False)
-        table[f"{name}.bias"] = Expected((*path, "bias"), (d,), False)
-
     selves, across = ("self_attn", "attention"), ("encoder_attn", "cross_attention")
     for stack, blocks, features, attentions in (
         ("encoder", c.encoder_layers, c.encoder_ffn_dim, (selves,)),
@@ -336,16 +318,17 @@ def expected_weights(config: BartConfig) -> dict[str, Expected]:
         rows = (c.max_position_embeddings + _OFFSET, d)
         positions = Expected((stack, "position_embedding"), rows, False)
         table[f"model.{stack}.embed_positions.weight"] = positions
-        norm(f"model.{stack}.layernorm_embedding", (stack, "embedding_norm"))
+        table |= expect_norm(f"model.{stack}.layernorm_embedding", f"{stack}/embedding_norm", d)
         for i in range(blocks):
-            layer, block = f"model.{stack}.layers.{i}", (stack, f"block_{i}")
+            layer, block = f"model.{stack}.layers.{i}", f"{stack}/block_{i}"
             for theirs, ours in attentions:
                 for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    linear(f"{layer}.{theirs}.{name}", (*block, ours, name), d, d)
-                norm(f"{layer}.{theirs}_layer_norm", (*block, f"{ours}_norm"))
-            linear(f"{layer}.fc1", (*block, "mlp", "fc1"), d, features)
-            linear(f"{layer}.fc2", (*block, "mlp", "fc2"), features, d)
-            norm(f"{layer}.final_layer_norm", (*block, "mlp_norm"))
+                    kernel = f"{block}/{ours}/{name}"
+                    table |= expect_linear(f"{layer}.{theirs}.{name}", kernel, (d, d))
+                table |= expect_norm(f"{layer}.{theirs}_layer_norm", f"{block}/{ours}_norm", d)
+            table |= expect_linear(f"{layer}.fc1", f"{block}/mlp/fc1", (d, features))
+            table |= expect_linear(f"{layer}.fc2", f"{block}/mlp/fc2", (features, d))
+            table |= expect_norm(f"{layer}.final_layer_norm", f"{block}/mlp_norm", d)
     return table
 
 

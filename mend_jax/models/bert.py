@@ -21,17 +21,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import Linear, attention, take
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import (
+    ACTIVATIONS,
+    Linear,
+    attention,
+    checked_activation,
+    layer_norm,
+    logits_against,
+    take,
+)
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
-
-_ACTIVATIONS = {
-    "gelu": lambda x: nn.gelu(x, approximate=False),
-    "gelu_new": nn.gelu,
-    "relu": nn.relu,
-    "silu": nn.silu,
-}
 
 _KINDS = {"classification": "classifier", "masked_lm": "masked", "features": "features"}
 
@@ -89,7 +90,7 @@ class BertConfig:
             intermediate_size=config["intermediate_size"],
             max_position_embeddings=config.get("max_position_embeddings", 512),
             type_vocab_size=config.get("type_vocab_size", 2),
-            hidden_act=config.get("hidden_act", "gelu"),
+            hidden_act=checked_activation(config.get("hidden_act", "gelu"), "BERT"),
             layer_norm_eps=config.get("layer_norm_eps", 1e-12),
             task=task,
             num_labels=num_labels,
@@ -98,7 +99,6 @@ class BertConfig:
 
 
 _ONLY: dict[str, tuple[Any, ...]] = {
-    "hidden_act": tuple(_ACTIVATIONS),
     "position_embedding_type": ("absolute",),
     "is_decoder": (False,),
     "tie_word_embeddings": (True,),
@@ -165,12 +165,7 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         c = self.config
         h = Linear(c.intermediate_size, dtype=self.dtype, name="intermediate")(x)
-        return Linear(c.hidden_size, dtype=self.dtype, name="output")(_ACTIVATIONS[c.hidden_act](h))
-
-
-def _norm(config: BertConfig, dtype: Any, name: str) -> nn.LayerNorm:
-    epsilon = config.layer_norm_eps
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+        return Linear(c.hidden_size, dtype=self.dtype, name="output")(ACTIVATIONS[c.hidden_act](h))
 
 
 class Block(nn.Module):
@@ -188,8 +183,9 @@ class Block(nn.Module):
     ) -> Float[Array, "k queries d"]:
         c, dtype = self.config, self.dtype
         attended = Attention(c, dtype, name="attention")(x, mask, read)
-        x = _norm(c, dtype, "attention_norm")((x if read is None else take(x, read)) + attended)
-        return _norm(c, dtype, "mlp_norm")(x + MLP(c, dtype, name="mlp")(x))
+        x = (x if read is None else take(x, read)) + attended
+        x = layer_norm(c.layer_norm_eps, dtype, "attention_norm")(x)
+        return layer_norm(c.layer_norm_eps, dtype, "mlp_norm")(x + MLP(c, dtype, name="mlp")(x))
 
 
 class Head(nn.Module):
@@ -207,11 +203,9 @@ class Head(nn.Module):
             return x.astype(jnp.float32)
         if c.task == "masked_lm":
             x = Linear(c.hidden_size, dtype=self.dtype, name="transform")(x)
-            x = _norm(c, self.dtype, "norm")(_ACTIVATIONS[c.hidden_act](x))
+            x = layer_norm(c.layer_norm_eps, self.dtype, "norm")(ACTIVATIONS[c.hidden_act](x))
             bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
-            table = embedding.astype(x.dtype)
-            logits = jnp.einsum("kad,vd->kav", x, table, preferred_element_type=jnp.float32)
-            return logits + bias.astype(jnp.float32)
+            return logits_against(x, embedding) + bias.astype(jnp.float32)
         x = nn.tanh(Linear(c.hidden_size, dtype=self.dtype, name="pooler")(x))
         logits = Linear(c.num_labels, dtype=jnp.float32, name="classifier")(x)
         return jnp.pad(logits, ((0, 0), (0, 0), (1, 0))) if c.num_labels == 1 else logits
@@ -279,7 +273,7 @@ class Bert(nn.Module):
         types = self.param("type_embedding", init, (c.type_vocab_size, c.hidden_size))
         places = jnp.arange(length) if inputs.positions is None else inputs.positions
         x = (embedding[inputs.x] + table[places] + types[0]).astype(self.dtype)
-        return _norm(c, self.dtype, "embedding_norm")(x)
+        return layer_norm(c.layer_norm_eps, self.dtype, "embedding_norm")(x)
 
 
 def default_sites(config: BertConfig) -> str:
@@ -293,13 +287,11 @@ def expected_weights(config: BertConfig) -> dict[str, Expected]:
     d = c.hidden_size
     table: dict[str, Expected] = {}
 
-    def linear(name: str, path: tuple[str, ...], d_in: int, d_out: int) -> None:
-        table[f"{name}.weight"] = Expected((*path, "kernel"), (d_in, d_out), True)
-        table[f"{name}.bias"] = Expected((*path, "bias"), (d_out,), False)
+    def linear(name: str, path: str, d_in: int, d_out: int) -> None:
+        table.update(expect_linear(name, path, (d_in, d_out)))
 
-    def norm(name: str, path: tuple[str, ...]) -> None:
-        table[f"{name}.LayerNorm.weight"] = Expected((*path, "scale"), (d,), False)
-        table[f"{name}.LayerNorm.bias"] = Expected((*path, "bias"), (d,), False)
+    def norm(name: str, path: str) -> None:
+        table.update(expect_norm(f"{name}.LayerNorm", path, d))
 
     for theirs, ours, rows in (
         ("word_embeddings", "embedding", c.vocab_size),
@@ -307,23 +299,23 @@ def expected_weights(config: BertConfig) -> dict[str, Expected]:
         ("token_type_embeddings", "type_embedding", c.type_vocab_size),
     ):
         table[f"bert.embeddings.{theirs}.weight"] = Expected((ours,), (rows, d), False)
-    norm("bert.embeddings", ("embedding_norm",))
+    norm("bert.embeddings", "embedding_norm")
     for i in range(c.num_hidden_layers):
         layer, block = f"bert.encoder.layer.{i}", f"block_{i}"
         for name in ("query", "key", "value"):
-            linear(f"{layer}.attention.self.{name}", (block, "attention", name), d, d)
-        linear(f"{layer}.attention.output.dense", (block, "attention", "output"), d, d)
-        norm(f"{layer}.attention.output", (block, "attention_norm"))
+            linear(f"{layer}.attention.self.{name}", f"{block}/attention/{name}", d, d)
+        linear(f"{layer}.attention.output.dense", f"{block}/attention/output", d, d)
+        norm(f"{layer}.attention.output", f"{block}/attention_norm")
         wide = c.intermediate_size
-        linear(f"{layer}.intermediate.dense", (block, "mlp", "intermediate"), d, wide)
-        linear(f"{layer}.output.dense", (block, "mlp", "output"), wide, d)
-        norm(f"{layer}.output", (block, "mlp_norm"))
+        linear(f"{layer}.intermediate.dense", f"{block}/mlp/intermediate", d, wide)
+        linear(f"{layer}.output.dense", f"{block}/mlp/output", wide, d)
+        norm(f"{layer}.output", f"{block}/mlp_norm")
     if c.task == "classification":
-        linear("bert.pooler.dense", ("head", "pooler"), d, d)
-        linear("classifier", ("head", "classifier"), d, c.num_labels)
+        linear("bert.pooler.dense", "head/pooler", d, d)
+        linear("classifier", "head/classifier", d, c.num_labels)
     if c.task == "masked_lm":
-        linear("cls.predictions.transform.dense", ("head", "transform"), d, d)
-        norm("cls.predictions.transform", ("head", "norm"))
+        linear("cls.predictions.transform.dense", "head/transform", d, d)
+        norm("cls.predictions.transform", "head/norm")
         table["cls.predictions.bias"] = Expected(("head", "bias"), (c.vocab_size,), False)
     return table
 

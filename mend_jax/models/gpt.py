@@ -1,4 +1,4 @@
-"""What GPT-2, GPT-Neo and GPT-J share: their layers, their positions, the names of their tensors.
+"""What GPT-2, GPT-Neo and GPT-J share: their layers and their positions.
 
 All three have LayerNorm with a bias, an MLP of two matrices, and attention of every position to
 those before it.
@@ -11,16 +11,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.layers import Cache, Linear, attention, everything_before, take
+from mend_jax.models.layers import (
+    ACTIVATIONS,
+    Cache,
+    Linear,
+    attention,
+    checked_activation,
+    everything_before,
+    layer_norm,
+    logits_against,
+    take,
+)
 from mend_jax.models.stages import Inputs
-from mend_jax.weights import Expected
-
-ACTIVATIONS = {
-    "gelu_new": nn.gelu,
-    "gelu": lambda x: nn.gelu(x, approximate=False),
-    "relu": nn.relu,
-}
-"""Those of `activation_function`; gelu_new is the approximation by tanh."""
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
 
@@ -34,18 +36,12 @@ def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -
     Raises:
       ValueError: the activation, or one of these keys.
     """
-    kind = config.get("activation_function", "gelu_new")
-    if kind not in ACTIVATIONS:
-        raise ValueError(
-            f"{family} with activation_function {kind!r} is not implemented "
-            f"({', '.join(ACTIVATIONS)} are)"
-        )
     for key, value in wanted.items():
         if config.get(key, value) != value:
             raise ValueError(
                 f"{family} with {key} {config[key]!r} is not implemented (only {value!r} is)"
             )
-    return kind
+    return checked_activation(config.get("activation_function", "gelu_new"), family)
 
 
 def dense(
@@ -54,11 +50,6 @@ def dense(
     """A linear layer, initialised as in GPT-2 (standard deviation 0.02 unless told)."""
     init = nn.initializers.normal(spread)
     return Linear(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
-
-
-def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
-    """LayerNorm in float32, its variance from the deviations (E[x^2] - E[x]^2 would cancel)."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
 def positions_of(
@@ -135,13 +126,6 @@ class MLP(nn.Module):
         return dense(x.shape[-1], self.dtype, narrow, spread=self.spread)(h)
 
 
-def logits_against(
-    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
-) -> Float[Array, "k answers vocabulary"]:
-    """Logits in float32."""
-    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
-
-
 class TiedHead(nn.Module):
     """The last norm, then logits against the embedding."""
 
@@ -153,23 +137,3 @@ class TiedHead(nn.Module):
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
     ) -> Float[Array, "k answers vocabulary"]:
         return logits_against(layer_norm(self.epsilon, self.dtype, "ln_f")(x), embedding)
-
-
-def expect_linear(
-    theirs: str, ours: str, shape: tuple[int, int], transpose: bool, bias: bool = True
-) -> dict[str, Expected]:
-    """Kernel [d_in, d_out] and bias of one linear layer (paths with dots and with slashes)."""
-    path = tuple(ours.split("/"))
-    table = {f"{theirs}.weight": Expected((*path, "kernel"), shape, transpose)}
-    if bias:
-        table[f"{theirs}.bias"] = Expected((*path, "bias"), shape[1:], False)
-    return table
-
-
-def expect_norm(theirs: str, ours: str, d: int) -> dict[str, Expected]:
-    """Scale and bias of one LayerNorm."""
-    path = tuple(ours.split("/"))
-    return {
-        f"{theirs}.weight": Expected((*path, "scale"), (d,), False),
-        f"{theirs}.bias": Expected((*path, "bias"), (d,), False),
-    }

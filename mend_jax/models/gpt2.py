@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import take
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import layer_norm, take
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -106,12 +106,12 @@ class Block(nn.Module):
         c = self.config
         # What is added to the residual stream 2 n_layer times starts that much smaller.
         spread = 0.02 / (2 * c.n_layer) ** 0.5
-        normed = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
+        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
         attended = Attention(c, self.dtype, self.cache_length, spread, name="attn")(
             normed, positions, read
         )
         x = (x if read is None else take(x, read)) + attended
-        normed = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
+        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
         mlp = gpt.MLP(c.n_inner, c.activation_function, self.dtype, spread=spread, name="mlp")
         return x + mlp(normed)
 
@@ -191,10 +191,10 @@ def expected_weights(config: GPT2Config) -> dict[str, Expected]:
     for i in range(config.n_layer):
         for name, shape in kernels.items():
             ours = f"h_{i}/{name.replace('.', '/')}"
-            table |= gpt.expect_linear(f"transformer.h.{i}.{name}", ours, shape, transpose=False)
+            table |= expect_linear(f"transformer.h.{i}.{name}", ours, shape, transpose=False)
         for name in ("ln_1", "ln_2"):
-            table |= gpt.expect_norm(f"transformer.h.{i}.{name}", f"h_{i}/{name}", d)
-    return table | gpt.expect_norm("transformer.ln_f", "head/ln_f", d)
+            table |= expect_norm(f"transformer.h.{i}.{name}", f"h_{i}/{name}", d)
+    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
 
 
 PARTITION: Partition = (

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import take
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import layer_norm, take
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -120,12 +120,12 @@ class Block(nn.Module):
         read: Int[Array, "k answers"] | None,
     ) -> Float[Array, "k queries d"]:
         c = self.config
-        normed = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
+        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
         attended = Attention(c, self.dtype, self.cache_length, self.local, name="attn")(
             normed, positions, read
         )
         x = (x if read is None else take(x, read)) + attended
-        normed = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
+        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
         mlp = gpt.MLP(c.intermediate_size, c.activation_function, self.dtype, name="mlp")
         return x + mlp(normed)
 
@@ -198,15 +198,15 @@ def expected_weights(config: GPTNeoConfig) -> dict[str, Expected]:
     for i in range(config.num_layers):
         theirs, ours = f"transformer.h.{i}", f"h_{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            table |= gpt.expect_linear(
+            table |= expect_linear(
                 f"{theirs}.attn.attention.{name}", f"{ours}/attn/{name}", (d, d),
                 transpose=True, bias=name == "out_proj",
             )  # fmt: skip
         for name, shape in {"c_fc": (d, inner), "c_proj": (inner, d)}.items():
-            table |= gpt.expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
+            table |= expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
         for name in ("ln_1", "ln_2"):
-            table |= gpt.expect_norm(f"{theirs}.{name}", f"{ours}/{name}", d)
-    return table | gpt.expect_norm("transformer.ln_f", "head/ln_f", d)
+            table |= expect_norm(f"{theirs}.{name}", f"{ours}/{name}", d)
+    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
 
 
 PARTITION: Partition = (

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import take
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import layer_norm, logits_against, take
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -122,7 +122,7 @@ class Block(nn.Module):
         read: Int[Array, "k answers"] | None,
     ) -> Float[Array, "k queries d"]:
         c = self.config
-        normed = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
+        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
         attended = Attention(c, self.dtype, self.cache_length, name="attn")(normed, positions, read)
         if read is not None:
             x, normed = take(x, read), take(normed, read)
@@ -140,10 +140,10 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "k answers d"]) -> Float[Array, "k answers vocabulary"]:
         c = self.config
-        x = gpt.layer_norm(c.layer_norm_epsilon, self.dtype, "ln_f")(x)
+        x = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_f")(x)
         table = self.param("embedding", gpt.EMBEDDING_INIT, (c.vocab_size, c.n_embd))
         bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
-        return gpt.logits_against(x, table) + bias.astype(jnp.float32)
+        return logits_against(x, table) + bias.astype(jnp.float32)
 
 
 class GPTJ(nn.Module):
@@ -212,13 +212,13 @@ def expected_weights(config: GPTJConfig) -> dict[str, Expected]:
     for i in range(config.n_layer):
         theirs, ours = f"transformer.h.{i}", f"h_{i}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            table |= gpt.expect_linear(
+            table |= expect_linear(
                 f"{theirs}.attn.{name}", f"{ours}/attn/{name}", (d, d), transpose=True, bias=False
             )
         for name, shape in {"fc_in": (d, inner), "fc_out": (inner, d)}.items():
-            table |= gpt.expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
-        table |= gpt.expect_norm(f"{theirs}.ln_1", f"{ours}/ln_1", d)
-    return table | gpt.expect_norm("transformer.ln_f", "head/ln_f", d)
+            table |= expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
+        table |= expect_norm(f"{theirs}.ln_1", f"{ours}/ln_1", d)
+    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
 
 
 PARTITION: Partition = (

@@ -1,9 +1,44 @@
 """Layers that several families share: linear, rotary positions, attention, norms, a cache."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+ACTIVATIONS = {
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "gelu_new": nn.gelu,  # the approximation by tanh
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "tanh": nn.tanh,
+}
+"""By their names in config.json."""
+
+
+def checked_activation(name: str, family: str) -> str:
+    """The name, if it is one of `ACTIVATIONS`.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if name not in ACTIVATIONS:
+        known = ", ".join(ACTIVATIONS)
+        raise ValueError(f"{family} with the activation {name!r} is not implemented ({known} are)")
+    return name
+
+
+def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
+    """LayerNorm in float32, its variance from the deviations (E[x^2] - E[x]^2 would cancel)."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def logits_against(
+    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
+) -> Float[Array, "k answers vocabulary"]:
+    """Logits in float32."""
+    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 class RMSNorm(nn.Module):

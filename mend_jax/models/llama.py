@@ -16,7 +16,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import Cache, Linear, RMSNorm, attention, rotary, take
+from mend_jax.models.layers import (
+    Cache,
+    Linear,
+    RMSNorm,
+    attention,
+    logits_against,
+    rotary,
+    take,
+)
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -215,9 +223,7 @@ class Head(nn.Module):
         if not self.config.tie_word_embeddings:
             shape = (self.config.vocab_size, self.config.hidden_size)
             table = self.param("embedding", nn.initializers.normal(0.02), shape)
-        return jnp.einsum(
-            "kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32
-        )
+        return logits_against(x, table)
 
 
 class Llama(nn.Module):

@@ -15,8 +15,17 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.family import Family, Partition, last_blocks
-from mend_jax.models.layers import Cache, Linear, RMSNorm, attention, everything_before
+from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.layers import (
+    ACTIVATIONS,
+    Cache,
+    Linear,
+    RMSNorm,
+    attention,
+    checked_activation,
+    everything_before,
+    logits_against,
+)
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -55,11 +64,6 @@ class T5Config:
         kind = config.get("feed_forward_proj", "relu")
         gated = kind.startswith("gated-")
         activation = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
-        if activation not in _ACTIVATIONS:
-            raise ValueError(
-                f"T5 with feed_forward_proj {kind!r} is not implemented "
-                "(relu, gelu, gated-gelu, gated-relu and gated-silu are)"
-            )
         tied = config.get("tie_word_embeddings", True)
         return cls(
             vocab_size=config["vocab_size"],
@@ -70,7 +74,7 @@ class T5Config:
             num_decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
             num_heads=config["num_heads"],
             gated=gated,
-            activation=activation,
+            activation=checked_activation(activation, "T5"),
             tied=tied and "lm_head.weight" not in names,
             scale_decoder_outputs=config.get("scale_decoder_outputs", tied),
             relative_attention_num_buckets=config.get("relative_attention_num_buckets", 32),
@@ -79,14 +83,6 @@ class T5Config:
             decoder_start_token_id=config.get("decoder_start_token_id") or 0,
             eos_token_id=config.get("eos_token_id") or 1,
         )
-
-
-_ACTIVATIONS = {
-    "relu": nn.relu,
-    "gelu": lambda x: nn.gelu(x, approximate=False),
-    "gelu_new": nn.gelu,
-    "silu": nn.silu,
-}
 
 
 def relative_bucket(
@@ -169,7 +165,7 @@ class MLP(nn.Module):
         first, *second = (
             Linear(c.d_ff, use_bias=False, dtype=self.dtype, name=name)(x) for name in _wide(c)
         )
-        h = _ACTIVATIONS[c.activation](first)
+        h = ACTIVATIONS[c.activation](first)
         for gate in second:
             h = h * gate
         return Linear(c.d_model, use_bias=False, dtype=self.dtype, name="wo")(h)
@@ -274,9 +270,7 @@ class Head(nn.Module):
         if not c.tied:
             init = nn.initializers.normal(c.d_model**-0.5)
             table = self.param("embedding", init, (c.vocab_size, c.d_model))
-        return jnp.einsum(
-            "kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32
-        )
+        return logits_against(x, table)
 
 
 class T5(nn.Module):
@@ -372,14 +366,13 @@ def expected_weights(config: T5Config) -> dict[str, Expected]:
         for i in range(blocks):
             for j, (theirs, ours, kernels) in enumerate(layers):
                 layer = f"{stack}.block.{i}.layer.{j}"
-                block = (stack, f"block_{i}")
+                block = f"{stack}/block_{i}"
                 for name, shape in kernels.items():
-                    kernel = Expected((*block, ours, name, "kernel"), shape, True)
-                    table[f"{layer}.{theirs}.{name}.weight"] = kernel
-                norm = Expected((*block, f"{ours}_norm", "scale"), (d,), False)
-                table[f"{layer}.layer_norm.weight"] = norm
-        norm = Expected((stack, "final_layer_norm", "scale"), (d,), False)
-        table[f"{stack}.final_layer_norm.weight"] = norm
+                    kernel = f"{block}/{ours}/{name}"
+                    table |= expect_linear(f"{layer}.{theirs}.{name}", kernel, shape, bias=False)
+                table |= expect_norm(f"{layer}.layer_norm", f"{block}/{ours}_norm", d, bias=False)
+        norm = f"{stack}/final_layer_norm"
+        table |= expect_norm(f"{stack}.final_layer_norm", norm, d, bias=False)
     return table
 
 

@@ -110,12 +110,12 @@ def test_bfloat16_is_near(both: tuple[Any, Base]):
 @pytest.mark.parametrize(
     "change",
     [
-        {"activation_function": "silu"},
+        {"activation_function": "mish"},
         {"scale_attn_by_inverse_layer_idx": True},
         {"tie_word_embeddings": False},
     ],
 )
 def test_what_is_not_implemented_is_refused(change: dict[str, Any]):
-    (key, value), = change.items()
-    with pytest.raises(ValueError, match=f"{key} {value!r} is not implemented"):
+    (value,) = change.values()
+    with pytest.raises(ValueError, match=f"{value!r} is not implemented"):
         gpt2.GPT2Config.from_hf(GPT2Config(**SHAPE).to_dict() | change)

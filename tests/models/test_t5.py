@@ -91,5 +91,5 @@ def test_relative_buckets(both_ways: bool, buckets: int, farthest: int):
 
 
 def test_an_activation_that_is_not_implemented_is_refused():
-    with pytest.raises(ValueError, match="gated-tanh.*relu, gelu"):
-        t5.T5Config.from_hf(SHAPE | {"feed_forward_proj": "gated-tanh"})
+    with pytest.raises(ValueError, match="T5 with the activation 'softplus'.*gelu, gelu_new"):
+        t5.T5Config.from_hf(SHAPE | {"feed_forward_proj": "gated-softplus"})
