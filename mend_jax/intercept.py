@@ -134,10 +134,10 @@ def merge(params: PyTree, edit: Edit) -> PyTree:
     model instead where that matters.
 
     Raises:
-      SiteError: `params` has no kernel at a site, or one of another shape.
+      SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one.
     """
     for site, part in edit.items():
-        _check_kernel(params, site, *shape_of(part), required=True)
+        _check_kernel(params, site, *shape_of(part), required=True, floating=True)
 
     def folded(tree: Any, path: tuple[str, ...], part: Factors | Dense) -> Any:
         if not path:
@@ -273,7 +273,12 @@ def _kernel(params: PyTree, site: str, root: tuple[str, ...]) -> Any:
 
 
 def _check_kernel(
-    params: PyTree, site: str, d_in: int, d_out: int, required: bool = False
+    params: PyTree,
+    site: str,
+    d_in: int,
+    d_out: int,
+    required: bool = False,
+    floating: bool = False,
 ) -> None:
     kernel = _kernel(params, site, root=())
     if kernel is None:
@@ -287,4 +292,10 @@ def _check_kernel(
             f"site {site!r} works on {d_in} x {d_out}, but its kernel has shape "
             f"{tuple(kernel.shape)}: edits need one two-dimensional kernel per site "
             "(layers stacked by nn.scan or nn.vmap have to be unstacked)"
+        )
+    if floating and not jnp.issubdtype(kernel.dtype, jnp.floating):
+        raise SiteError(
+            f"site {site!r} has an {kernel.dtype} kernel, in which an edit would be rounded away: "
+            'load the base with dtype="float32" or "bfloat16" to merge into it, or keep the edit '
+            "beside it (`edited`)"
         )

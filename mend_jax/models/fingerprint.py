@@ -42,7 +42,8 @@ def fingerprint(base: Base, sites: Sequence[str]) -> dict[str, Any]:
             raise SiteError(f"the base {base.name!r} has no kernel at {site!r}")
         dtypes.add(layer["kernel"].dtype.name)
         signs = [_signs(n) for n in layer["kernel"].shape]
-        kernels[site] = [round(float(v), 6) for v in fetch(_project(layer, *signs))]
+        values: Any = fetch(_project(layer, *signs))
+        kernels[site] = [round(float(v), 6) for v in values]
     return {
         "dimensions": hashlib.sha256(dimensions).hexdigest()[:16],
         "dtype": max(dtypes, key=lambda name: TOLERANCE[name]),

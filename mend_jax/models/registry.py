@@ -84,7 +84,7 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
     shares = jax.default_backend() == "cpu"
 
     def place(path: tuple[str, ...], array: np.ndarray) -> dict[str, Array]:
-        own = jnp.array(array) if shares and array.flags.c_contiguous else array
+        own: Any = jnp.array(array) if shares and array.flags.c_contiguous else array
         placed = put(path, own)
         if name == "int8" and path[-1] == "kernel":
             layer = quantize_kernel(placed)
