@@ -67,7 +67,7 @@ def difference(a: dict[str, Any], b: dict[str, Any]) -> str | None:
 
 def _signs(n: int) -> np.ndarray:
     # RandomState's stream is frozen for good (NEP 19), Generator's is not.
-    return np.random.RandomState(n).choice(np.float32([-1, 1]), (4, n))
+    return np.random.RandomState(n).choice(np.array([-1, 1], np.float32), (4, n))
 
 
 @jax.jit
