@@ -39,7 +39,7 @@ def pickled(tmp_path: Path) -> Path:
     folder.mkdir()
     torch.save(TENSORS | {"again": TENSORS["flat"]}, folder / "pytorch_model.bin")
     (folder / "config.json").write_text('{"model_type": "none"}')
-    (folder / "vocab.txt").write_text("a\nb\n")
+    (folder / "merges.txt").write_text("a b\n")
     return folder
 
 
@@ -79,7 +79,7 @@ def test_every_tensor_once_in_its_own_dtype(
     out = tmp_path / "new" / "out"
     convert(Convert(pickled, out, shard_gb))
     files = [f"model-{i + 1:05d}-of-{shards:05d}.safetensors" for i in range(shards)]
-    assert names(out) == sorted([*files, INDEX, "config.json", "vocab.txt"])
+    assert names(out) == sorted([*files, INDEX, "config.json", "merges.txt"])
     assert_same_tensors(out)
     metadata = json.loads((out / INDEX).read_text())["metadata"]
     assert metadata["shared"] == {"again": "flat"}

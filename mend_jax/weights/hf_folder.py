@@ -17,6 +17,7 @@ from mend_jax.weights.source import Weights, WeightsError
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 
 
 def read_folder(path: str | PathLike[str]) -> Weights:
@@ -117,7 +118,7 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exception
             raise WeightsError(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
-    if any((folder / name).exists() for name in ("vocab.json", "spiece.model", "tokenizer.model")):
+    if any((folder / name).exists() for name in _VOCABULARIES):
         from transformers import AutoTokenizer  # slow to import, and seldom needed
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer

@@ -163,6 +163,13 @@ def test_vocab_and_merges(bare):
     assert tokenizer.encode("ab ab<|endoftext|>").ids == [3, 4, 5]
 
 
+def test_vocabulary_of_word_pieces(bare):
+    (bare / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "fish", "##es", "two"]
+    (bare / "vocab.txt").write_text("\n".join(words) + "\n")
+    assert read_folder(bare).tokenizer.encode("Two fishes").ids == [2, 7, 5, 6, 3]
+
+
 def test_sentencepiece_model(bare):
     (bare / "config.json").write_text(json.dumps({"model_type": "t5"}))
     with (bare / "spiece.model").open("wb") as file:
