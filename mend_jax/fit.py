@@ -2,8 +2,12 @@
 
 A run killed at any moment and resumed ends bit-identical to one that never was: every batch is a
 function of (seed, step), and everything else is in the checkpoint.
+
+With several processes each runs this loop over the same batches; the first one writes the metrics
+and talks, all of them write the checkpoints. If one is lost, the others end with an error.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +21,7 @@ from jaxtyping import PyTree
 from mend_jax.checkpoint import Checkpoints, Progress
 from mend_jax.editors.base import EditorState, Example
 from mend_jax.files import write_text
+from mend_jax.parallel import is_first
 from mend_jax.training import Step, TrainState
 
 
@@ -75,11 +80,14 @@ def fit(
 
     Raises:
       TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient, or the
-        development loss was never finite.
+        development loss was never finite; or another process of the run was lost.
       CheckpointError: a checkpoint could not be written, or none was there to resume from.
     """
     directory = Path(directory)
-    worst, nowhere = jnp.asarray(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32)
+    if not is_first():
+        report, say = _silent, _silent
+    # beside the state, on all its devices: a checkpoint of several processes holds nothing else
+    worst, nowhere = jnp.full_like(state.step, jnp.inf, jnp.float32), jnp.zeros_like(state.step)
     progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         if resume:
@@ -92,7 +100,9 @@ def fit(
         examples = batches(start)
         upcoming = next(examples)
         began = time.perf_counter()
-        with (directory / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        path = directory / "metrics.jsonl"
+        file = path.open("a", encoding="utf-8") if is_first() else contextlib.nullcontext()
+        with file as log, _lost_processes():
             for number in range(start + 1, schedule.steps + 1):
                 train, metrics = step(progress.train, params, upcoming)
                 upcoming = next(examples)  # made while the step runs
@@ -115,17 +125,37 @@ def fit(
                         )
                 if row:
                     history.append(row)
-                    log.write(json.dumps(row) + "\n")
-                    log.flush()
+                    if log is not None:
+                        log.write(json.dumps(row) + "\n")
+                        log.flush()
                 report(number, row)
                 stop = _is_stale(progress, number, schedule)
                 if number % schedule.checkpoint_every == 0 or last or stop:
+                    jax.block_until_ready(progress)  # what went wrong in the step is said as such
                     checkpoints.save(progress)
                 if stop and not last:
                     stale = number - int(progress.best_step)
                     say(f"stopped early: no better development loss for {stale} steps")
                     return Fit(progress, True, history)
     return Fit(progress, False, history)
+
+
+def _silent(*_: Any) -> None:
+    """For what the first process says for all."""
+
+
+@contextlib.contextmanager
+def _lost_processes() -> Iterator[None]:
+    """What JAX raises in a run of several processes, in words."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise TrainingError(
+            "another process of this run was lost, or cannot be reached: resume from the newest "
+            f"checkpoint, on one process or several ({str(error).splitlines()[0][:200]})"
+        ) from error
 
 
 def _is_stale(progress: Progress, number: int, schedule: Schedule) -> bool:
@@ -137,7 +167,9 @@ def _keep_best(progress: Progress, loss: float) -> Progress:
         return progress
     editor = jax.tree.map(jnp.copy, progress.train.editor)  # the step donates the original
     return progress._replace(
-        best=editor, best_loss=jnp.asarray(loss, jnp.float32), best_step=progress.train.step + 0
+        best=editor,
+        best_loss=jnp.full_like(progress.best_loss, loss),
+        best_step=progress.train.step + 0,
     )
 
 
@@ -163,5 +195,6 @@ def _history(path: Path, step: int, resume: bool) -> list[dict[str, Any]]:
                 break
             if row["step"] <= step:
                 rows.append(row)
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    if is_first():
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows

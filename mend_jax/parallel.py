@@ -67,8 +67,15 @@ def partition_spec(
                 raise ParallelError(f"{path} has shape {shape}, but its rule is {pattern}: {axes}")
             sizes = [1 if axis is None else mesh.shape[axis] for axis in axes]
             fits = [n % size == 0 for n, size in zip(shape, sizes, strict=True)]
-            return PartitionSpec(*(a if ok else None for a, ok in zip(axes, fits, strict=True)))
+            return _spec([a if ok else None for a, ok in zip(axes, fits, strict=True)])
     return PartitionSpec()
+
+
+def _spec(axes: list[str | None]) -> PartitionSpec:
+    """As `jit` writes it, without None at the end; else its own output is a new kind of input."""
+    while axes and axes[-1] is None:
+        axes = axes[:-1]
+    return PartitionSpec(*axes)
 
 
 def params_sharding(params: PyTree, rules: Partition, mesh: Mesh) -> PyTree:
@@ -119,7 +126,7 @@ def matrix_sharding(tree: PyTree, mesh: Mesh) -> PyTree:
         spec: list[str | None] = [None] * len(x.shape)
         if divides and len(x.shape) > 1:
             spec[max(divides, key=lambda i: x.shape[i])] = "model"
-        return NamedSharding(mesh, PartitionSpec(*spec))
+        return NamedSharding(mesh, _spec(spec))
 
     return jax.tree.map(one, tree)
 
@@ -185,21 +192,23 @@ def start_distributed(
 ) -> None:
     """Joins the processes of a run; call it in each of them, before anything else uses JAX.
 
-    Slurm, MPI and Kubernetes are found by JAX itself; elsewhere all three have to be given. If a
-    process is lost, the others end with an error within about 2 `HEARTBEAT` seconds, whatever they
-    were waiting for; a run goes on from its checkpoint, on as many processes as there are then.
+    Slurm, MPI and Kubernetes are found by JAX itself; elsewhere all three have to be given. If the
+    others do not come within 6 `HEARTBEAT` seconds, or one is lost later (noticed after about one),
+    JAX ends the process with a message and a nonzero exit code, whatever it was waiting for; a run
+    then goes on from its checkpoint, on as many processes as there are.
 
     Args:
       address: "host:port" of the process of rank 0.
 
     Raises:
       ParallelError: only some of the three are given; none is and no cluster was found; or the
-        others did not come in time.
+        address cannot be used.
     """
     given = [x is not None for x in (address, processes, rank)]
     if any(given) and not all(given):
         raise ParallelError("several processes need all three: address, processes and rank")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
     try:
         jax.distributed.initialize(
             address,
@@ -215,4 +224,4 @@ def start_distributed(
             f"no cluster was found to join ({error}): give address, processes and rank"
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise ParallelError(f"the processes did not find each other ({error})") from error
+        raise ParallelError(f"the run at {address} cannot be joined ({error})") from error
