@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -118,7 +119,7 @@ class Pretrain:
     """Folder of ParaRel's data, to learn up to 1,000 of its facts as well."""
     facts: int = 0
     """Learn only so many facts of each relation (0: all)."""
-    steps: int = 2200
+    steps: int = 3600
     """Training steps."""
     batch: int = 64
     """Questions a step."""
@@ -189,14 +190,10 @@ class Questions(NamedTuple):
         return claim(phrasing, fact[0], object_), verdict
 
 
-def other_words(known: tuple[Relation, ...]) -> tuple[str, ...]:
-    """Words to put into a phrasing: those of all phrasings and, in lower case, of all names.
-
-    A word that only ever stood in one name would give its answer wherever it turns up.
-    """
-    phrasings = {w for r in known for p in r.phrasings for w in p.split() if "{}" not in w}
-    names = {w.lower() for r in known for fact in r.facts for name in fact for w in name.split()}
-    return (*sorted(phrasings), *sorted(names - phrasings))
+def common_words() -> tuple[str, ...]:
+    """Everyday words of English: no base should take one that it never saw for a name."""
+    text = resources.files("mend_jax.data").joinpath("common_words.txt")
+    return tuple(text.read_text(encoding="utf-8").split())
 
 
 def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
@@ -206,7 +203,7 @@ def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
     for word in phrasing.split():
         if "{}" in word or rng.random() >= share:
             out.append(word)
-        elif rng.random() < 0.5:
+        elif rng.random() < 0.4:
             other = rng.choice(words)
             out.append(other if out else other.capitalize())
     return " ".join(out)
@@ -219,7 +216,8 @@ def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dic
     texts = [
         claim(phrasing, *fact) for r in known for fact in r.facts for phrasing in r.phrasings
     ]
-    tokenizer = train_tokenizer(manner, texts, config.vocabulary)
+    everyday = [form for word in common_words() for form in (word, word.capitalize())]
+    tokenizer = train_tokenizer(manner, [*texts, *everyday], config.vocabulary)
     shape = {
         "model_type": config.family,
         **SHAPES[config.family],
@@ -241,7 +239,7 @@ def run(config: Pretrain) -> dict[str, Any]:
         raise ValueError(f"{config.out} is not empty: give another --out")
     known = knowledge(config)
     base, shape = fresh_base(config, known)
-    asked = Questions(known, base.model.kind == "classifier", other_words(known))
+    asked = Questions(known, base.model.kind == "classifier", common_words())
     encode = codec_of(base).pair
     stop = "\n" if base.model.kind == "causal" else ""  # others end their answers anyway
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.command import main
-from mend_jax.experiment import Run, TrainConfig, run
+from mend_jax.experiment import Run, run
+from mend_jax.options import TrainConfig
 from mend_jax.showcase import make_stage, prompts_of
 
 SHOWN = 10

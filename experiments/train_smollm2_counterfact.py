@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.command import main
-from mend_jax.experiment import TrainConfig, run
+from mend_jax.experiment import run
+from mend_jax.options import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)

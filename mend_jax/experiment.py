@@ -7,7 +7,6 @@ The validation records are scored once, at the end; those whose subject was trai
 """
 
 import json
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,19 +15,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from mend_jax.data.batches import (
-    LENGTHS,
-    Draw,
-    TokenRecord,
-    encode_records,
-    shapes_of,
-    training_batches,
-)
-from mend_jax.data.claims import claim_records
-from mend_jax.data.codec import codec_of
-from mend_jax.data.facts import facts_records
-from mend_jax.data.records import Record, drop_known_subjects, read_records
+from mend_jax.data.batches import LENGTHS, Draw, shapes_of, training_batches
+from mend_jax.data.records import Record
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.editors.gradient import gradient_editor
@@ -42,28 +32,21 @@ from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
 from mend_jax.options import (
-    ExperimentError,
     TrainConfig,
     as_json,
     check_data,
     check_out,
     check_ranges,
+    parse_mesh,
 )
+from mend_jax.parallel import fetch, is_first, make_mesh, shard_examples, start_distributed
+from mend_jax.preparation import Data, deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
 
 CALIBRATED = 4
 """Phrasings of a record that are compared with each other before training."""
-
-
-class Data(NamedTuple):
-    """Tokenised records of a run, and what was left out, in words."""
-
-    train: list[TokenRecord]
-    dev: list[TokenRecord]
-    validation: list[TokenRecord]
-    left_out: dict[str, Any]
 
 
 class Parts(NamedTuple):
@@ -96,11 +79,15 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     """
     check_ranges(config)
     check_data(config)
-    check_out(config)
-    from_files = _read(config)  # broken files are found before any work
-    base = load(config.model, dtype=config.dtype)
+    mesh = _mesh(config)
+    if is_first():  # the others would see what the first has begun
+        check_out(config)
+    else:
+        say = _silent
+    from_files = read_files(config)  # broken files are found before any work
+    base = load(config.model, mesh, config.dtype)
     began = time.perf_counter()
-    raw_train, raw_validation, dataset = from_files or _facts(config, base)
+    raw_train, raw_validation, dataset = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     data = prepare(config, base, raw_train, raw_validation)
     say(
@@ -109,7 +96,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     )
     if not config.resume:  # from here on the directory is in use
         write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
-    with Reporter(config.steps) as reporter:
+    with Reporter(config.steps, is_first()) as reporter:
         parts = make_parts(config, base, sites, data, reporter)
         shapes = shapes_of([*data.train, *data.dev], config.swap)
         loss, logits = sequence_loss(parts.tail), sequence_logits(parts.tail)
@@ -118,13 +105,19 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             schedule_of(config, config.alpha_learning_rate),
         )
         trunk = None if parts.cache is not None else parts.trunk
-        step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk)
-        scorer = make_scorer(parts.editor, logits, trunk)
+        where: dict[str, Any] = {"mesh": mesh, "shard_editor": config.shard_editor}
+        step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk, **where)
+        scorer = make_scorer(parts.editor, logits, trunk, mesh)
         draw = Draw(config.outer, config.near, config.far, config.swap)
 
+        def on_mesh(examples: Iterator[Example]) -> Iterator[Example]:
+            return examples if mesh is None else (shard_examples(x, mesh) for x in examples)
+
         def batches(start: int) -> Iterator[Example]:
-            return training_batches(
-                data.train, shapes, config.batch, config.seed, start, draw, parts.cache
+            return on_mesh(
+                training_batches(
+                    data.train, shapes, config.batch, config.seed, start, draw, parts.cache
+                )
             )
 
         def develop(state: EditorState) -> dict[str, float]:
@@ -137,14 +130,20 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             rest = {k: found[k] for k in shown if k in found}
             return {"loss": total, "edit_loss": edit_loss} | rest
 
-        one = after_trunk(trunk, base.params, jax.tree.map(lambda x: x[0], next(batches(0))))
-        state = init_state(parts.editor, optimiser, jax.random.key(config.seed), base.params, one)
+        first = next(training_batches(data.train, shapes, 1, config.seed, 0, draw, parts.cache))
+        one = jax.eval_shape(
+            lambda params, x: jax.tree.map(lambda x: x[0], after_trunk(trunk, params, x)),
+            base.params, first,
+        )  # fmt: skip
+        key = jax.random.key(config.seed)
+        state = init_state(parts.editor, optimiser, key, base.params, one, **where)
         if not config.resume:
-            calibrate = make_calibrator(parts.editor, trunk)
-            seen = training_batches(
-                data.train, shapes, config.batch, config.seed + 1, 0,
-                Draw(CALIBRATED, config.near, config.far, config.swap), parts.cache,
-            )  # fmt: skip
+            calibrate = make_calibrator(parts.editor, trunk, **where)
+            widely = Draw(CALIBRATED, config.near, config.far, config.swap)
+            seed = config.seed + 1
+            seen = on_mesh(
+                training_batches(data.train, shapes, config.batch, seed, 0, widely, parts.cache)
+            )
             for number in range(config.calibrate):
                 state = calibrate(state, base.params, next(seen))
                 reporter.calibrated(number + 1, config.calibrate)
@@ -159,7 +158,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             step, state, base.params, batches, develop, schedule,
             config.out, config.resume, reporter.step, say,
         )  # fmt: skip
-        best = fitted.progress.best
+        best = fetch(fitted.progress.best)
         check_trained(best, str(config.out))
         editor = mend_editor(config, base.model, sites)
         options = as_json(config)
@@ -181,11 +180,24 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         time.perf_counter() - began, options | counts,
     )  # fmt: skip
     write_results(config.out / "results.json", results)
-    training_curve(config.out / "training.png", fitted.history)
-    score_bars(config.out / "scores.png", results)
+    if is_first():
+        training_curve(config.out / "training.png", fitted.history)
+        score_bars(config.out / "scores.png", results)
     say(table(results))
     saved = SavedEditor(editor, best, base, sites, options)
     return Run(saved, results, [record.record for record in data.validation])
+
+
+def _mesh(config: TrainConfig) -> Mesh | None:
+    """Joins the other processes, if there are any; the mesh, unless one device is enough."""
+    data, model = parse_mesh(config.mesh)
+    if config.distributed or config.address is not None:
+        start_distributed(config.address, config.processes, config.process_id)
+    return make_mesh(data, model) if data * model > 1 else None
+
+
+def _silent(message: str) -> None:
+    """For what the first process says for all."""
 
 
 def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> Editor:
@@ -206,42 +218,6 @@ def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:
     return optax.warmup_cosine_decay_schedule(peak / 20, peak, warm_up, steps, peak / 20)
 
 
-def prepare(
-    config: TrainConfig, base: Base, train: list[Record], validation: list[Record]
-) -> Data:
-    """Splits by subject, tokenises, and counts what does not fit.
-
-    Raises:
-      ExperimentError: nothing is left to train on, or to score.
-    """
-    validation, known = drop_known_subjects(validation, train)
-    rng = random.Random(config.seed)
-    train = list(train)
-    rng.shuffle(train)
-    dev_subjects: list[Record] = train[: config.dev]
-    rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
-    encode = codec_of(base).pair
-    limits = (config.longest, config.longest_answer)
-    kept, skipped = encode_records(rest[: config.max_train or None], encode, *limits)
-    dev, skipped_dev = encode_records(dev_subjects, encode, *limits)
-    held_out, skipped_validation = encode_records(
-        validation[: config.max_validation or None], encode, *limits
-    )
-    left_out = {
-        "validation records of known subjects": known,
-        "training records of development subjects": shared,
-        "too long, training": _sum(skipped, skipped_dev),
-        "too long, validation": skipped_validation._asdict(),
-    }
-    if not kept or not held_out:
-        what = "training" if not kept else "validation"
-        raise ExperimentError(
-            f"no {what} records are left ({left_out}; {len(dev)} for development): other records, "
-            "a larger --longest or --longest-answer, or a smaller --dev are needed"
-        )
-    return Data(kept, dev, held_out, left_out)
-
-
 def make_parts(
     config: TrainConfig, base: Base, sites: Sequence[str], data: Data, reporter: Reporter
 ) -> Parts:
@@ -254,27 +230,3 @@ def make_parts(
         directory = config.out / "trunk" if config.trunk_cache == "disk" else None
         cache = cache_trunk(trunk, base.params, sequences, LENGTHS, directory, reporter.cached)
     return Parts(mend_editor(config, tail, sites), trunk, tail, cache)
-
-
-def _read(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
-    if config.train is None or config.validation is None:
-        return None
-    name = f"{config.train}, scored on {config.validation}"
-    return read_records(config.train), read_records(config.validation), name
-
-
-def _facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
-    """The project's facts, or claims about them for a classifier; or facts scored on a file."""
-    verifies = base.model.kind == "classifier"
-    deal, name = (claim_records, "claims") if verifies else (facts_records, "facts")
-    train = deal("train", config.seed)
-    if config.validation is not None:
-        name = f"{name}, scored on {config.validation}"
-        return train, read_records(config.validation), name
-    return train, deal("validation", config.seed), name
-
-
-def _sum(*counts: Any) -> dict[str, int]:
-    return {k: sum(c._asdict()[k] for c in counts) for k in counts[0]._fields}
-
-

@@ -72,6 +72,19 @@ class TrainConfig:
     """Longest target or answer in tokens; longer pairs are left out and counted."""
     trunk_cache: Literal["memory", "disk", "off"] = "memory"
     """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+    mesh: str = "1x1"
+    """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
+    shard_editor: bool = False
+    """Split the editor and its optimiser over MODEL too."""
+    distributed: bool = False
+    """One of several processes, each started with the same options; Slurm, MPI and Kubernetes are
+    found, elsewhere say --address, --processes and --process-id."""
+    address: str | None = None
+    """HOST:PORT of the first process."""
+    processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
     log_every: int = 10
     """Steps between rows of metrics.jsonl."""
     evaluate_every: int = 200
@@ -119,7 +132,10 @@ class PaperConfig(TrainConfig):
 KNOWS_FACTS = "pretraining.json"
 """The file that `experiments.pretrain` leaves in the folder of a base."""
 
-_MAY_DIFFER = ("out", "resume", "log_every", "checkpoint_every")
+_MAY_DIFFER = (
+    "out", "resume", "log_every", "checkpoint_every", "mesh", "shard_editor", "distributed",
+    "address", "processes", "process_id",
+)  # fmt: skip
 
 
 def check_ranges(config: TrainConfig) -> None:
@@ -152,6 +168,18 @@ def check_data(config: TrainConfig) -> None:
             f"--model {config.model} was not made by experiments.pretrain, so it need not know the "
             "project's facts: give --train FILE and --validation FILE"
         )
+
+
+def parse_mesh(text: str) -> tuple[int, int]:
+    """(data, model) of "DATAxMODEL".
+
+    Raises:
+      ExperimentError: it is not of this form.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ExperimentError(f"--mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
+    return int(parts[0]), int(parts[1])
 
 
 def check_out(config: TrainConfig) -> None:

@@ -16,7 +16,7 @@ from rich.progress import (
 class Reporter:
     """Shows caching, training and scoring as they go. Use as a context manager."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, shown: bool = True) -> None:
         self._progress = Progress(
             TextColumn("{task.description:<26}"),
             BarColumn(bar_width=24),
@@ -25,6 +25,7 @@ class Reporter:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
+            disable=not shown,
         )
         self._steps = steps
         self._tasks: dict[str, TaskID] = {}

@@ -21,6 +21,22 @@ COMMANDS = {
     "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
     "evaluate": ({"--editor", "--records", "--out"}, ("(default: 8)",)),
     "edit": ({"--editor", "--prompt", "--target", "--ask"}, ("(default: 12)",)),
+    "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
+    "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
+    "plan": ({"--model", "--mesh", "--batch", "--dtype", "--json"}, ("(default: 1x1)",)),
+    "benchmark": ({"--model", "--json", "--random-weights"}, ("distilgpt2",)),
+    **{
+        name: (TRAINING | {"--dtype", "--mesh"}, ("(default: 1920)", f"runs/{name}", base))
+        for name, base in (
+            ("train_t5xxl", "google/t5-xxl-ssm-nq"),
+            ("train_t5xl", "google/t5-xl-ssm-nq"),
+            ("train_gptj", "EleutherAI/gpt-j-6B"),
+            ("train_gptneo27", "EleutherAI/gpt-neo-2.7B"),
+            ("train_bart_zsre", "facebook/bart-base"),
+            ("train_bert_fever", "bert-base-uncased"),
+            ("train_distilgpt2_wikitext", "distilbert/distilgpt2"),
+        )
+    },
 }
 
 

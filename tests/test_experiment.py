@@ -12,7 +12,9 @@ from tiny_run import Files, Finished, options, some_records
 from mend_jax.checkpoint import CheckpointError
 from mend_jax.data.batches import LENGTHS
 from mend_jax.data.records import Record, RecordError, write_records
-from mend_jax.experiment import ExperimentError, prepare, run
+from mend_jax.experiment import run
+from mend_jax.options import ExperimentError
+from mend_jax.preparation import prepare
 from mend_jax.results import ORDER
 from mend_jax.weights import WeightsError
 

@@ -1,9 +1,11 @@
 """A base made from nothing, by its command, and the flagship run on it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from tiny_run import ROOT
@@ -21,6 +23,14 @@ ZSRE = ROOT.parent / "shared" / "data" / "zsre"
 FEW: dict[str, Any] = dict(
     dev=6, steps=3, rank=8, batch=4, max_train=20, max_validation=8, evaluate_every=3
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optimised() -> Iterator[None]:
+    """Here running takes longer than compiling, unlike in the other tests."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from mend_jax.data.records import Locality, Record
-from mend_jax.experiment import Run, TrainConfig
+from mend_jax.experiment import Run
+from mend_jax.options import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Quito", "Dakar")
@@ -121,12 +122,12 @@ def python_environment(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def start(tmp_path: Path, *arguments: object, **options: object) -> subprocess.Popen:
+def start(tmp_path: Path, *arguments: object, **options: Any) -> subprocess.Popen:
     """`python ...` in a child process, output and errors as text."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
-        env=python_environment(tmp_path),
+        env=options.pop("env", None) or python_environment(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from mend_jax.models.stages import Inputs, run_trunk
+from mend_jax.parallel import fetch
 
 TOKENS_PER_BATCH = 1024
 
@@ -77,7 +78,7 @@ def cache_trunk(
             mask[:, 0] = True  # also of the rows that only fill up
             for i, tokens in enumerate(part):
                 x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
-            states = np.asarray(run(params, x, mask))
+            states = fetch(run(params, x, mask))
             if rows is None:
                 rows = _allocate((total, states.shape[-1]), states.dtype, directory)
             for tokens, state in zip(part, states, strict=False):

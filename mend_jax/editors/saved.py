@@ -25,6 +25,7 @@ from mend_jax.links import Link, from_config
 from mend_jax.models.fingerprint import difference, fingerprint
 from mend_jax.models.registry import Base, load
 from mend_jax.objectives import sequence_loss
+from mend_jax.parallel import fetch
 
 
 class EditorError(ValueError):
@@ -55,7 +56,7 @@ def save_editor(
       training: how it was trained, kept in config.json for the record.
     """
     directory = Path(directory)
-    arrays = {k: np.asarray(v, order="C") for k, v in named_arrays(state).items()}
+    arrays = {k: np.asarray(v, order="C") for k, v in named_arrays(fetch(state)).items()}
     config = {
         **editor.config,
         "sites": list(sites),

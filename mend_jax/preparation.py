@@ -1,0 +1,80 @@
+"""The records of a run: read or dealt, split by subject, tokenised, counted."""
+
+import random
+from typing import Any, NamedTuple
+
+from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.claims import claim_records
+from mend_jax.data.codec import codec_of
+from mend_jax.data.facts import facts_records
+from mend_jax.data.records import Record, drop_known_subjects, read_records
+from mend_jax.models.registry import Base
+from mend_jax.options import ExperimentError, TrainConfig
+
+
+class Data(NamedTuple):
+    """Tokenised records of a run, and what was left out, in words."""
+
+    train: list[TokenRecord]
+    dev: list[TokenRecord]
+    validation: list[TokenRecord]
+    left_out: dict[str, Any]
+
+
+def read_files(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
+    """(training records, validation records, name of the data set) of the files, if given."""
+    if config.train is None or config.validation is None:
+        return None
+    name = f"{config.train}, scored on {config.validation}"
+    return read_records(config.train), read_records(config.validation), name
+
+
+def deal_facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
+    """The project's facts, or claims about them for a classifier; or facts scored on a file."""
+    verifies = base.model.kind == "classifier"
+    deal, name = (claim_records, "claims") if verifies else (facts_records, "facts")
+    train = deal("train", config.seed)
+    if config.validation is not None:
+        name = f"{name}, scored on {config.validation}"
+        return train, read_records(config.validation), name
+    return train, deal("validation", config.seed), name
+
+
+def prepare(
+    config: TrainConfig, base: Base, train: list[Record], validation: list[Record]
+) -> Data:
+    """Splits by subject, tokenises, and counts what does not fit.
+
+    Raises:
+      ExperimentError: nothing is left to train on, or to score.
+    """
+    validation, known = drop_known_subjects(validation, train)
+    rng = random.Random(config.seed)
+    train = list(train)
+    rng.shuffle(train)
+    dev_subjects: list[Record] = train[: config.dev]
+    rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
+    encode = codec_of(base).pair
+    limits = (config.longest, config.longest_answer)
+    kept, skipped = encode_records(rest[: config.max_train or None], encode, *limits)
+    dev, skipped_dev = encode_records(dev_subjects, encode, *limits)
+    held_out, skipped_validation = encode_records(
+        validation[: config.max_validation or None], encode, *limits
+    )
+    left_out = {
+        "validation records of known subjects": known,
+        "training records of development subjects": shared,
+        "too long, training": _sum(skipped, skipped_dev),
+        "too long, validation": skipped_validation._asdict(),
+    }
+    if not kept or not held_out:
+        what = "training" if not kept else "validation"
+        raise ExperimentError(
+            f"no {what} records are left ({left_out}; {len(dev)} for development): other records, "
+            "a larger --longest or --longest-answer, or a smaller --dev are needed"
+        )
+    return Data(kept, dev, held_out, left_out)
+
+
+def _sum(*counts: Any) -> dict[str, int]:
+    return {k: sum(c._asdict()[k] for c in counts) for k in counts[0]._fields}
