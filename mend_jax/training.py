@@ -59,12 +59,23 @@ def editor_optimiser(
         return "alpha" if any(getattr(k, "key", None) == "alpha" for k in path) else "phi"
 
     return optax.chain(
-        optax.clip_by_global_norm(clip),
+        _clip_by_global_norm(clip),
         optax.multi_transform(
             {"phi": optax.adam(learning_rate), "alpha": optax.adam(alpha_learning_rate)},
             lambda phi: jax.tree_util.tree_map_with_path(label, phi),
         ),
     )
+
+
+def _clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """optax's, but by one factor: a product fuses into Adam, optax's quotient is written out."""
+
+    def update(updates: PyTree, state: Any, params: Any = None) -> tuple[PyTree, Any]:
+        del params
+        factor = jnp.minimum(limit / optax.tree.norm(updates), 1.0)
+        return jax.tree.map(lambda g: g * factor, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def state_sharding(state: TrainState, mesh: Mesh, shard_editor: bool = False) -> TrainState:
@@ -167,16 +178,18 @@ def make_step(
         gradient, (losses, stats) = jax.grad(objective, has_aux=True)(state.editor.phi)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
-        updates, moved = optimiser.update(gradient, state.optimiser, state.editor.phi)
-        phi = optax.apply_updates(state.editor.phi, updates)
+        before = (state.editor, state.optimiser)
 
-        def keep(new: PyTree, old: PyTree) -> PyTree:
-            return jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+        def move(editor: EditorState, moments: PyTree) -> tuple[EditorState, PyTree]:
+            updates, moments = optimiser.update(gradient, moments, editor.phi)
+            return EditorState(optax.apply_updates(editor.phi, updates), stats), moments
 
-        sound = EditorState(keep(phi, state.editor.phi), keep(stats, state.editor.stats))
+        # A branch moves phi and the moments in their own memory. Were each number chosen by
+        # jnp.where instead, the compiler would copy both moments first.
+        sound, moments = jax.lax.cond(finite, move, lambda *same: same, *before)
         state = TrainState(
             sound,
-            keep(moved, state.optimiser),
+            moments,
             state.step + 1,
             state.skipped + ~finite,
             jnp.where(finite & (norm > 0), 0, state.stalled + 1),
