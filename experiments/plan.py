@@ -76,7 +76,7 @@ def table(plan: Plan, config: PlanConfig) -> str:
     ]
     for name, size in plan.bytes._asdict().items():
         how = "estimate" if name in ("activations", "peak") else "exact"
-        lines.append(f"  {name:<14} {size / gigabyte:8.2f}   {how}")
+        lines.append(f"  {name:<14} {size / gigabyte:8.3f}   {how}")
     fits = ", ".join(f"{card}" for card in plan.fits) or "none"
     lines += [
         f"  fits cards of (GB): {fits}   (of {', '.join(map(str, CARDS))}, by the estimate)",
