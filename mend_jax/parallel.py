@@ -217,7 +217,7 @@ def start_distributed(
             cluster_detection_method="deactivate" if all(given) else None,
             initialization_timeout=6 * HEARTBEAT,
             heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
+            shutdown_timeout_seconds=60 * HEARTBEAT,  # the first still writes and draws
         )
     except ValueError as error:
         raise ParallelError(
