@@ -21,7 +21,7 @@ from mend_jax.models.family import Family
 from mend_jax.models.registry import FAMILIES
 from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
 from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
-from mend_jax.training import Step, TrainState, editor_optimiser, init_state, make_step
+from mend_jax.training import TrainState, editor_optimiser, init_state, make_step
 
 
 class Workload(NamedTuple):
@@ -29,7 +29,8 @@ class Workload(NamedTuple):
 
     model, trunk, tail: the base, and its parts before and from the first edited site on.
     loss, logits: over the tail. params: shapes of the base's weights, in float32.
-    length, answers: tokens of a sequence, and labelled ones.
+    step: of `make_step`. vocabulary: number of tokens. length, answers: tokens of a sequence, and
+    labelled ones.
     """
 
     family: Family
@@ -41,8 +42,9 @@ class Workload(NamedTuple):
     loss: LossFn
     logits: LogitsFn
     optimiser: optax.GradientTransformation
-    step: Step
+    step: Any
     params: PyTree
+    vocabulary: int
     length: int
     answers: int
 
@@ -71,8 +73,8 @@ def make_workload(
             f"the architecture {kind!r} is not implemented; "
             f"implemented are: {', '.join(sorted(FAMILIES))}"
         )
-    if not 0 < answers <= length:
-        raise ValueError(f"{answers} labelled tokens of {length}: at least 1, at most all")
+    if not 0 < answers < length:
+        raise ValueError(f"{answers} labelled tokens of {length}: at least 1, and not the first")
     family = FAMILIES[kind]
     dimensions = family.dimensions(config, ())
     model = family.model(dimensions, dtype=dtype)
@@ -88,17 +90,17 @@ def make_workload(
     )
     return Workload(
         family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,
-        abstract_params(model), length, answers,
+        abstract_params(model), dimensions.vocab_size, length, answers,
     )  # fmt: skip
 
 
 def example_shapes(work: Workload, batch: int) -> Example:
     """Shapes of a batch of examples, as the model takes them; leading axes [batch, 1]."""
 
-    def ints(n: int) -> jax.ShapeDtypeStruct:
+    def ints(n: int) -> Any:
         return jax.ShapeDtypeStruct((batch, 1, n), jnp.int32)
 
-    mask = jax.ShapeDtypeStruct((batch, 1, work.length), jnp.bool_)
+    mask: Any = jax.ShapeDtypeStruct((batch, 1, work.length), jnp.bool_)
     kind = work.model.kind
     answers = work.answers
     if kind == "causal":
