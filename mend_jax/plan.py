@@ -112,13 +112,14 @@ def make_plan(
     local = example_shapes(work, batch // mesh.shape["data"])
     of_editor = min(_editor_temporaries(work, state, local), temporaries)
     stored = stored_shapes(work.params, dtype)
-    weights = device_bytes(_placed(stored, params_sharding(stored, rules, mesh)))
+    weights = _placed(stored, params_sharding(stored, rules, mesh))
     share = 1.0 if dtype == "float32" else 0.5
     activations = of_editor + (max(temporaries - gradients - of_editor, 0)) * share
     if dtype == "int8":
-        activations += max(device_bytes(x) for x in jax.tree.leaves(placed[1])) / 2
+        kernels = [x for x in jax.tree.leaves(weights) if x.dtype == jnp.int8]
+        activations += 2 * max(device_bytes(x) for x in kernels)
     parts = (
-        weights,
+        device_bytes(weights),
         device_bytes(placed[0].editor),
         device_bytes(placed[0].optimiser),
         gradients,
