@@ -15,3 +15,8 @@ def words(begin: bool = False) -> Tokenizer:
             single="<s> $A", special_tokens=[("<s>", 0)]
         )
     return tokenizer
+
+
+def ids(text: str) -> list[int]:
+    """The tokens of a text."""
+    return words().encode(text).ids

@@ -24,11 +24,12 @@ def claim(phrasing: str, subject: str, object_: str) -> str:
 def draw_claim(
     rng: random.Random, relation: Relation, fact: tuple[str, str], objects: list[str]
 ) -> tuple[str, str]:
-    """(object, verdict): the truth or, as likely, another object of the relation."""
-    if rng.random() < 0.5:
-        return fact[1], VERDICTS[1]
+    """(object, verdict): the truth or, as likely, another of the objects, if there is one."""
     true = {o for s, o in relation.facts if s == fact[0]}
-    return rng.choice([o for o in objects if o not in true]), VERDICTS[0]
+    false = [o for o in objects if o not in true]
+    if rng.random() < 0.5 or not false:
+        return fact[1], VERDICTS[1]
+    return rng.choice(false), VERDICTS[0]
 
 
 def claim_records(split: Literal["train", "validation"], seed: int = 0) -> list[Record]:

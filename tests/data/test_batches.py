@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from compare import assert_close, assert_equal
-from words import WORDS, words
+from words import WORDS, ids, words
 
 from mend_jax.data.batches import (
     ANSWERS,

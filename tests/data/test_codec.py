@@ -6,14 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, processors
-from words import words
+from words import ids, words
 
 import mend_jax as mj
 from mend_jax.data.codec import encode_pair
-
-
-def ids(text: str) -> list[int]:
-    return words().encode(text).ids
 
 
 @pytest.mark.parametrize("begin", [False, True])
