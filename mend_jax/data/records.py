@@ -10,6 +10,7 @@ ask for it, `locality` what must stay as it was.
 """
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,9 @@ class Record(NamedTuple):
 
 def read_records(path: str | Path) -> list[Record]:
     """Reads JSONL records, or a JSON list in the format of CounterFact or zsRE.
+
+    Published zsRE has rows with no answer to edit towards: they are left out, with a warning that
+    says how many. In every other format an empty field is an error.
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
@@ -144,8 +148,18 @@ def _read_list(path: Path, text: str) -> Iterator[Record]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise RecordError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    without = []
     for number, row in enumerate(rows, 1):
-        yield parse_record(row, f"{path}, record {number}")
+        if isinstance(row, Mapping) and "src" in row and row.get("alt") == "":
+            without.append(number)
+        else:
+            yield parse_record(row, f"{path}, record {number}")
+    if without:
+        warnings.warn(
+            f"{path}: {len(without)} of {len(rows)} rows have an empty 'alt' (the first: record "
+            f"{without[0]}) and are left out",
+            stacklevel=3,
+        )
 
 
 def _from_counterfact(row: Mapping[str, Any], where: str) -> Record:
