@@ -26,6 +26,7 @@ from mend_jax.models.layers import (
     layer_norm,
     logits_against,
 )
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -239,60 +240,32 @@ class Head(nn.Module):
         return logits
 
 
-class Bart(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`.
-
-    Args:
-      cache_length: with more than 0, the decoder keeps keys and values in the collection `cache`.
-    """
+class Bart(EncoderDecoder):
+    """The model, or stages of it."""
 
     config: BartConfig
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
-    cache_length: int = 0
-
-    kind = "seq2seq"
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, encoder/block_0, ..., decoder/block_0, ..., head."""
-        encoder = (f"encoder/block_{i}" for i in range(self.config.encoder_layers))
-        decoder = (f"decoder/block_{i}" for i in range(self.config.decoder_layers))
-        return ("embed", *encoder, *decoder, "head")
+    def sizes(self) -> Sizes:
+        """Of the whole model."""
+        c = self.config
+        return Sizes(c.vocab_size, c.d_model, c.encoder_layers, c.decoder_layers)
 
-    @property
-    def decoding(self) -> int:
-        """The first stage of the decoder."""
-        return 1 + self.config.encoder_layers
+    def encode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
+        """The first stage is in the stack, with its positions and norm."""
+        stack = Stack(self.config, self.dtype, False, self.start == 0, first, last, name="encoder")
+        return stack(inputs.x, inputs, embedding)
 
-    def example_inputs(self) -> Inputs:
-        """One token in, one out."""
-        token = jnp.zeros((1, 1), jnp.int32)
-        return Inputs(token, mask=jnp.ones((1, 1), bool), target=token)
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
-        c, start, decoding = self.config, self.start, self.decoding
-        head = decoding + c.decoder_layers
-        stop = head + 1 if self.stop is None else self.stop
-        embedding = self.param("embedding", nn.initializers.normal(0.02), (c.vocab_size, c.d_model))
-        x: Any = inputs.x
+    def decode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
+        """The same."""
+        embed, cache = self.start <= self.decoding, self.cache_length
+        stack = Stack(self.config, self.dtype, True, embed, first, last, cache, name="decoder")
         target: Any = inputs.target
-        if start < decoding:
-            first, last = max(start - 1, 0), min(stop, decoding) - 1
-            encoder = Stack(c, self.dtype, False, start == 0, first, last, name="encoder")
-            x = encoder(x, inputs, embedding)
-        if start < head and stop > decoding:
-            first, last = max(start - decoding, 0), min(stop, head) - decoding
-            decoder = Stack(
-                c, self.dtype, True, start <= decoding, first, last, self.cache_length,
-                name="decoder",
-            )  # fmt: skip
-            target = decoder(target, inputs, embedding, x)
-        if stop <= head:
-            return inputs._replace(x=x, target=target)
-        return Head(c, name="head")(target, embedding)
+        return stack(target, inputs, embedding, inputs.x)
+
+    def read_out(self, x: Array, embedding: Array) -> Array:
+        """Tied to the embedding, with a bias."""
+        return Head(self.config, name="head")(x, embedding)
 
 
 def default_sites(config: BartConfig) -> str:

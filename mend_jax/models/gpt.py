@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models.causal import EMBEDDING_INIT, CausalModel
 from mend_jax.models.layers import (
     ACTIVATIONS,
     Cache,
@@ -22,9 +23,6 @@ from mend_jax.models.layers import (
     logits_against,
     take,
 )
-from mend_jax.models.stages import Inputs
-
-EMBEDDING_INIT = nn.initializers.normal(0.02)
 
 
 def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -> str:
@@ -52,26 +50,13 @@ def dense(
     return Linear(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
 
 
-def positions_of(
-    inputs: Inputs, cache_length: int, most: int | None = None
-) -> Int[Array, "k length"]:
-    """The positions of the text: 0, 1, 2, ... unless they are given.
-
-    Args:
-      most: how many positions the model has, where text enters it.
-
-    Raises:
-      ValueError: the text, or the cache it is to be continued in, is longer than that.
-    """
-    length = max(inputs.x.shape[1], cache_length)
-    if most is not None and length > most:
-        raise ValueError(
-            f"{length} positions are asked for (padding and tokens to be generated included), "
-            f"but this model has {most}: shorten the text, pad it less, or generate less"
-        )
-    if inputs.positions is not None:
-        return inputs.positions
-    return jnp.broadcast_to(jnp.arange(inputs.x.shape[1]), inputs.x.shape[:2])
+def placed(
+    model: CausalModel, positions: Int[Array, "k length"]
+) -> Float[Array, "k length d"]:
+    """The rows of the table of learned positions, within a compact method of the model."""
+    shape = (model.sizes.positions, model.sizes.width)
+    table = model.param("position_embedding", EMBEDDING_INIT, shape)
+    return jnp.take(table, positions, axis=0)
 
 
 def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
+from mend_jax.models.causal import CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import layer_norm, take
-from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
 
@@ -130,57 +130,30 @@ class Block(nn.Module):
         return x + mlp(normed)
 
 
-class GPTNeo(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`.
-
-    Args:
-      cache_length: with more than 0, keys and values are kept in the collection `cache`.
-    """
+class GPTNeo(CausalModel):
+    """The model, or stages of it. Stages: embed, h_0, ..., head."""
 
     config: GPTNeoConfig
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
-    cache_length: int = 0
-
-    kind = "causal"
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, h_0, ..., head."""
-        return ("embed", *(f"h_{i}" for i in range(self.config.num_layers)), "head")
-
-    def example_inputs(self) -> Inputs:
-        """One token."""
-        return Inputs(jnp.zeros((1, 1), jnp.int32))
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
-        """Logits, or the carry after `stop`.
-
-        Raises:
-          ValueError: the text, or the cache, is longer than max_position_embeddings.
-        """
+    def sizes(self) -> Sizes:
+        """Of the whole model."""
         c = self.config
-        last = c.num_layers  # index of the last block among the stages
-        stop = last + 2 if self.stop is None else self.stop
-        x, read = inputs.x, inputs.read
-        most = c.max_position_embeddings if self.start == 0 else None
-        positions = gpt.positions_of(inputs, self.cache_length, most)
-        embedding = self.param("embedding", gpt.EMBEDDING_INIT, (c.vocab_size, c.hidden_size))
-        for stage in range(self.start, stop):
-            if stage == 0:
-                shape = (c.max_position_embeddings, c.hidden_size)
-                places = self.param("position_embedding", gpt.EMBEDDING_INIT, shape)
-                x = jnp.take(embedding, x, axis=0) + jnp.take(places, positions, axis=0)
-                x = x.astype(self.dtype)
-            elif stage <= last:
-                local = c.attention_layers[stage - 1] == "local"
-                block = Block(c, self.dtype, self.cache_length, local, name=f"h_{stage - 1}")
-                x = block(x, positions, read if stage == last else None)
-            else:
-                x = gpt.TiedHead(c.layer_norm_epsilon, self.dtype, name="head")(x, embedding)
-        return x if stop == last + 2 else inputs._replace(x=x)
+        return Sizes(c.vocab_size, c.hidden_size, c.num_layers, c.max_position_embeddings)
+
+    def embed(self, embedding: Array, tokens: Array, positions: Array) -> Array:
+        """Token and position, added."""
+        return super().embed(embedding, tokens, positions) + gpt.placed(self, positions)
+
+    def block(self, number: int, name: str) -> Block:
+        """With attention in a window, or to all of the past."""
+        local = self.config.attention_layers[number] == "local"
+        return Block(self.config, self.dtype, self.cache_length, local, name=name)
+
+    def read_out(self, x: Array, embedding: Array) -> Array:
+        """Tied to the embedding."""
+        c = self.config
+        return gpt.TiedHead(c.layer_norm_epsilon, self.dtype, name="head")(x, embedding)
 
 
 def default_sites(config: GPTNeoConfig) -> str:

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
+from mend_jax.models.causal import EMBEDDING_INIT, CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import layer_norm, logits_against, take
-from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
 
@@ -141,59 +141,29 @@ class Head(nn.Module):
     def __call__(self, x: Float[Array, "k answers d"]) -> Float[Array, "k answers vocabulary"]:
         c = self.config
         x = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_f")(x)
-        table = self.param("embedding", gpt.EMBEDDING_INIT, (c.vocab_size, c.n_embd))
+        table = self.param("embedding", EMBEDDING_INIT, (c.vocab_size, c.n_embd))
         bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
         return logits_against(x, table) + bias.astype(jnp.float32)
 
 
-class GPTJ(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`.
-
-    Args:
-      cache_length: with more than 0, keys and values are kept in the collection `cache`.
-    """
+class GPTJ(CausalModel):
+    """The model, or stages of it. Stages: embed, h_0, ..., head."""
 
     config: GPTJConfig
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
-    cache_length: int = 0
-
-    kind = "causal"
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, h_0, ..., head."""
-        return ("embed", *(f"h_{i}" for i in range(self.config.n_layer)), "head")
-
-    def example_inputs(self) -> Inputs:
-        """One token."""
-        return Inputs(jnp.zeros((1, 1), jnp.int32))
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
-        """Logits, or the carry after `stop`.
-
-        Raises:
-          ValueError: the text, or the cache, is longer than n_positions.
-        """
+    def sizes(self) -> Sizes:
+        """Of the whole model."""
         c = self.config
-        last = c.n_layer  # index of the last block among the stages
-        stop = last + 2 if self.stop is None else self.stop
-        x, read = inputs.x, inputs.read
-        most = c.n_positions if self.start == 0 else None
-        positions = gpt.positions_of(inputs, self.cache_length, most)
-        for stage in range(self.start, stop):
-            if stage == 0:
-                shape = (c.vocab_size, c.n_embd)
-                embedding = self.param("embedding", gpt.EMBEDDING_INIT, shape)
-                x = jnp.take(embedding, x, axis=0).astype(self.dtype)
-            elif stage <= last:
-                block = Block(c, self.dtype, self.cache_length, name=f"h_{stage - 1}")
-                x = block(x, positions, read if stage == last else None)
-            else:
-                x = Head(c, self.dtype, name="head")(x)
-        return x if stop == last + 2 else inputs._replace(x=x)
+        return Sizes(c.vocab_size, c.n_embd, c.n_layer, c.n_positions)
+
+    def block(self, number: int, name: str) -> Block:
+        """All are alike."""
+        return Block(self.config, self.dtype, self.cache_length, name=name)
+
+    def read_out(self, x: Array, embedding: Array) -> Array:
+        """By a table of its own."""
+        return Head(self.config, self.dtype, name="head")(x)
 
 
 def default_sites(config: GPTJConfig) -> str:

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models.causal import CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, last_blocks
 from mend_jax.models.layers import (
     Cache,
@@ -25,7 +26,6 @@ from mend_jax.models.layers import (
     rotary,
     take,
 )
-from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
 
@@ -226,50 +226,26 @@ class Head(nn.Module):
         return logits_against(x, table)
 
 
-class Llama(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`.
-
-    Args:
-      cache_length: with more than 0, keys and values are kept in the collection `cache`.
-    """
+class Llama(CausalModel):
+    """The model, or stages of it. Stages: embed, layers_0, ..., head."""
 
     config: LlamaConfig
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
-    cache_length: int = 0
 
-    kind = "causal"
+    block_name = "layers"
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, layers_0, ..., head."""
-        return ("embed", *(f"layers_{i}" for i in range(self.config.num_hidden_layers)), "head")
-
-    def example_inputs(self) -> Inputs:
-        """One token."""
-        return Inputs(jnp.zeros((1, 1), jnp.int32))
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
+    def sizes(self) -> Sizes:
+        """Of the whole model; it has no table of positions."""
         c = self.config
-        last = c.num_hidden_layers  # index of the last block among the stages
-        stop = last + 2 if self.stop is None else self.stop
-        x, read, positions = inputs.x, inputs.read, inputs.positions
-        if positions is None:
-            positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
-        embedding = self.param(
-            "embedding", nn.initializers.normal(0.02), (c.vocab_size, c.hidden_size)
-        )
-        for stage in range(self.start, stop):
-            if stage == 0:
-                x = jnp.take(embedding, x, axis=0).astype(self.dtype)
-            elif stage <= last:
-                block = Block(c, self.dtype, self.cache_length, name=f"layers_{stage - 1}")
-                x = block(x, positions, read if stage == last else None)
-            else:
-                x = Head(c, name="head")(x, embedding)
-        return x if stop == last + 2 else inputs._replace(x=x)
+        return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers)
+
+    def block(self, number: int, name: str) -> Block:
+        """All are alike."""
+        return Block(self.config, self.dtype, self.cache_length, name=name)
+
+    def read_out(self, x: Array, embedding: Array) -> Array:
+        """Tied to the embedding, or by a table of its own."""
+        return Head(self.config, name="head")(x, embedding)
 
 
 def default_sites(config: LlamaConfig) -> str:

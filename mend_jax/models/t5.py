@@ -26,6 +26,7 @@ from mend_jax.models.layers import (
     everything_before,
     logits_against,
 )
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes
 from mend_jax.models.stages import Inputs
 from mend_jax.weights import Expected
 
@@ -273,67 +274,42 @@ class Head(nn.Module):
         return logits_against(x, table)
 
 
-class T5(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`.
-
-    Args:
-      cache_length: with more than 0, the decoder keeps keys and values in the collection `cache`.
-    """
+class T5(EncoderDecoder):
+    """The model, or stages of it."""
 
     config: T5Config
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
-    cache_length: int = 0
 
-    kind = "seq2seq"
+    spread = 0.05
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, encoder/block_0, ..., decoder/block_0, ..., head."""
-        encoder = (f"encoder/block_{i}" for i in range(self.config.num_layers))
-        decoder = (f"decoder/block_{i}" for i in range(self.config.num_decoder_layers))
-        return ("embed", *encoder, *decoder, "head")
-
-    @property
-    def decoding(self) -> int:
-        """The first stage of the decoder."""
-        return 1 + self.config.num_layers
-
-    def example_inputs(self) -> Inputs:
-        """One token in, one out."""
-        token = jnp.zeros((1, 1), jnp.int32)
-        return Inputs(token, mask=jnp.ones((1, 1), bool), target=token)
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
+    def sizes(self) -> Sizes:
+        """Of the whole model."""
         c = self.config
-        head = self.decoding + c.num_decoder_layers
-        stop = head + 1 if self.stop is None else self.stop
-        embedding = self.param("embedding", nn.initializers.normal(0.05), (c.vocab_size, c.d_model))
+        return Sizes(c.vocab_size, c.d_model, c.num_layers, c.num_decoder_layers)
 
-        def embed(tokens: Int[Array, "k n"]) -> Float[Array, "k n d"]:
-            return jnp.take(embedding, tokens, axis=0).astype(self.dtype)
-
-        x: Any = inputs.x
-        target: Any = inputs.target
+    def encode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
+        """The positions are in the attention, so a token's state is its row of the embedding."""
+        x = inputs.x
         if self.start == 0:
-            x = embed(x)
-        first, last = max(self.start - 1, 0), min(stop - 1, c.num_layers)
-        if first < last:
-            stack = Stack(c, self.dtype, c.num_layers, False, first, last, name="encoder")
-            x = stack(x, inputs)
-        first, last = max(self.start - self.decoding, 0), min(stop, head) - self.decoding
-        if first < last:
-            if self.start <= self.decoding:
-                target = embed(target)
-            target = Stack(
-                c, self.dtype, c.num_decoder_layers, True, first, last, self.cache_length,
-                name="decoder",
-            )(target, inputs, x)  # fmt: skip
-        if stop <= head:
-            return inputs._replace(x=x, target=target)
-        return Head(c, name="head")(target, embedding)
+            x = jnp.take(embedding, x, axis=0).astype(self.dtype)
+        if first == last:
+            return x
+        c = self.config
+        return Stack(c, self.dtype, c.num_layers, False, first, last, name="encoder")(x, inputs)
+
+    def decode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
+        """The same."""
+        c = self.config
+        target: Any = inputs.target
+        if self.start <= self.decoding:
+            target = jnp.take(embedding, target, axis=0).astype(self.dtype)
+        blocks, cache = c.num_decoder_layers, self.cache_length
+        stack = Stack(c, self.dtype, blocks, True, first, last, cache, name="decoder")
+        return stack(target, inputs, inputs.x)
+
+    def read_out(self, x: Array, embedding: Array) -> Array:
+        """Tied to the embedding, or by a table of its own."""
+        return Head(self.config, name="head")(x, embedding)
 
 
 def default_sites(config: T5Config) -> str:
