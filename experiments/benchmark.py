@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,7 @@ from mend_jax.benchmark import (
 )
 from mend_jax.evaluation import make_scorer
 from mend_jax.files import write_text
+from mend_jax.memory import Dtype
 from mend_jax.models.published import config_of
 from mend_jax.models.registry import load
 from mend_jax.objectives import after_trunk
@@ -51,7 +52,7 @@ class BenchmarkConfig:
     """A built-in model (with --random-weights), or a folder."""
     random_weights: bool = False
     """Weights from shapes alone: no files are needed."""
-    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    dtype: Dtype = "float32"
     """Of the base's weights; the editor is float32."""
     batch: int = 10
     """Edits of a training step; steps of one edit are timed too."""

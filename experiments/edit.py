@@ -15,6 +15,8 @@ import tyro
 from experiments.command import main
 from mend_jax.editors.saved import load_editor
 from mend_jax.factors import norm
+from mend_jax.memory import Dtype
+from mend_jax.parallel import mesh_of
 from mend_jax.showcase import make_stage
 
 
@@ -32,6 +34,10 @@ class Edit:
     """Other prompts to ask before and after; may be given several times."""
     tokens: int = 12
     """Longest answer, in tokens."""
+    dtype: Dtype | None = None
+    """Of the base's weights; by default what the editor was trained with."""
+    mesh: str = "1x1"
+    """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 
 
 def edit(config: Edit) -> None:
@@ -41,7 +47,7 @@ def edit(config: Edit) -> None:
             raise ValueError(f"--{name} is empty")
     if not all(text.strip() for text in config.ask):
         raise ValueError("--ask is empty")
-    saved = load_editor(config.editor)
+    saved = load_editor(config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype)
     stage = make_stage(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()
     change = jax.block_until_ready(stage.edit(prompt, target))

@@ -15,14 +15,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 
 from experiments.command import main
 from mend_jax.files import write_text
+from mend_jax.memory import Dtype
 from mend_jax.models.published import config_of
-from mend_jax.parallel import make_mesh
+from mend_jax.parallel import make_mesh, parse_mesh
 from mend_jax.plan import CARDS, Plan, make_plan
 
 
@@ -36,7 +37,7 @@ class PlanConfig:
     """Devices: DATAxMODEL."""
     batch: int = 10
     """Edits a step, over all devices."""
-    dtype: Literal["bfloat16", "float32", "int8"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     """Of the base's weights; the editor is float32."""
     length: int = 32
     """Tokens of a sequence."""
@@ -50,14 +51,6 @@ class PlanConfig:
     """On a GPU: run one step with random weights, and print its peak beside the estimate."""
     json: Path | None = None
     """Write the plan to this file."""
-
-
-def parse_mesh(text: str) -> tuple[int, int]:
-    """(data, model) of "DATAxMODEL"."""
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ValueError(f"--mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
-    return int(parts[0]), int(parts[1])
 
 
 def as_json(plan: Plan, seconds: float) -> dict[str, Any]:

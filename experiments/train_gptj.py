@@ -11,10 +11,10 @@ experiments.plan --model EleutherAI/gpt-j-6B`.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from experiments.command import main
 from mend_jax.experiment import run
+from mend_jax.memory import Dtype
 from mend_jax.options import PaperConfig
 
 
@@ -24,7 +24,7 @@ class GPTJ(PaperConfig):
 
     out: Path = Path("runs/train_gptj")
     model: str = "EleutherAI/gpt-j-6B"
-    dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ runs the same code on a small T5 that is trained from nothing, in minutes on a C
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from experiments.command import main
 from mend_jax.experiment import run
+from mend_jax.memory import Dtype
 from mend_jax.options import PaperConfig
 
 
@@ -25,7 +25,7 @@ class T5XXL(PaperConfig):
 
     out: Path = Path("runs/train_t5xxl")
     model: str = "google/t5-xxl-ssm-nq"
-    dtype: Literal["float32", "bfloat16", "int8"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
 from mend_jax.data.batches import LENGTHS, Draw, shapes_of, training_batches
 from mend_jax.data.records import Record
@@ -37,9 +36,8 @@ from mend_jax.options import (
     check_data,
     check_out,
     check_ranges,
-    parse_mesh,
 )
-from mend_jax.parallel import fetch, is_first, make_mesh, shard_examples, start_distributed
+from mend_jax.parallel import fetch, is_first, mesh_of, shard_examples, start_distributed
 from mend_jax.preparation import Data, deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
@@ -79,7 +77,9 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     """
     check_ranges(config)
     check_data(config)
-    mesh = _mesh(config)
+    if config.distributed or config.address is not None:
+        start_distributed(config.address, config.processes, config.process_id)
+    mesh = mesh_of(config.mesh)
     if is_first():  # the others would see what the first has begun
         check_out(config)
     else:
@@ -186,14 +186,6 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     say(table(results))
     saved = SavedEditor(editor, best, base, sites, options)
     return Run(saved, results, [record.record for record in data.validation])
-
-
-def _mesh(config: TrainConfig) -> Mesh | None:
-    """Joins the other processes, if there are any; the mesh, unless one device is enough."""
-    data, model = parse_mesh(config.mesh)
-    if config.distributed or config.address is not None:
-        start_distributed(config.address, config.processes, config.process_id)
-    return make_mesh(data, model) if data * model > 1 else None
 
 
 def _silent(message: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from mend_jax.data.batches import ANSWERS, LENGTHS
+from mend_jax.memory import Dtype
 
 
 class ExperimentError(ValueError):
@@ -21,7 +22,7 @@ class TrainConfig:
     """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
     model: str = "smollm2-135m"
     """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
-    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    dtype: Dtype = "float32"
     """Of the base's weights; the editor and its edits are always float32."""
     train: Path | None = None
     """Training records (JSONL, or CounterFact or zsRE JSON); without it, the project's facts."""
@@ -96,7 +97,6 @@ class TrainConfig:
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
 
-
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""
 
@@ -168,18 +168,6 @@ def check_data(config: TrainConfig) -> None:
             f"--model {config.model} was not made by experiments.pretrain, so it need not know the "
             "project's facts: give --train FILE and --validation FILE"
         )
-
-
-def parse_mesh(text: str) -> tuple[int, int]:
-    """(data, model) of "DATAxMODEL".
-
-    Raises:
-      ExperimentError: it is not of this form.
-    """
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ExperimentError(f"--mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
-    return int(parts[0]), int(parts[1])
 
 
 def check_out(config: TrainConfig) -> None:

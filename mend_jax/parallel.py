@@ -50,6 +50,24 @@ def make_mesh(data: int = 1, model: int = 1) -> Mesh:
     return jax.make_mesh((data, model), ("data", "model"), axes, devices=jax.devices()[:wanted])
 
 
+def parse_mesh(text: str) -> tuple[int, int]:
+    """(data, model) of "DATAxMODEL".
+
+    Raises:
+      ParallelError: it is not of this form.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise ParallelError(f"--mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
+    return int(parts[0]), int(parts[1])
+
+
+def mesh_of(text: str) -> Mesh | None:
+    """The mesh that an option "DATAxMODEL" asks for; None if one device is enough."""
+    data, model = parse_mesh(text)
+    return make_mesh(data, model) if data * model > 1 else None
+
+
 def partition_spec(
     path: str, shape: tuple[int, ...], rules: Partition, mesh: Mesh
 ) -> PartitionSpec:

@@ -15,7 +15,7 @@ the dtype in which it is multiplied.
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,11 @@ from jaxtyping import PyTree
 
 from mend_jax.editors.base import Example
 from mend_jax.links import from_config
-from mend_jax.models.quantize import quantize
+from mend_jax.memory import Dtype, device_bytes, placed_shapes, stored_shapes
 from mend_jax.objectives import after_trunk
 from mend_jax.parallel import over_data, params_sharding
 from mend_jax.training import TrainState, state_sharding
 from mend_jax.workload import Workload, example_shapes, make_workload, state_shapes
-
-Dtype = Literal["float32", "bfloat16", "int8"]
 
 CARDS = (16, 24, 40, 80, 141)
 """Memory of common GPUs, in GB (1e9 bytes)."""
@@ -97,9 +95,9 @@ def make_plan(
     state = state_shapes(work, examples)
     rules = work.family.partition
     placed = (
-        _placed(state, state_sharding(state, mesh, shard_editor)),
-        _placed(work.params, params_sharding(work.params, rules, mesh)),
-        _placed(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
+        placed_shapes(state, state_sharding(state, mesh, shard_editor)),
+        placed_shapes(work.params, params_sharding(work.params, rules, mesh)),
+        placed_shapes(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
     )
     lowered = work.step.lower(*placed)
     flops_step = _flops(lowered)
@@ -112,7 +110,7 @@ def make_plan(
     local = example_shapes(work, batch // mesh.shape["data"])
     of_editor = min(_editor_temporaries(work, state, local), temporaries)
     stored = stored_shapes(work.params, dtype)
-    weights = _placed(stored, params_sharding(stored, rules, mesh))
+    weights = placed_shapes(stored, params_sharding(stored, rules, mesh))
     share = 1.0 if dtype == "float32" else 0.5
     activations = of_editor + (max(temporaries - gradients - of_editor, 0)) * share
     if dtype == "int8":
@@ -140,33 +138,6 @@ def make_plan(
 def cards_for(peak: int) -> tuple[int, ...]:
     """The `CARDS` that have room for so many bytes."""
     return tuple(card for card in CARDS if peak <= USABLE * card * 1e9)
-
-
-def stored_shapes(params: PyTree, dtype: Dtype) -> PyTree:
-    """What `load` holds of these (float32) shapes; int8 keeps all but the kernels in bfloat16."""
-    stored = jnp.dtype("float32" if dtype == "float32" else "bfloat16")
-
-    def cast(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, stored)
-
-    shapes = jax.tree.map(cast, params)
-    return jax.eval_shape(quantize, shapes) if dtype == "int8" else shapes
-
-
-def device_bytes(tree: PyTree) -> int:
-    """Bytes that one device holds of arrays (or their shapes) under their shardings."""
-    total = 0
-    for x in jax.tree.leaves(tree):
-        shape = x.shape if x.sharding is None else x.sharding.shard_shape(x.shape)
-        total += math.prod(shape) * x.dtype.itemsize
-    return total
-
-
-def _placed(shapes: PyTree, shardings: PyTree) -> PyTree:
-    """The shapes with their shardings."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings
-    )
 
 
 def _flops(lowered: Any) -> float:

