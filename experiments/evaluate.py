@@ -1,6 +1,7 @@
-"""Scores a trained editor on any file of records.
+"""Scores a trained editor on any file of records, or on the project's held-out facts.
 
     python -m experiments.evaluate --editor runs/quickstart --records FILE --out DIR
+    python -m experiments.evaluate --editor runs/quickstart --dtype int8 --out DIR
 
 Writes results.json and scores.png; the metrics are defined in mend_jax/evaluation.py.
 """
@@ -17,8 +18,11 @@ from mend_jax.data.trunk_cache import cache_trunk, can_be_cached
 from mend_jax.editors.saved import build_editor, load_editor
 from mend_jax.evaluation import make_scorer, score, summarise
 from mend_jax.figures import score_bars
+from mend_jax.memory import Dtype
 from mend_jax.models.stages import split
 from mend_jax.objectives import sequence_logits
+from mend_jax.parallel import mesh_of
+from mend_jax.preparation import own_records
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 
@@ -29,10 +33,11 @@ class Evaluate:
 
     editor: Path
     """Directory of a trained editor."""
-    records: Path
-    """Records to score it on (JSONL, or CounterFact JSON)."""
     out: Path
     """Directory for results.json and scores.png."""
+    records: Path | None = None
+    """Records to score it on (JSONL, or CounterFact or zsRE JSON); without it, the held-out
+    subjects of the project's facts."""
     limit: int = 0
     """Score only so many records (0: all)."""
     batch: int = 8
@@ -41,16 +46,24 @@ class Evaluate:
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 32
     """Longest target or answer in tokens; longer pairs are left out and counted."""
+    dtype: Dtype | None = None
+    """Of the base's weights; by default what the editor was trained with."""
+    mesh: str = "1x1"
+    """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
     seed: int = 0
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and of the facts' dealing."""
 
 
 def evaluate(config: Evaluate) -> None:
     """Loads, scores, prints, writes."""
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
-    records = read_records(config.records)
-    saved = load_editor(config.editor)
+    mesh = mesh_of(config.mesh)
+    records = [] if config.records is None else read_records(config.records)
+    saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
+    dataset = str(config.records)
+    if config.records is None:
+        records, dataset = own_records(saved.base, "validation", config.seed)
     began = time.perf_counter()
     encoded, skipped = encode_records(
         records[: config.limit or None],
@@ -59,7 +72,7 @@ def evaluate(config: Evaluate) -> None:
         config.longest_answer,
     )
     if not encoded:
-        raise ValueError(f"{config.records}: no record is short enough ({skipped})")
+        raise ValueError(f"{dataset}: no record is short enough ({skipped})")
     trunk, tail = split(saved.base.model, saved.sites)
     editor = build_editor(saved.config, tail)
     with Reporter(0) as reporter:
@@ -70,7 +83,7 @@ def evaluate(config: Evaluate) -> None:
                 trunk, saved.base.params, sequences, LENGTHS, progress=reporter.cached
             )
         scores = score(
-            make_scorer(editor, sequence_logits(tail), None if cache is not None else trunk),
+            make_scorer(editor, sequence_logits(tail), None if cache is not None else trunk, mesh),
             saved.state,
             saved.base.params,
             encoded,
@@ -83,7 +96,7 @@ def evaluate(config: Evaluate) -> None:
     results = make_results(
         saved.config["editor"],
         saved.base.name,
-        str(config.records),
+        dataset,
         len(encoded),
         summarise(scores, config.seed),
         time.perf_counter() - began,

@@ -1,7 +1,7 @@
 """The records of a run: read or dealt, split by subject, tokenised, counted."""
 
 import random
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.claims import claim_records
@@ -29,15 +29,22 @@ def read_files(config: TrainConfig) -> tuple[list[Record], list[Record], str] | 
     return read_records(config.train), read_records(config.validation), name
 
 
+def own_records(
+    base: Base, split: Literal["train", "validation"], seed: int
+) -> tuple[list[Record], str]:
+    """The project's facts, or for a classifier claims about them; and which of the two."""
+    if base.model.kind == "classifier":
+        return claim_records(split, seed), "claims"
+    return facts_records(split, seed), "facts"
+
+
 def deal_facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
-    """The project's facts, or claims about them for a classifier; or facts scored on a file."""
-    verifies = base.model.kind == "classifier"
-    deal, name = (claim_records, "claims") if verifies else (facts_records, "facts")
-    train = deal("train", config.seed)
+    """As `read_files`, of the project's own records; or of these, scored on a file."""
+    train, name = own_records(base, "train", config.seed)
     if config.validation is not None:
         name = f"{name}, scored on {config.validation}"
         return train, read_records(config.validation), name
-    return train, deal("validation", config.seed), name
+    return train, own_records(base, "validation", config.seed)[0], name
 
 
 def prepare(

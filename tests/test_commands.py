@@ -19,8 +19,8 @@ TRAINING = {
 COMMANDS = {
     "quickstart": (TRAINING, ("(default: runs/quickstart)", f"(default: {Quickstart.steps})")),
     "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
-    "evaluate": ({"--editor", "--records", "--out"}, ("(default: 8)",)),
-    "edit": ({"--editor", "--prompt", "--target", "--ask"}, ("(default: 12)",)),
+    "evaluate": ({"--editor", "--records", "--out", "--dtype", "--mesh"}, ("(default: 8)",)),
+    "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
     "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
     "plan": ({"--model", "--mesh", "--batch", "--dtype", "--json"}, ("(default: 1x1)",)),
@@ -93,6 +93,19 @@ def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
     for name, metric in finished.run.results["metrics"].items():
         assert results["metrics"][name] == pytest.approx(metric, abs=1e-4), name
     assert (out / "scores.png").stat().st_size > 0
+
+
+def test_evaluate_needs_no_records(finished: Finished, tmp_path: Path):
+    """The facts are there; and the base comes in the dtype that is asked for."""
+    child = start(
+        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--out", "scores",
+        "--limit", "3", "--dtype", "int8",
+    )  # fmt: skip
+    _, error = child.communicate()
+    assert child.returncode == 0, error
+    results = json.loads((tmp_path / "scores" / "results.json").read_text())
+    assert results["dataset"] == "facts" and results["config"]["dtype"] == "int8"
+    assert results["n"] == 3 and results["metrics"]["edit_success_before"]["value"] == 0
 
 
 def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):
