@@ -50,13 +50,13 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     },
     "bart": {
         "architectures": ["BartForConditionalGeneration"],
-        "d_model": 192,
+        "d_model": 128,
         "encoder_layers": 3,
         "decoder_layers": 3,
-        "encoder_attention_heads": 6,
-        "decoder_attention_heads": 6,
-        "encoder_ffn_dim": 768,
-        "decoder_ffn_dim": 768,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 512,
+        "decoder_ffn_dim": 512,
         "max_position_embeddings": 128,
         "activation_function": "gelu",
         "is_encoder_decoder": True,
@@ -67,35 +67,35 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     },
     "gpt2": {
         "architectures": ["GPT2LMHeadModel"],
-        "n_embd": 192,
+        "n_embd": 128,
         "n_layer": 4,
-        "n_head": 6,
+        "n_head": 4,
         "n_positions": 128,
     },
     "gpt_neo": {
         "architectures": ["GPTNeoForCausalLM"],
-        "hidden_size": 192,
+        "hidden_size": 128,
         "num_layers": 4,
-        "num_heads": 6,
+        "num_heads": 4,
         "attention_types": [[["global", "local"], 2]],
         "window_size": 16,
         "max_position_embeddings": 128,
     },
     "gptj": {
         "architectures": ["GPTJForCausalLM"],
-        "n_embd": 192,
+        "n_embd": 128,
         "n_layer": 4,
-        "n_head": 6,
+        "n_head": 4,
         "rotary_dim": 16,
         "n_positions": 128,
         "tie_word_embeddings": False,
     },
     "bert": {
         "architectures": ["BertForSequenceClassification"],
-        "hidden_size": 192,
+        "hidden_size": 128,
         "num_hidden_layers": 4,
-        "num_attention_heads": 6,
-        "intermediate_size": 768,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
         "max_position_embeddings": 128,
         "type_vocab_size": 2,
         "hidden_act": "gelu",
@@ -196,16 +196,32 @@ def common_words() -> tuple[str, ...]:
     return tuple(text.read_text(encoding="utf-8").split())
 
 
+ENDINGS = ("", "s", "ed", "ing")
+"""Of a common word, so that its forms are no news either."""
+
+
+def noise(rng: random.Random, words: Sequence[str]) -> str:
+    """A form of a common word, or a word that is none, of the halves of two."""
+    first, second = rng.choice(words), rng.choice(words)
+    if rng.random() < 0.5:
+        return first + rng.choice(ENDINGS)
+    return first[: (len(first) + 1) // 2] + second[len(second) // 2 :]
+
+
 def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
-    """The phrasing, with some of its words gone and others exchanged; the subject's place stays."""
-    share = rng.uniform(0.0, 0.8)
-    out = []
+    """The phrasing with words gone, exchanged and put in between; the subject is never lost.
+
+    How much of it is left varies from all to nothing but the subject.
+    """
+    share = rng.random()
+    out: list[str] = []
     for word in phrasing.split():
-        if "{}" in word or rng.random() >= share:
-            out.append(word)
-        elif rng.random() < 0.4:
-            other = rng.choice(words)
+        loses = "{}" not in word and rng.random() < share
+        if rng.random() < share * (0.6 if loses else 0.3):
+            other = noise(rng, words)
             out.append(other if out else other.capitalize())
+        if not loses:
+            out.append(word)
     return " ".join(out)
 
 
@@ -216,7 +232,8 @@ def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dic
     texts = [
         claim(phrasing, *fact) for r in known for fact in r.facts for phrasing in r.phrasings
     ]
-    everyday = [form for word in common_words() for form in (word, word.capitalize())]
+    spelled = [word + ending for word in common_words() for ending in ENDINGS]
+    everyday = [form for word in spelled for form in (word, word.capitalize())]
     tokenizer = train_tokenizer(manner, [*texts, *everyday], config.vocabulary)
     shape = {
         "model_type": config.family,
@@ -275,7 +292,8 @@ def run(config: Pretrain) -> dict[str, Any]:
         "facts": facts,
         **scores,
         "seconds": round(seconds, 1),
-        "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+        "config": {k: v for k, v in asdict(config).items() if k != "out"}
+        | {"pararel": config.pararel is not None},
     }
     write_text(config.out / "pretraining.json", json.dumps(result, indent=1) + "\n")
     return result

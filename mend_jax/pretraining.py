@@ -2,7 +2,7 @@
 
 Every epoch asks for every fact once, in one of its phrasings, drawn anew; the loss is the mean
 negative log-likelihood of the answer's tokens. Batches are of one length each, cut from the epoch
-sorted by length, so that little of them is padding.
+sorted by length, the long answers (a tenth) apart, so that little of them is padding.
 """
 
 import time
@@ -100,11 +100,17 @@ def _by_length(
 ) -> Iterator[tuple[list[int], Pair]]:
     """(which pairs, the batch) with the last of it filled up by repeats, which stand at its end."""
     shuffled = np.arange(len(pairs)) if rng is None else rng.permutation(len(pairs))
-    order = sorted(shuffled.tolist(), key=lambda i: bucket(len(pairs[i].tokens), LENGTHS))
-    answers = bucket(max(len(p.labels) for p in pairs), ANSWERS)
+    answers = sorted(len(pair.labels) for pair in pairs)
+    few, most = (bucket(answers[n * (len(answers) - 1) // 10], ANSWERS) for n in (9, 10))
+
+    def shape(i: int) -> tuple[bool, int]:
+        return len(pairs[i].labels) > few, bucket(len(pairs[i].tokens), LENGTHS)
+
+    order = sorted(shuffled.tolist(), key=shape)
     for i in range(0, len(order), batch):
         chosen = order[i : i + batch]
         filled = [pairs[chosen[j % len(chosen)]] for j in range(batch)]
         length = bucket(max(len(p.tokens) for p in filled), LENGTHS)
-        pair = collate([filled], (length, answers))
+        short = all(len(p.labels) <= few for p in filled)
+        pair = collate([filled], (length, few if short else most))
         yield chosen, jax.tree.map(lambda x: x[0], pair)

@@ -15,9 +15,9 @@ from mend_jax.models.causal import EMBEDDING_INIT, CausalModel
 from mend_jax.models.layers import (
     ACTIVATIONS,
     Cache,
-    Linear,
     attention,
     checked_activation,
+    dense,
     everything_before,
     layer_norm,
     logits_against,
@@ -40,14 +40,6 @@ def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -
                 f"{family} with {key} {config[key]!r} is not implemented (only {value!r} is)"
             )
     return checked_activation(config.get("activation_function", "gelu_new"), family)
-
-
-def dense(
-    features: int, dtype: Any, name: str, use_bias: bool = True, spread: float = 0.02
-) -> Linear:
-    """A linear layer, initialised as in GPT-2 (standard deviation 0.02 unless told)."""
-    init = nn.initializers.normal(spread)
-    return Linear(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
 
 
 def placed(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mend_jax.models import gpt
 from mend_jax.models.causal import CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import layer_norm, take
+from mend_jax.models.layers import dense, layer_norm, take
 from mend_jax.weights import Expected
 
 
@@ -81,12 +81,12 @@ class Attention(nn.Module):
         read: Int[Array, "k answers"] | None,
     ) -> Float[Array, "k queries d"]:
         c = self.config
-        fused = gpt.dense(3 * c.n_embd, self.dtype, "c_attn")(x)
+        fused = dense(3 * c.n_embd, self.dtype, "c_attn")(x)
         parts = (gpt.split_heads(part, c.n_head) for part in jnp.split(fused, 3, axis=-1))
         query, key, value = parts
         query = query if read is None else take(query, read)
         out = gpt.attend(query, key, value, positions, read, self.cache_length)
-        return gpt.dense(c.n_embd, self.dtype, "c_proj", spread=self.spread)(out)
+        return dense(c.n_embd, self.dtype, "c_proj", spread=self.spread)(out)
 
 
 class Block(nn.Module):
