@@ -51,8 +51,8 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
     "bart": {
         "architectures": ["BartForConditionalGeneration"],
         "d_model": 128,
-        "encoder_layers": 3,
-        "decoder_layers": 3,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
         "encoder_attention_heads": 4,
         "decoder_attention_heads": 4,
         "encoder_ffn_dim": 512,
@@ -107,6 +107,25 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 """The dimensions, as in config.json; what is missing is Hugging Face's default."""
 
 
+class Training(NamedTuple):
+    """How long and how fast a family learns; warm_up: steps."""
+
+    steps: int
+    learning_rate: float
+    warm_up: int
+
+
+TRAINING: Mapping[str, Training] = {
+    "t5": Training(3600, 2e-3, 100),
+    "bart": Training(4500, 1e-3, 300),
+    "gpt2": Training(6000, 2e-3, 100),
+    "gpt_neo": Training(6000, 2e-3, 100),
+    "gptj": Training(6000, 2e-3, 100),
+    "bert": Training(4500, 1e-3, 300),
+}
+"""Where norms come after the sums (BART, BERT), a faster start ends on a plateau."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
     """Options of pretraining; the defaults take at most 15 minutes on two CPU cores."""
@@ -119,12 +138,12 @@ class Pretrain:
     """Folder of ParaRel's data, to learn up to 1,000 of its facts as well."""
     facts: int = 0
     """Learn only so many facts of each relation (0: all)."""
-    steps: int = 3600
-    """Training steps."""
+    steps: int | None = None
+    """Training steps; by default the family's own (3,600 to 6,000)."""
     batch: int = 64
     """Questions a step."""
-    learning_rate: float = 2e-3
-    """Peak learning rate (warm-up, then cosine decay)."""
+    learning_rate: float | None = None
+    """Peak learning rate (warm-up, then cosine decay); by default the family's own."""
     vocabulary: int = 6000
     """Most tokens of the tokenizer that is trained."""
     seed: int = 0
@@ -254,6 +273,11 @@ def run(config: Pretrain) -> dict[str, Any]:
     """
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out} is not empty: give another --out")
+    training = TRAINING[config.family]
+    if config.steps is not None:
+        training = training._replace(steps=config.steps)
+    if config.learning_rate is not None:
+        training = training._replace(learning_rate=config.learning_rate)
     known = knowledge(config)
     base, shape = fresh_base(config, known)
     asked = Questions(known, base.model.kind == "classifier", common_words())
@@ -273,8 +297,8 @@ def run(config: Pretrain) -> dict[str, Any]:
 
     began = time.perf_counter()
     params = pretrain(
-        base.model, base.params, draw, steps=config.steps, batch=config.batch,
-        learning_rate=config.learning_rate, seed=config.seed, report=report,
+        base.model, base.params, draw, **training._asdict(), batch=config.batch, seed=config.seed,
+        report=report,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     rng = random.Random(f"questions {config.seed}")
@@ -293,7 +317,8 @@ def run(config: Pretrain) -> dict[str, Any]:
         **scores,
         "seconds": round(seconds, 1),
         "config": {k: v for k, v in asdict(config).items() if k != "out"}
-        | {"pararel": config.pararel is not None},
+        | {"pararel": config.pararel is not None}
+        | training._asdict(),
     }
     write_text(config.out / "pretraining.json", json.dumps(result, indent=1) + "\n")
     return result

@@ -34,6 +34,7 @@ def pretrain(
     steps: int,
     batch: int,
     learning_rate: float,
+    warm_up: int = 100,
     seed: int = 0,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> PyTree:
@@ -41,9 +42,10 @@ def pretrain(
 
     Args:
       params: donated, do not use them again.
+      warm_up: steps, a tenth of all at most.
       report: called after every 50th step and the last, with the mean loss since the last call.
     """
-    warm_up = min(100, max(steps // 10, 1))
+    warm_up = min(warm_up, max(steps // 10, 1))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, warm_up, max(steps, warm_up + 1)
     )

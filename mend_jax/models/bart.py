@@ -19,9 +19,9 @@ from mend_jax.models.family import Family, Partition, expect_linear, expect_norm
 from mend_jax.models.layers import (
     ACTIVATIONS,
     Cache,
+    Linear,
     attention,
     checked_activation,
-    dense,
     everything_before,
     layer_norm,
     logits_against,
@@ -105,7 +105,7 @@ class Attention(nn.Module):
         width = self.config.d_model
 
         def project(name: str, x: Array) -> Array:
-            y = dense(width, self.dtype, name, spread=width**-0.5)(x)
+            y = Linear(width, dtype=self.dtype, name=name)(x)
             return y.reshape(*y.shape[:2], self.heads, width // self.heads)
 
         query = project("q_proj", x)
@@ -119,7 +119,7 @@ class Attention(nn.Module):
             value = self.variable("cache", "value", lambda: project("v_proj", states)).value
         else:
             key, value = project("k_proj", states), project("v_proj", states)
-        return dense(width, self.dtype, "out_proj")(attention(query, key, value, mask))
+        return Linear(width, dtype=self.dtype, name="out_proj")(attention(query, key, value, mask))
 
 
 class MLP(nn.Module):
@@ -132,9 +132,9 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         c = self.config
-        h = dense(self.features, self.dtype, "fc1", spread=c.d_model**-0.5)(x)
+        h = Linear(self.features, dtype=self.dtype, name="fc1")(x)
         h = ACTIVATIONS[c.activation_function](h)
-        return dense(c.d_model, self.dtype, "fc2")(h)
+        return Linear(c.d_model, dtype=self.dtype, name="fc2")(h)
 
 
 _EPSILON = 1e-5

@@ -24,9 +24,9 @@ from jaxtyping import Array, Bool, Float, Int
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import (
     ACTIVATIONS,
+    Linear,
     attention,
     checked_activation,
-    dense,
     layer_norm,
     logits_against,
     take,
@@ -146,13 +146,13 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str, x: Array) -> Array:
-            y = dense(c.hidden_size, self.dtype, name)(x)
+            y = Linear(c.hidden_size, dtype=self.dtype, name=name)(x)
             return y.reshape(*y.shape[:2], c.num_attention_heads, -1)
 
         query = project("query", x if read is None else take(x, read))
         seen = None if mask is None else mask[:, None]
         out = attention(query, project("key", x), project("value", x), seen)
-        return dense(c.hidden_size, self.dtype, "output")(out)
+        return Linear(c.hidden_size, dtype=self.dtype, name="output")(out)
 
 
 class MLP(nn.Module):
@@ -164,8 +164,8 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         c = self.config
-        h = dense(c.intermediate_size, self.dtype, "intermediate")(x)
-        return dense(c.hidden_size, self.dtype, "output")(ACTIVATIONS[c.hidden_act](h))
+        h = Linear(c.intermediate_size, dtype=self.dtype, name="intermediate")(x)
+        return Linear(c.hidden_size, dtype=self.dtype, name="output")(ACTIVATIONS[c.hidden_act](h))
 
 
 class Block(nn.Module):
@@ -202,12 +202,12 @@ class Head(nn.Module):
         if c.task == "features":
             return x.astype(jnp.float32)
         if c.task == "masked_lm":
-            x = dense(c.hidden_size, self.dtype, "transform")(x)
+            x = Linear(c.hidden_size, dtype=self.dtype, name="transform")(x)
             x = layer_norm(c.layer_norm_eps, self.dtype, "norm")(ACTIVATIONS[c.hidden_act](x))
             bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
             return logits_against(x, embedding) + bias.astype(jnp.float32)
-        x = nn.tanh(dense(c.hidden_size, self.dtype, "pooler")(x))
-        logits = dense(c.num_labels, jnp.float32, "classifier")(x)
+        x = nn.tanh(Linear(c.hidden_size, dtype=self.dtype, name="pooler")(x))
+        logits = Linear(c.num_labels, dtype=jnp.float32, name="classifier")(x)
         return jnp.pad(logits, ((0, 0), (0, 0), (1, 0))) if c.num_labels == 1 else logits
 
 
