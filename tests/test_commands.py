@@ -97,13 +97,14 @@ def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
 
 def test_evaluate_needs_no_records(finished: Finished, tmp_path: Path):
     """The facts are there; and the base comes in the dtype that is asked for."""
+    out = tmp_path / "scores"
     child = start(
-        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--out", "scores",
+        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--out", out,
         "--limit", "3", "--dtype", "int8",
     )  # fmt: skip
     _, error = child.communicate()
     assert child.returncode == 0, error
-    results = json.loads((tmp_path / "scores" / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text())
     assert results["dataset"] == "facts" and results["config"]["dtype"] == "int8"
     assert results["n"] == 3 and results["metrics"]["edit_success_before"]["value"] == 0
 
