@@ -118,9 +118,9 @@ class Training(NamedTuple):
 TRAINING: Mapping[str, Training] = {
     "t5": Training(3600, 2e-3, 100),
     "bart": Training(4500, 1e-3, 300),
-    "gpt2": Training(6000, 2e-3, 100),
-    "gpt_neo": Training(6000, 2e-3, 100),
-    "gptj": Training(6000, 2e-3, 100),
+    "gpt2": Training(4500, 2e-3, 100),
+    "gpt_neo": Training(4500, 2e-3, 100),
+    "gptj": Training(4500, 2e-3, 100),
     "bert": Training(4500, 1e-3, 300),
 }
 """Where norms come after the sums (BART, BERT), a faster start ends on a plateau."""
@@ -139,7 +139,7 @@ class Pretrain:
     facts: int = 0
     """Learn only so many facts of each relation (0: all)."""
     steps: int | None = None
-    """Training steps; by default the family's own (3,600 to 6,000)."""
+    """Training steps; by default the family's own (3,600 to 4,500)."""
     batch: int = 64
     """Questions a step."""
     learning_rate: float | None = None

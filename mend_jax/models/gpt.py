@@ -15,9 +15,9 @@ from mend_jax.models.causal import EMBEDDING_INIT, CausalModel
 from mend_jax.models.layers import (
     ACTIVATIONS,
     Cache,
+    Linear,
     attention,
     checked_activation,
-    dense,
     everything_before,
     layer_norm,
     logits_against,
@@ -87,20 +87,19 @@ class MLP(nn.Module):
     """c_proj(act(c_fc x)).
 
     Args:
-      names: of the two matrices. spread: standard deviation of the second at initialisation.
+      names: of the two matrices.
     """
 
     inner: int
     activation: str
     dtype: Any
     names: tuple[str, str] = ("c_fc", "c_proj")
-    spread: float = 0.02
 
     @nn.compact
     def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         widen, narrow = self.names
-        h = ACTIVATIONS[self.activation](dense(self.inner, self.dtype, widen)(x))
-        return dense(x.shape[-1], self.dtype, narrow, spread=self.spread)(h)
+        h = ACTIVATIONS[self.activation](Linear(self.inner, dtype=self.dtype, name=widen)(x))
+        return Linear(x.shape[-1], dtype=self.dtype, name=narrow)(h)
 
 
 class TiedHead(nn.Module):

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mend_jax.models import gpt
 from mend_jax.models.causal import CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import dense, layer_norm, take
+from mend_jax.models.layers import Linear, layer_norm, take
 from mend_jax.weights import Expected
 
 
@@ -71,7 +71,6 @@ class Attention(nn.Module):
     config: GPT2Config
     dtype: Any
     cache_length: int
-    spread: float
 
     @nn.compact
     def __call__(
@@ -81,12 +80,12 @@ class Attention(nn.Module):
         read: Int[Array, "k answers"] | None,
     ) -> Float[Array, "k queries d"]:
         c = self.config
-        fused = dense(3 * c.n_embd, self.dtype, "c_attn")(x)
+        fused = Linear(3 * c.n_embd, dtype=self.dtype, name="c_attn")(x)
         parts = (gpt.split_heads(part, c.n_head) for part in jnp.split(fused, 3, axis=-1))
         query, key, value = parts
         query = query if read is None else take(query, read)
         out = gpt.attend(query, key, value, positions, read, self.cache_length)
-        return dense(c.n_embd, self.dtype, "c_proj", spread=self.spread)(out)
+        return Linear(c.n_embd, dtype=self.dtype, name="c_proj")(out)
 
 
 class Block(nn.Module):
@@ -104,15 +103,11 @@ class Block(nn.Module):
         read: Int[Array, "k answers"] | None,
     ) -> Float[Array, "k queries d"]:
         c = self.config
-        # What is added to the residual stream 2 n_layer times starts that much smaller.
-        spread = 0.02 / (2 * c.n_layer) ** 0.5
         normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
-        attended = Attention(c, self.dtype, self.cache_length, spread, name="attn")(
-            normed, positions, read
-        )
+        attended = Attention(c, self.dtype, self.cache_length, name="attn")(normed, positions, read)
         x = (x if read is None else take(x, read)) + attended
         normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
-        mlp = gpt.MLP(c.n_inner, c.activation_function, self.dtype, spread=spread, name="mlp")
+        mlp = gpt.MLP(c.n_inner, c.activation_function, self.dtype, name="mlp")
         return x + mlp(normed)
 
 

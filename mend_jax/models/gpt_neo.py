@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mend_jax.models import gpt
 from mend_jax.models.causal import CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import dense, layer_norm, take
+from mend_jax.models.layers import Linear, layer_norm, take
 from mend_jax.weights import Expected
 
 
@@ -93,7 +93,7 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str, x: Array) -> Array:
-            y = dense(c.hidden_size, self.dtype, name, use_bias=False)(x)
+            y = Linear(c.hidden_size, dtype=self.dtype, name=name, use_bias=False)(x)
             return gpt.split_heads(y, c.num_heads)
 
         # Scores that are not scaled are large: bfloat16 would round them too coarsely.
@@ -101,7 +101,7 @@ class Attention(nn.Module):
         key, value = project("k_proj", x), project("v_proj", x)
         window = c.window_size if self.local else None
         out = gpt.attend(query, key, value, positions, read, self.cache_length, window, scale=1.0)
-        return dense(c.hidden_size, self.dtype, "out_proj")(out)
+        return Linear(c.hidden_size, dtype=self.dtype, name="out_proj")(out)
 
 
 class Block(nn.Module):

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mend_jax.models import gpt
 from mend_jax.models.causal import EMBEDDING_INIT, CausalModel, Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import dense, layer_norm, logits_against, take
+from mend_jax.models.layers import Linear, layer_norm, logits_against, take
 from mend_jax.weights import Expected
 
 
@@ -95,7 +95,7 @@ class Attention(nn.Module):
         c = self.config
 
         def project(name: str, x: Array) -> Array:
-            y = dense(c.n_embd, self.dtype, name, use_bias=False)(x)
+            y = Linear(c.n_embd, dtype=self.dtype, name=name, use_bias=False)(x)
             return gpt.split_heads(y, c.n_head)
 
         asking = positions if read is None else take(positions, read)
@@ -104,7 +104,7 @@ class Attention(nn.Module):
         key = rotary_pairs(project("k_proj", x), positions, c.rotary_dim)
         value = project("v_proj", x)
         out = gpt.attend(query, key, value, positions, read, self.cache_length)
-        return dense(c.n_embd, self.dtype, "out_proj", use_bias=False)(out)
+        return Linear(c.n_embd, dtype=self.dtype, name="out_proj", use_bias=False)(out)
 
 
 class Block(nn.Module):

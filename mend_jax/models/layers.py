@@ -75,14 +75,6 @@ class Linear(nn.Dense):
         return y
 
 
-def dense(
-    features: int, dtype: Any, name: str, use_bias: bool = True, spread: float = 0.02
-) -> Linear:
-    """A linear layer, initialised as in GPT-2 (standard deviation 0.02 unless told)."""
-    init = nn.initializers.normal(spread)
-    return Linear(features, use_bias=use_bias, dtype=dtype, kernel_init=init, name=name)
-
-
 def rotary(
     x: Float[Array, "k length heads d"],
     positions: Int[Array, "k length"],
