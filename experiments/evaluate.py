@@ -59,11 +59,13 @@ def evaluate(config: Evaluate) -> None:
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
     mesh = mesh_of(config.mesh)
-    records = [] if config.records is None else read_records(config.records)
+    given = config.records and read_records(config.records)  # a broken file is found first
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
-    dataset = str(config.records)
-    if config.records is None:
-        records, dataset = own_records(saved.base, "validation", config.seed)
+    records, dataset = (
+        (given, str(config.records))
+        if given
+        else own_records(saved.base, "validation", config.seed)
+    )
     began = time.perf_counter()
     encoded, skipped = encode_records(
         records[: config.limit or None],

@@ -128,7 +128,7 @@ TRAINING: Mapping[str, Training] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrain:
-    """Options of pretraining; the defaults take at most 15 minutes on two CPU cores."""
+    """Options of pretraining; the defaults are meant for 15 minutes on two CPU cores."""
 
     family: Family
     """Model family."""

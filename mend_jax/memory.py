@@ -92,8 +92,9 @@ def check_room(
         return
     smaller: list[Dtype] = ["bfloat16", "int8"]
     less = [f"{d} takes {needed(d) / 1e9:,.1f}" for d in smaller if needed(d) < needed(dtype)]
+    less.append("or more devices (a mesh)")
     raise RoomError(
         f"{name}: the weights in {dtype} take {needed(dtype) / 1e9:,.1f} GB of a device that has "
-        f"{min(known) / 1e9:,.1f} GB free. Take {', '.join([*less, 'or more devices (a mesh)'])}; "
+        f"{min(known) / 1e9:,.1f} GB free. Smaller: {', '.join(less)}; "
         f"`python -m experiments.plan --model {name}` says what a whole run needs"
     )

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from mend_jax.data.batches import ANSWERS, LENGTHS
 from mend_jax.memory import Dtype
+from mend_jax.parallel import parse_mesh
 
 
 class ExperimentError(ValueError):
@@ -139,7 +140,8 @@ _MAY_DIFFER = (
 
 
 def check_ranges(config: TrainConfig) -> None:
-    """Raises ExperimentError if a number is out of its range."""
+    """Raises ExperimentError if a number is out of its range (ParallelError: of the mesh)."""
+    parse_mesh(config.mesh)
     at_least_one = (
         "steps", "batch", "rank", "outer", "longest", "longest_answer",
         "log_every", "evaluate_every", "checkpoint_every",

@@ -1,6 +1,7 @@
 """What has no room is refused before any of it is read; what has is let through."""
 
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -25,9 +26,7 @@ def test_a_base_larger_than_the_machine(tmp_path: Path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     header, end = {}, 0
     for name, one in expected_weights(LlamaConfig.from_hf(config)).items():
-        size = 4
-        for n in one.shape:
-            size *= n
+        size = 4 * math.prod(one.shape)
         shape = one.shape[::-1] if one.transpose else one.shape
         header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
         end += size

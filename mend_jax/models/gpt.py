@@ -42,15 +42,6 @@ def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -
     return checked_activation(config.get("activation_function", "gelu_new"), family)
 
 
-def placed(
-    model: CausalModel, positions: Int[Array, "k length"]
-) -> Float[Array, "k length d"]:
-    """The rows of the table of learned positions, within a compact method of the model."""
-    shape = (model.sizes.positions, model.sizes.width)
-    table = model.param("position_embedding", EMBEDDING_INIT, shape)
-    return jnp.take(table, positions, axis=0)
-
-
 def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:
     """The features of each head apart."""
     return x.reshape(*x.shape[:2], heads, -1)
@@ -113,3 +104,25 @@ class TiedHead(nn.Module):
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
     ) -> Float[Array, "k answers vocabulary"]:
         return logits_against(layer_norm(self.epsilon, self.dtype, "ln_f")(x), embedding)
+
+
+class TiedGPT(CausalModel):
+    """With learned positions, and a head tied to the embedding; a family adds its blocks."""
+
+    def embed(
+        self,
+        embedding: Float[Array, "vocabulary d"],
+        tokens: Int[Array, "k length"],
+        positions: Int[Array, "k length"],
+    ) -> Float[Array, "k length d"]:
+        """Token and position, added."""
+        shape = (self.sizes.positions, self.sizes.width)
+        table = self.param("position_embedding", EMBEDDING_INIT, shape)
+        return super().embed(embedding, tokens, positions) + jnp.take(table, positions, axis=0)
+
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        """The last norm, then logits against the embedding."""
+        epsilon = self.config.layer_norm_epsilon
+        return TiedHead(epsilon, self.dtype, name="head")(x, embedding)

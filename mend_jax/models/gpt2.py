@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.causal import CausalModel, Sizes
+from mend_jax.models.causal import Sizes
 from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import Linear, layer_norm, take
 from mend_jax.weights import Expected
@@ -111,7 +111,7 @@ class Block(nn.Module):
         return x + mlp(normed)
 
 
-class GPT2(CausalModel):
+class GPT2(gpt.TiedGPT):
     """The model, or stages of it. Stages: embed, h_0, ..., head."""
 
     config: GPT2Config
@@ -122,18 +122,9 @@ class GPT2(CausalModel):
         c = self.config
         return Sizes(c.vocab_size, c.n_embd, c.n_layer, c.n_positions)
 
-    def embed(self, embedding: Array, tokens: Array, positions: Array) -> Array:
-        """Token and position, added."""
-        return super().embed(embedding, tokens, positions) + gpt.placed(self, positions)
-
     def block(self, number: int, name: str) -> Block:
         """All are alike."""
         return Block(self.config, self.dtype, self.cache_length, name=name)
-
-    def read_out(self, x: Array, embedding: Array) -> Array:
-        """Tied to the embedding."""
-        c = self.config
-        return gpt.TiedHead(c.layer_norm_epsilon, self.dtype, name="head")(x, embedding)
 
 
 def default_sites(config: GPT2Config) -> str:
