@@ -92,7 +92,7 @@ def check_room(
         return
     smaller: list[Dtype] = ["bfloat16", "int8"]
     less = [f"{d} takes {needed(d) / 1e9:,.1f}" for d in smaller if needed(d) < needed(dtype)]
-    less.append("or more devices (a mesh)")
+    less.append("more devices (a mesh)")
     raise RoomError(
         f"{name}: the weights in {dtype} take {needed(dtype) / 1e9:,.1f} GB of a device that has "
         f"{min(known) / 1e9:,.1f} GB free. Smaller: {', '.join(less)}; "
