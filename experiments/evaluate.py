@@ -1,30 +1,49 @@
 """Scores a trained editor on any file of records, or on the project's held-out facts.
 
     python -m experiments.evaluate --editor runs/quickstart --records FILE --out DIR
-    python -m experiments.evaluate --editor runs/quickstart --dtype int8 --out DIR
+    python -m experiments.evaluate --editor runs/quickstart --protocol contains --out DIR
+    python -m experiments.evaluate --editor runs/quickstart --k 25 --out DIR
+    python -m experiments.evaluate --editor runs/quickstart --sequential 100 --out DIR
 
-Writes results.json and scores.png; the metrics are defined in mend_jax/evaluation.py.
+Every edit is made alone on the unedited base, or k at once, or one after another. Writes
+results.json and scores.png; the metrics are defined in mend_jax/scores.py.
 """
 
+import math
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+from jax.sharding import Mesh
 
 from experiments.command import main
-from mend_jax.data.batches import LENGTHS, encode_records, shapes_of
+from mend_jax.data.batches import ANSWERS, LENGTHS, TokenRecord, encode_records, shapes_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import read_records
-from mend_jax.data.trunk_cache import cache_trunk, can_be_cached
-from mend_jax.editors.saved import build_editor, load_editor
-from mend_jax.evaluation import make_scorer, score, summarise
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
+from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
+from mend_jax.evaluation import Forced, grouped, make_scorer, score
 from mend_jax.figures import score_bars
+from mend_jax.free_running import Interview, fluency, interview, make_speaker, scores_of, speak_of
 from mend_jax.memory import Dtype
 from mend_jax.models.stages import split
-from mend_jax.objectives import sequence_logits
+from mend_jax.objectives import sequence_logits, sequence_loss
 from mend_jax.parallel import mesh_of
-from mend_jax.preparation import own_records
+from mend_jax.preparation import check_conflicts, own_records
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
+from mend_jax.scores import PROTOCOLS, Metric, Scores, summarise
+from mend_jax.sequential import Point, edit_in_sequence
+
+TEXTS = 10
+"""Edits whose texts are kept in results.json."""
+POINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of edits after which a sequence is scored."""
+ROOM = 8
+"""Tokens that an answer may go on for after the longest right one, to be found wrong."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +59,23 @@ class Evaluate:
     subjects of the project's facts."""
     limit: int = 0
     """Score only so many records (0: all)."""
+    protocol: Literal["sequence", "token", "exact", "contains"] = "sequence"
+    """With the right answer fed in: every token of it right (the paper's), or the share of them
+    that is; or the model's own words: they are the answer, or contain it."""
+    k: int = 1
+    """Records that are edited at once."""
+    at_once: Literal["joint", "summed"] | None = None
+    """Of k edits: one gradient of their mean loss, or k edits that are made alone and added; by
+    default as the editor was trained."""
+    allow_conflicts: bool = False
+    """Let one prompt be edited to two targets at once."""
+    sequential: int = 0
+    """Make so many edits one after another, each on the model that those before have edited."""
+    generate: int = 0
+    """Longest answer, in tokens, for the model's own words before and after, which results.json
+    shows for some edits; 0: none, or as many as the answers need for `exact` and `contains`."""
     batch: int = 8
-    """Independent edits evaluated side by side."""
+    """Edits evaluated side by side."""
     longest: int = 128
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 32
@@ -54,59 +88,148 @@ class Evaluate:
     """Seed of the bootstrap, and of the facts' dealing."""
 
 
+class Work(NamedTuple):
+    """A loaded editor, and the records to score it on."""
+
+    saved: SavedEditor
+    records: list[TokenRecord]
+    mesh: Mesh | None
+    reporter: Reporter
+
+
 def evaluate(config: Evaluate) -> None:
     """Loads, scores, prints, writes."""
-    if (config.out / "results.json").exists():
-        raise ValueError(f"{config.out} holds a results.json already: give another --out")
+    check(config)
     mesh = mesh_of(config.mesh)
     given = config.records and read_records(config.records)  # a broken file is found first
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
+    if config.at_once is not None:
+        editing = saved.config | {"at_once": config.at_once}
+        editor = build_editor(editing, sequence_loss(saved.base.model))
+        saved = saved._replace(editor=editor, config=editing)
     records, dataset = (
         (given, str(config.records))
         if given
         else own_records(saved.base, "validation", config.seed)
     )
     began = time.perf_counter()
+    limits = (config.longest, config.longest_answer)
     encoded, skipped = encode_records(
-        records[: config.limit or None],
-        codec_of(saved.base).pair,
-        config.longest,
-        config.longest_answer,
+        records[: config.limit or None], codec_of(saved.base).pair, *limits
     )
-    if not encoded:
-        raise ValueError(f"{dataset}: no record is short enough ({skipped})")
-    trunk, tail = split(saved.base.model, saved.sites)
-    editor = build_editor(saved.config, tail)
-    with Reporter(0) as reporter:
-        cache = None
-        if trunk is not None and can_be_cached(trunk):
-            sequences = [p.tokens for r in encoded for p in (*r.outer, *r.locality)]
-            cache = cache_trunk(
-                trunk, saved.base.params, sequences, LENGTHS, progress=reporter.cached
-            )
-        scores = score(
-            make_scorer(editor, sequence_logits(tail), None if cache is not None else trunk, mesh),
-            saved.state,
-            saved.base.params,
-            encoded,
-            shapes_of(encoded),
-            cache,
-            config.batch,
-            reporter.scored,
+    wanted = config.sequential or config.k
+    if len(encoded) < wanted:
+        raise ValueError(
+            f"{dataset}: {wanted} edits are wanted, {len(encoded)} records are short enough "
+            f"(left out: {skipped})"
         )
+    encoded = encoded[: config.sequential or len(encoded) // config.k * config.k]
+    if config.k > 1 and not config.allow_conflicts:
+        check_conflicts(grouped(encoded, config.k))
+    with Reporter(0) as reporter:
+        work = Work(saved, encoded, mesh, reporter)
+        metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     results = make_results(
         saved.config["editor"],
         saved.base.name,
         dataset,
+        PROTOCOLS[config.protocol],
         len(encoded),
-        summarise(scores, config.seed),
+        metrics,
         time.perf_counter() - began,
         options | {"left_out": skipped._asdict()},
     )
-    write_results(config.out / "results.json", results)
+    write_results(config.out / "results.json", results | more)
     score_bars(config.out / "scores.png", results)
     print(table(results))
+
+
+def check(config: Evaluate) -> None:
+    """Raises ValueError for options that do not fit together."""
+    if (config.out / "results.json").exists():
+        raise ValueError(f"{config.out} holds a results.json already: give another --out")
+    for name, least in (("k", 1), ("batch", 1), ("sequential", 0), ("generate", 0), ("limit", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(f"--{name} must be at least {least}, is {getattr(config, name)}")
+    if config.sequential and (config.k > 1 or config.protocol != "sequence" or config.generate):
+        raise ValueError(
+            "--sequential makes one edit after another and scores them under the protocol "
+            "`sequence`: --k, --protocol and --generate do not go with it"
+        )
+
+
+def measure(config: Evaluate, work: Work) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """The metrics, and what else belongs in results.json: texts, or the curves of a sequence."""
+    if config.sequential:
+        scores, points = in_sequence(config, work)
+        return summarise(scores, config.seed), {"curve": [point._asdict() for point in points]}
+    if config.protocol == "exact" or config.protocol == "contains":
+        interviews = speak(config, work)
+        scores = scores_of(interviews, work.records, config.protocol)
+    else:
+        scores = forced(config, config.protocol, work)
+        some = work.records[: max(TEXTS // config.k, 1) * config.k]
+        interviews = speak(config, work._replace(records=some)) if config.generate else []
+    more: dict[str, Any] = {}
+    for when in ("before", "after"):
+        texts = [getattr(heard, when) for entry in interviews for heard in entry.outer]
+        if not math.isnan(value := fluency(texts)):
+            more[f"fluency_{when}"] = value
+    if interviews:
+        more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
+    return summarise(scores, config.seed), more
+
+
+def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
+    """Scores under teacher forcing, over the tail of the base."""
+    trunk, tail, cache = tail_of(work)
+    editor = build_editor(work.saved.config, sequence_loss(tail))
+    return score(
+        make_scorer(editor, sequence_logits(tail), trunk, work.mesh, protocol),
+        work.saved.state, work.saved.base.params, work.records, shapes_of(work.records),
+        cache, config.batch, config.k, work.reporter.scored,
+    )  # fmt: skip
+
+
+def in_sequence(config: Evaluate, work: Work) -> tuple[Scores, list[Point]]:
+    """One edit after another, over the tail of the base."""
+    trunk, tail, cache = tail_of(work)
+    return edit_in_sequence(
+        partial(build_editor, work.saved.config), sequence_loss(tail), sequence_logits(tail),
+        work.saved.state, work.saved.base.params, work.records, shapes_of(work.records), POINTS,
+        cache, trunk, config.batch, work.reporter.scored,
+    )  # fmt: skip
+
+
+def speak(config: Evaluate, work: Work) -> list[Interview]:
+    """The model's own words."""
+    saved = work.saved
+    longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
+    new = config.generate or min(longest + ROOM, ANSWERS[-1])
+    return interview(
+        make_speaker(saved.editor, speak_of(saved.base.model, new)), codec_of(saved.base),
+        saved.state, saved.base.params, work.records, config.batch, config.k,
+        work.reporter.interviewed,
+    )  # fmt: skip
+
+
+def tail_of(work: Work) -> tuple[nn.Module | None, nn.Module, TrunkCache | None]:
+    """(trunk to run on every example, tail, cached outputs of the trunk); one of the outer two."""
+    base = work.saved.base
+    trunk, tail = split(base.model, work.saved.sites)
+    if trunk is None or not can_be_cached(trunk):
+        return trunk, tail, None
+    sequences = [p.tokens for r in work.records for p in (*r.outer, *r.locality)]
+    cache = cache_trunk(trunk, base.params, sequences, LENGTHS, progress=work.reporter.cached)
+    return None, tail, cache
+
+
+def texts_of(entry: Interview) -> dict[str, list[dict[str, str]]]:
+    """An interview as JSON."""
+    return {
+        name: [heard._asdict() for heard in part] for name, part in entry._asdict().items()
+    }
 
 
 if __name__ == "__main__":

@@ -1,19 +1,11 @@
-"""Scores of an editor on held-out edits, under a named protocol.
+"""Scores an editor on held-out edits under teacher forcing: every edit alone, or k at once.
 
-Protocol "teacher-forced sequence" (the paper's): a pair counts as answered if the argmax equals the
-label at every scored position, with the right answer fed in. For one edit,
-
-    reliability   on the edit input            generality   mean over the rephrases
-    edit success  mean over both (Eq. 1)       locality agreement   argmax before = argmax after at
-    locality KL   KL(before || after), mean    every answer position of a locality prompt; near and
-                  over answer positions        far apart, the headline is their plain mean
-    drawdown      accuracy on locality answers before minus after
-
-and each number is the mean over edits, every edit made alone on the unedited base.
+Each edit is made on the unedited base and evaluated beside others, vmapped over shared weights; a
+score does not depend on who stands beside whom. What the scores mean: `mend_jax.scores`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +13,10 @@ import numpy as np
 from flax import linen as nn
 from jax.lax import with_sharding_constraint as constrain
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate
+from mend_jax.data.codec import Tokens
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.objectives import (
@@ -34,45 +27,69 @@ from mend_jax.objectives import (
     negative_log_likelihood,
 )
 from mend_jax.parallel import replicated, split_examples
+from mend_jax.scores import Scores
 
-PROTOCOL = "teacher-forced sequence"
-RESAMPLES = 1000
-
-
-class Scores(NamedTuple):
-    """Per edit and pair; NaN where an edit has no such pair. Axes: [edits, pairs].
-
-    The first outer pair is the edit input, the others its rephrases.
-    """
-
-    success: np.ndarray
-    success_before: np.ndarray
-    agreement: np.ndarray
-    kl: np.ndarray
-    accuracy: np.ndarray
-    accuracy_before: np.ndarray
-    edit_loss: np.ndarray  # [edits], nats: mean over the outer pairs' tokens
-    near: np.ndarray  # bool [edits, pairs]: locality pairs that are not "far"
-
-
-class Metric(NamedTuple):
-    """A mean over edits with its bootstrap 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+Forced = Literal["sequence", "token"]
+Scorer = Callable[[EditorState, PyTree, Example], dict[str, Array]]
 
 
 def answered(
-    logits: Float[Array, "k answers vocabulary"], labels: Int[Array, "k answers"]
-) -> Bool[Array, "k"]:
-    """Whether the argmax equals the label at every scored position."""
-    return jnp.all((jnp.argmax(logits, axis=-1) == labels) | (labels == IGNORED), axis=-1)
+    logits: Float[Array, "k answers vocabulary"],
+    labels: Int[Array, "k answers"],
+    protocol: Forced = "sequence",
+) -> Float[Array, "k"]:
+    """1 if the argmax equals the label at every scored position, else 0; or the share of them."""
+    scored = labels != IGNORED
+    right = (jnp.argmax(logits, axis=-1) == labels) & scored
+    if protocol == "token":
+        return jnp.sum(right, axis=-1) / jnp.maximum(jnp.sum(scored, axis=-1), 1)
+    return jnp.all(right | ~scored, axis=-1).astype(jnp.float32)
+
+
+def judged(
+    logits: LogitsFn,
+    after: LogitsFn,
+    params: PyTree,
+    example: Example,
+    protocol: Forced = "sequence",
+) -> dict[str, Float[Array, "..."]]:
+    """What an edit has done to the outer and locality pairs of one example.
+
+    Args:
+      logits, after: of the base, and of the edited model.
+
+    Returns:
+      the fields of `Scores` but `near`: one value for each pair, and edit_loss.
+    """
+    outer, labels = example.outer, example.locality.labels
+    said = after(params, outer)
+    before, moved = logits(params, example.locality), after(params, example.locality)
+    scored = labels != IGNORED
+    tokens = jnp.sum(scored, axis=-1)
+    same = jnp.argmax(before, axis=-1) == jnp.argmax(moved, axis=-1)
+    kl = jnp.where(scored, kl_divergence(before, moved), 0.0)
+    nll = jax.vmap(negative_log_likelihood)
+    return {
+        "success": answered(said, outer.labels, protocol),
+        "success_before": answered(logits(params, outer), outer.labels, protocol),
+        "agreement": jnp.all(same | ~scored, axis=-1),
+        "kl": jnp.sum(kl, axis=-1) / jnp.maximum(tokens, 1),
+        "accuracy": answered(moved, labels, protocol),
+        "accuracy_before": answered(before, labels, protocol),
+        "nll": nll(moved, labels) * tokens,
+        "nll_before": nll(before, labels) * tokens,
+        "tokens": tokens,
+        "edit_loss": negative_log_likelihood(said, outer.labels),
+    }
 
 
 def make_scorer(
-    editor: Editor, logits: LogitsFn, trunk: nn.Module | None = None, mesh: Mesh | None = None
-) -> Callable[[EditorState, PyTree, Example], dict[str, Array]]:
+    editor: Editor,
+    logits: LogitsFn,
+    trunk: nn.Module | None = None,
+    mesh: Mesh | None = None,
+    protocol: Forced = "sequence",
+) -> Scorer:
     """`scorer(state, params, examples)`, jitted: independent edits, vmapped over shared weights.
 
     With a mesh the edits are split over "data" if their number divides; every process gets all
@@ -81,22 +98,7 @@ def make_scorer(
 
     def one(state: EditorState, params: PyTree, example: Example) -> dict[str, Array]:
         edit = editor.edit(state, params, example)
-        after = editor.apply(state, logits, edit)
-        outer, locality = example.outer, example.locality
-        outer_after = after(params, outer)
-        before, moved = logits(params, locality), after(params, locality)
-        scored = locality.labels != IGNORED
-        same = jnp.argmax(before, axis=-1) == jnp.argmax(moved, axis=-1)
-        kl = jnp.where(scored, kl_divergence(before, moved), 0.0)
-        return {
-            "success": answered(outer_after, outer.labels),
-            "success_before": answered(logits(params, outer), outer.labels),
-            "agreement": jnp.all(same | ~scored, axis=-1),
-            "kl": jnp.sum(kl, axis=-1) / jnp.maximum(jnp.sum(scored, axis=-1), 1),
-            "accuracy": answered(moved, locality.labels),
-            "accuracy_before": answered(before, locality.labels),
-            "edit_loss": negative_log_likelihood(outer_after, outer.labels),
-        }
+        return judged(logits, editor.apply(state, logits, edit), params, example, protocol)
 
     def scorer(state: EditorState, params: PyTree, examples: Example) -> dict[str, Array]:
         if mesh is not None and len(examples.edit.labels) % mesh.shape["data"] == 0:
@@ -109,97 +111,101 @@ def make_scorer(
 
 
 def score(
-    scorer: Callable[[EditorState, PyTree, Example], dict[str, Array]],
+    scorer: Scorer,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
     shapes: Shapes,
     cache: TrunkCache | None = None,
     batch: int = 8,
+    k: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
     """Scores every record once, `batch` edits at a time (the last batch filled up).
 
     Args:
+      k: records that are edited at once, as one edit, and scored under it; they are taken in
+        order, and a rest of fewer than k is left out.
       progress: called with (edits done, edits in all).
+
+    Raises:
+      ValueError: fewer than k records.
     """
-    outer = max(len(record.outer) for record in records)
-    locality = max(1, max(len(record.locality) for record in records))
+    groups = grouped(records, k)
+    if not groups:
+        raise ValueError(f"{len(records)} records are too few to edit {k} at once")
+    records = [record for group in groups for record in group]
+    width = widths(records)
     parts: list[dict[str, np.ndarray]] = []
-    for i in range(0, len(records), batch):
-        chosen = list(records[i : i + batch])
-        filled = chosen + [chosen[-1]] * (batch - len(chosen))
-        example = Example(
-            collate([[r.edit] for r in filled], shapes.edit, cache),
-            collate([_fill(r.outer, outer) for r in filled], shapes.outer, cache),
-            collate([_fill(r.locality, locality) for r in filled], shapes.locality, cache),
-        )
+    for i in range(0, len(groups), batch):
+        chosen = groups[i : i + batch]
+        filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
+        example = collate_records(filled, shapes, width, cache)
         result = jax.device_get(scorer(state, params, example))
-        parts.append({k: v[: len(chosen)].astype(np.float64) for k, v in result.items()})
-        progress(i + len(chosen), len(records))
-    joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-    for names, count, lengths in (
-        (("success", "success_before"), outer, [len(r.outer) for r in records]),
-        (
-            ("agreement", "kl", "accuracy", "accuracy_before"),
-            locality,
-            [len(r.locality) for r in records],
-        ),
-    ):
-        absent = np.arange(count)[None, :] >= np.asarray(lengths)[:, None]
-        for name in names:
-            joined[name][absent] = np.nan
-    near = np.asarray([[kind != "far" for kind in _fill(r.kinds, locality)] for r in records])
-    return Scores(**joined, near=near)
+        parts.append({name: _by_record(x[: len(chosen)], k) for name, x in result.items()})
+        progress((i + len(chosen)) * k, len(records))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return as_scores(joined, records)
 
 
-def summarise(scores: Scores, seed: int = 0) -> dict[str, Metric]:
-    """Metrics with bootstrap 95 % intervals over edits; those that cannot be had are left out.
+def grouped(records: Sequence[TokenRecord], k: int) -> list[Sequence[TokenRecord]]:
+    """The records in groups of k, in order; a rest of fewer is left out."""
+    return [records[i : i + k] for i in range(0, len(records) // k * k, k)]
 
-    Names: reliability, generality, edit_success, edit_success_before, locality_agreement (_near,
-    _far), locality_kl (nats), accuracy_before, accuracy_after, drawdown.
+
+def widths(records: Sequence[TokenRecord]) -> tuple[int, int]:
+    """Most outer and most locality pairs of a record; at least one of each."""
+    return (
+        max(len(record.outer) for record in records),
+        max(1, max(len(record.locality) for record in records)),
+    )
+
+
+def collate_records(
+    groups: Sequence[Sequence[TokenRecord]],
+    shapes: Shapes,
+    width: tuple[int, int],
+    cache: TrunkCache | None = None,
+) -> Example:
+    """One example for each group of records, with all their pairs: leading axes [groups, pairs].
+
+    Args:
+      width: places for the outer and the locality pairs of every record.
     """
-    near = np.where(scores.near, scores.agreement, np.nan)
-    far = np.where(scores.near, np.nan, scores.agreement)
-    per_edit = {
-        "reliability": scores.success[:, 0],
-        "generality": _mean(scores.success[:, 1:]),
-        "edit_success": _mean(scores.success),
-        "edit_success_before": _mean(scores.success_before),
-        "locality_agreement_near": _mean(near),
-        "locality_agreement_far": _mean(far),
-        "locality_kl": _mean(scores.kl),
-        "accuracy_before": _mean(scores.accuracy_before),
-        "accuracy_after": _mean(scores.accuracy),
-        "drawdown": _mean(scores.accuracy_before) - _mean(scores.accuracy),
+    outer = [[p for r in group for p in all_pairs(r, width)[: width[0]]] for group in groups]
+    locality = [[p for r in group for p in all_pairs(r, width)[width[0] :]] for group in groups]
+    return Example(
+        collate([[r.edit for r in group] for group in groups], shapes.edit, cache),
+        collate(outer, shapes.outer, cache),
+        collate(locality, shapes.locality, cache),
+    )
+
+
+def all_pairs(record: TokenRecord, width: tuple[int, int]) -> list[Tokens | None]:
+    """The outer pairs, then the locality pairs, each filled up with None to its width."""
+    return [*_fill(record.outer, width[0]), *_fill(record.locality, width[1])]
+
+
+def as_scores(found: dict[str, np.ndarray], records: Sequence[TokenRecord]) -> Scores:
+    """Scores [records, pairs] with NaN where a record has no such pair."""
+    outer, locality = widths(records)
+    lengths = np.asarray([[len(r.outer), len(r.locality)] for r in records])
+    no_outer = np.arange(outer) >= lengths[:, :1]
+    no_locality = np.arange(locality) >= lengths[:, 1:]
+    values = {
+        name: x
+        if x.ndim == 1
+        else np.where(no_outer if name.startswith("success") else no_locality, np.nan, x)
+        for name, x in found.items()
     }
-    n = len(scores.success)
-    draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    metrics: dict[str, Metric] = {}
-    kinds = []
-    for name, values in per_edit.items():
-        if np.all(np.isnan(values)):
-            continue
-        spread = _mean(values[draws])
-        metrics[name] = _metric(float(np.nanmean(values)), spread)
-        if name.startswith("locality_agreement_"):
-            kinds.append((metrics[name].value, spread))
-    if kinds:
-        headline = float(np.mean([value for value, _ in kinds]))
-        metrics["locality_agreement"] = _metric(headline, np.mean([s for _, s in kinds], axis=0))
-    return metrics
+    near = np.asarray([[kind != "far" for kind in _fill(r.kinds, locality)] for r in records])
+    return Scores(**values, near=near)
 
 
-def _metric(value: float, spread: np.ndarray) -> Metric:
-    low, high = np.nanpercentile(spread, [2.5, 97.5])
-    return Metric(value, float(low), float(high))
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis without the NaNs; NaN where there is nothing else."""
-    count = np.sum(~np.isnan(values), axis=-1)
-    total = np.nansum(values, axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def _by_record(x: np.ndarray, k: int) -> np.ndarray:
+    """[groups, k * pairs] as [groups * k, pairs]; what a group has once, for each of its k."""
+    x = x.astype(np.float64)
+    return np.repeat(x, k) if x.ndim == 1 else x.reshape(len(x) * k, -1)
 
 
 def _fill(items: Sequence[Any], n: int) -> list[Any]:

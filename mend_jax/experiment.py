@@ -22,7 +22,8 @@ from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
-from mend_jax.evaluation import make_scorer, score, summarise
+from mend_jax.editors.summed import summed
+from mend_jax.evaluation import grouped, make_scorer, score
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.fit import Schedule, fit
@@ -38,9 +39,10 @@ from mend_jax.options import (
     check_ranges,
 )
 from mend_jax.parallel import fetch, is_first, mesh_of, shard_examples, start_distributed
-from mend_jax.preparation import Data, deal_facts, prepare, read_files
+from mend_jax.preparation import Data, check_conflicts, deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
+from mend_jax.scores import PROTOCOLS, summarise
 from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
 
 CALIBRATED = 4
@@ -90,6 +92,10 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     raw_train, raw_validation, dataset = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     data = prepare(config, base, raw_train, raw_validation)
+    batch = max(1, 8 // config.k)  # edits scored side by side
+    if config.k > 1 and not config.allow_conflicts:
+        check_conflicts([data.train])
+        check_conflicts(grouped(data.validation, config.k))
     say(
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
@@ -107,8 +113,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         trunk = None if parts.cache is not None else parts.trunk
         where: dict[str, Any] = {"mesh": mesh, "shard_editor": config.shard_editor}
         step = make_step(parts.editor, loss, logits, optimiser, config.c_edit, trunk=trunk, **where)
-        scorer = make_scorer(parts.editor, logits, trunk, mesh)
-        draw = Draw(config.outer, config.near, config.far, config.swap)
+        scorer = make_scorer(parts.editor, logits, trunk, mesh, config.protocol)
+        draw = Draw(config.outer, config.near, config.far, config.swap, config.k)
 
         def on_mesh(examples: Iterator[Example]) -> Iterator[Example]:
             return examples if mesh is None else (shard_examples(x, mesh) for x in examples)
@@ -121,8 +127,10 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             )
 
         def develop(state: EditorState) -> dict[str, float]:
-            slice_ = data.dev or data.train[:1]
-            scores = score(scorer, state, base.params, slice_, shapes, parts.cache)
+            slice_ = data.dev if len(data.dev) >= config.k else data.train[: config.k]
+            scores = score(
+                scorer, state, base.params, slice_, shapes, parts.cache, batch, config.k
+            )
             found = {k: v.value for k, v in summarise(scores).items()}
             edit_loss = float(np.mean(scores.edit_loss))
             total = config.c_edit * edit_loss + found.get("locality_kl", 0.0)
@@ -139,7 +147,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         state = init_state(parts.editor, optimiser, key, base.params, one, **where)
         if not config.resume:
             calibrate = make_calibrator(parts.editor, trunk, **where)
-            widely = Draw(CALIBRATED, config.near, config.far, config.swap)
+            widely = draw._replace(outer=CALIBRATED)
             seed = config.seed + 1
             seen = on_mesh(
                 training_batches(data.train, shapes, config.batch, seed, 0, widely, parts.cache)
@@ -165,7 +173,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         save_editor(config.out, editor, best, base, sites, options)
         shapes = shapes_of(data.validation)
         scores = score(
-            scorer, best, base.params, data.validation, shapes, parts.cache,
+            scorer, best, base.params, data.validation, shapes, parts.cache, batch, config.k,
             progress=reporter.scored,
         )  # fmt: skip
     metrics = summarise(scores, config.seed)
@@ -176,7 +184,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         "stopped_early": fitted.stopped_early,
     }
     results = make_results(
-        "mend", config.model, dataset, len(data.validation), metrics,
+        "mend", config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
         time.perf_counter() - began, options | counts,
     )  # fmt: skip
     write_results(config.out / "results.json", results)
@@ -198,7 +206,8 @@ def mend_editor(config: TrainConfig, model: nn.Module, sites: Sequence[str]) -> 
     if config.ridge < 1:
         inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
         network = discriminant(inner, config.ridge)
-    return gradient_editor(sequence_loss(model), sites, chain(network, rate(config.alpha)))
+    editor = gradient_editor(sequence_loss(model), sites, chain(network, rate(config.alpha)))
+    return summed(editor) if config.at_once == "summed" else editor
 
 
 def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:

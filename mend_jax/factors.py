@@ -86,6 +86,16 @@ def add(a: Edit, b: Edit) -> dict[str, Factors | Dense]:
     return total
 
 
+def total(edits: Edit) -> dict[str, Factors | Dense]:
+    """The sum of the edits along the first axis: [k, rows, d] becomes [k rows, d]."""
+    return {
+        site: Dense(jnp.sum(part.kernel, axis=0))
+        if isinstance(part, Dense)
+        else Factors(*(x.reshape(-1, x.shape[-1]) for x in part))
+        for site, part in edits.items()
+    }
+
+
 def norm(part: Factors | Dense) -> Float[Array, "*batch"]:
     """Frobenius norm of the matrix, from Gram matrices of the rows: sum((u u^T) * (d d^T))."""
     if isinstance(part, Dense):

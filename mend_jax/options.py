@@ -72,6 +72,15 @@ class TrainConfig:
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 8
     """Longest target or answer in tokens; longer pairs are left out and counted."""
+    k: int = 1
+    """Records that are edited at once, as one edit; --batch counts such edits."""
+    at_once: Literal["joint", "summed"] = "joint"
+    """Of k edits: one gradient of their mean loss (the authors' code), or k edits that are made
+    alone and added (the paper's text)."""
+    allow_conflicts: bool = False
+    """Let one prompt be edited to two targets at once."""
+    protocol: Literal["sequence", "token"] = "sequence"
+    """Of all scores: every token of an answer right, or the share of them that is."""
     trunk_cache: Literal["memory", "disk", "off"] = "memory"
     """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
     mesh: str = "1x1"
@@ -143,7 +152,7 @@ def check_ranges(config: TrainConfig) -> None:
     """Raises ExperimentError if a number is out of its range (ParallelError: of the mesh)."""
     parse_mesh(config.mesh)
     at_least_one = (
-        "steps", "batch", "rank", "outer", "longest", "longest_answer",
+        "steps", "batch", "k", "rank", "outer", "longest", "longest_answer",
         "log_every", "evaluate_every", "checkpoint_every",
     )  # fmt: skip
     not_negative = (

@@ -1,6 +1,7 @@
 """The records of a run: read or dealt, split by subject, tokenised, counted."""
 
 import random
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from mend_jax.data.batches import TokenRecord, encode_records
@@ -81,6 +82,27 @@ def prepare(
             "a larger --longest or --longest-answer, or a smaller --dev are needed"
         )
     return Data(kept, dev, held_out, left_out)
+
+
+def check_conflicts(groups: Sequence[Sequence[TokenRecord]]) -> None:
+    """Checks that no prompt is edited to two different targets at once.
+
+    Raises:
+      ExperimentError: one is; names the prompts and their targets.
+    """
+    found = []
+    for group in groups:
+        targets: dict[str, str] = {}
+        for record in (entry.record for entry in group):
+            first = targets.setdefault(record.prompt, record.target)
+            if first != record.target:
+                found.append(f"{record.prompt!r} to {first!r} and {record.target!r}")
+    if found:
+        raise ExperimentError(
+            f"edits made at once contradict each other: {'; '.join(found[:5])}"
+            f"{f' and {len(found) - 5} more' if len(found) > 5 else ''}. Leave them out, or allow "
+            "it with --allow-conflicts"
+        )
 
 
 def _sum(*counts: Any) -> dict[str, int]:

@@ -83,7 +83,7 @@ def exact_match(
     run = jax.jit(lambda params, pair: answered(logits(params, pair), pair.labels))
     right = np.zeros(len(pairs), bool)
     for chosen, pair in _by_length(pairs, batch):
-        right[chosen] = np.asarray(run(params, pair))[: len(chosen)]
+        right[chosen] = np.asarray(run(params, pair))[: len(chosen)] == 1
     return right
 
 

@@ -61,6 +61,10 @@ class Reporter:
         """Held-out edits that have been scored."""
         self._update("scoring held-out edits", done, total, "")
 
+    def interviewed(self, done: int, total: int) -> None:
+        """Held-out edits that have been asked in the model's own words."""
+        self._update("letting the model speak", done, total, "")
+
     def _update(self, name: str, done: int, total: int, note: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, rate="", note="")

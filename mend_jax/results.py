@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mend_jax.evaluation import PROTOCOL, Metric
 from mend_jax.files import write_text
+from mend_jax.scores import Metric
 
 ORDER = (
     "reliability",
@@ -20,6 +20,9 @@ ORDER = (
     "accuracy_before",
     "accuracy_after",
     "drawdown",
+    "perplexity_before",
+    "perplexity_after",
+    "perplexity_drawdown",
 )
 
 
@@ -27,6 +30,7 @@ def make_results(
     editor: str,
     model: str,
     dataset: str,
+    protocol: str,
     n: int,
     metrics: Mapping[str, Metric],
     seconds: float,
@@ -35,7 +39,8 @@ def make_results(
     """The content of results.json.
 
     Args:
-      n: number of edits. seconds: wall time of the whole command after downloads.
+      protocol: its name in full (`scores.PROTOCOLS`). n: number of edits.
+      seconds: wall time of the whole command after downloads.
       config: the command's options, and counts of what was left out.
     """
     ordered = {name: metrics[name]._asdict() for name in ORDER if name in metrics}
@@ -44,7 +49,7 @@ def make_results(
         "model": model,
         "dataset": dataset,
         "n": n,
-        "protocol": PROTOCOL,
+        "protocol": protocol,
         "metrics": ordered,
         "seconds": round(seconds, 1),
         "config": dict(config),

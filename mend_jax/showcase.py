@@ -1,23 +1,19 @@
 """The model's own words before and after an edit: greedy answers to chosen prompts."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import PyTree
 
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record
 from mend_jax.editors.base import EditorState, Example
 from mend_jax.editors.saved import SavedEditor
-from mend_jax.models.generate import generate
+from mend_jax.free_running import speak_of
 from mend_jax.models.registry import Base
-from mend_jax.models.stages import Inputs
 
 
 class Answer(NamedTuple):
@@ -53,8 +49,7 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
       new_tokens: how many tokens an answer has at most; it ends with its line.
     """
     codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
-    classifies = saved.base.model.kind == "classifier"
-    speak = partial(classify, model) if classifies else partial(generate, model, new=new_tokens)
+    speak = speak_of(model, new_tokens)
     make_edit = jax.jit(saved.editor.edit)
 
     @jax.jit
@@ -78,15 +73,6 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
         ]
 
     return Stage(edit, ask)
-
-
-def classify(
-    model: nn.Module, params: PyTree, tokens: Int[Array, "k length"], lengths: Int[Array, "k"]
-) -> Int[Array, "k 1"]:
-    """The most likely class of each text, as `generate` gives words."""
-    mask = jnp.arange(tokens.shape[1]) < lengths[:, None]
-    logits: Any = model.apply({"params": params}, Inputs(tokens, mask=mask))
-    return jnp.argmax(logits, axis=-1)
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:

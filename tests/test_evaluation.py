@@ -1,4 +1,4 @@
-"""Scores by hand, and scoring itself: side by side as alone, and nothing where no edit is."""
+"""Scoring: side by side as alone, by the plain definitions, and nothing where no edit is."""
 
 from typing import Any, NamedTuple
 
@@ -12,114 +12,21 @@ from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.trunk_cache import cache_trunk
-from mend_jax.evaluation import Scores, answered, make_scorer, score, summarise
+from mend_jax.evaluation import answered, make_scorer, score
 from mend_jax.objectives import after_trunk
-from mend_jax.results import make_results, table
+from mend_jax.scores import Scores, summarise
 
 SITES = r"layers_2/mlp/(up|down)_proj"
 ALPHA = 0.15
 """Large enough that some answers move, and some do not."""
-NAN = np.nan
 KINDS = ("near", "far", "")
-
-
-def hand_made(**changes: Any) -> Scores:
-    """Three edits: two rephrases and near, far; one rephrase and near; nothing but the edit."""
-    values: dict[str, Any] = {
-        "success": [[1, 1, 0], [0, 1, NAN], [1, NAN, NAN]],
-        "success_before": [[0, 0, 0], [0, 1, NAN], [1, NAN, NAN]],
-        "agreement": [[1, 0, 1], [0, NAN, NAN], [NAN, NAN, NAN]],
-        "kl": [[0.5, 0.1, 0.0], [0.4, NAN, NAN], [NAN, NAN, NAN]],
-        "accuracy": [[1, 0, 0], [0, NAN, NAN], [NAN, NAN, NAN]],
-        "accuracy_before": [[1, 1, 0], [1, NAN, NAN], [NAN, NAN, NAN]],
-        "edit_loss": [1.0, 2.0, 3.0],
-    }
-    arrays = {k: np.asarray(v, float) for k, v in (values | changes).items() if k != "near"}
-    near = np.asarray(changes.get("near", [[True, True, False]] * 3))
-    return Scores(**arrays, near=near)
-
-
-def test_the_definitions():
-    got = {name: metric.value for name, metric in summarise(hand_made()).items()}
-    near, far = (1 / 2 + 0) / 2, 1.0
-    wanted = {
-        "reliability": 2 / 3,
-        "generality": (1 / 2 + 1) / 2,
-        "edit_success": (2 / 3 + 1 / 2 + 1) / 3,
-        "edit_success_before": (0 + 1 / 2 + 1) / 3,
-        "locality_agreement_near": near,
-        "locality_agreement_far": far,
-        "locality_agreement": (near + far) / 2,
-        "locality_kl": (0.2 + 0.4) / 2,
-        "accuracy_before": (2 / 3 + 1) / 2,
-        "accuracy_after": (1 / 3 + 0) / 2,
-        "drawdown": (1 / 3 + 1) / 2,
-    }
-    assert got.keys() == wanted.keys()
-    for name, value in wanted.items():
-        np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
-
-
-def test_with_one_kind_of_locality_the_headline_is_that_kind():
-    metrics = summarise(hand_made(near=[[True] * 3] * 3))
-    assert "locality_agreement_far" not in metrics
-    assert metrics["locality_agreement"] == metrics["locality_agreement_near"]
-
-
-def test_what_cannot_be_had_is_left_out():
-    none = np.full((3, 1), NAN)
-    scores = hand_made(
-        success=[[1], [0], [1]],
-        success_before=[[0], [0], [0]],
-        near=np.ones((3, 1), bool),
-        **dict.fromkeys(("agreement", "kl", "accuracy", "accuracy_before"), none),
-    )
-    assert set(summarise(scores)) == {"reliability", "edit_success", "edit_success_before"}
-
-
-def test_the_bootstrap_is_deterministic_and_holds_the_mean():
-    rng = np.random.default_rng(0)
-    n = 200
-    random = {
-        name: rng.integers(0, 2, (n, 3)).astype(float)
-        for name in ("success", "success_before", "agreement", "accuracy", "accuracy_before")
-    }
-    scores = Scores(
-        **random, kl=rng.random((n, 3)), edit_loss=rng.random(n), near=rng.random((n, 3)) < 0.5
-    )
-    metrics = summarise(scores, seed=5)
-    assert metrics == summarise(scores, seed=5) != summarise(scores, seed=6)
-    for name, metric in metrics.items():
-        assert metric.low < metric.value < metric.high, name
-    success = scores.success[:, 0]
-    wanted = 1.96 * np.std(success) / np.sqrt(n)  # the normal approximation
-    np.testing.assert_allclose(
-        (metrics["reliability"].high - metrics["reliability"].low) / 2, wanted, rtol=0.15
-    )
-
-
-def test_an_interval_of_one_edit_is_that_edit():
-    one = jax.tree.map(lambda x: x[:1], hand_made())
-    for metric in summarise(one).values():
-        assert metric.low == pytest.approx(metric.value) == metric.high
 
 
 def test_answered_needs_every_scored_position():
     labels = np.array([[1, 2], [1, 2], [1, -100], [0, -100], [-100, 2]])
     logits = np.eye(3)[[[1, 2], [1, 1], [1, 0], [1, 0], [0, 2]]]
-    np.testing.assert_array_equal(answered(logits, labels), [True, False, True, False, True])
-
-
-def test_the_table_has_a_line_for_each_metric():
-    metrics = summarise(hand_made())
-    results = make_results("mend", "m", "d", 3, metrics, 1.0, {})
-    lines = table(results).splitlines()
-    assert lines[0].startswith("3 edits, teacher-forced sequence")
-    assert [line.split()[0] for line in lines[1:]] == list(results["metrics"])
-    assert set(results["metrics"]) == set(metrics)
-
-
-# --------------------------------------------------------------------- scoring a model
+    np.testing.assert_array_equal(answered(logits, labels), [1, 0, 1, 0, 1])
+    np.testing.assert_array_equal(answered(logits, labels, "token"), [1, 0.5, 1, 0, 1])
 
 
 def tokens(rng: np.random.Generator, n: int, answers: int) -> Tokens:
@@ -242,6 +149,10 @@ def test_scores_are_what_the_plain_definitions_give(
             assert scores.agreement[i, j] == (shares[-1] == 1)
             assert scores.accuracy_before[i, j] == np.all(p.argmax(-1) == item.labels)
             assert scores.accuracy[i, j] == np.all(q.argmax(-1) == item.labels)
+            for name, x in (("nll_before", p), ("nll", q)):
+                nll = -np.sum(np.take_along_axis(x, item.labels[:, None], -1))
+                np.testing.assert_allclose(getattr(scores, name)[i, j], nll, rtol=1e-4)
+            assert scores.tokens[i, j] == len(item.labels)
     assert any(0 < share < 1 for share in shares) and 1 in shares  # each case comes up
 
 

@@ -23,9 +23,10 @@ from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.editors.saved import named_arrays
-from mend_jax.evaluation import make_scorer, score, summarise
+from mend_jax.evaluation import make_scorer, score
 from mend_jax.fit import Fit, Schedule, fit
 from mend_jax.models.llama import Llama, LlamaConfig
+from mend_jax.scores import summarise
 
 SITES = "layers_0/mlp/down_proj"
 SCHEDULE = Schedule(steps=12, log_every=2, evaluate_every=3, checkpoint_every=4)

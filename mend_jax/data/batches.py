@@ -170,12 +170,14 @@ class Draw(NamedTuple):
     swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
       prompt, edited by a rephrase, is an edit as well; more of them to learn from.
     near, far: of the locality prompts of this kind; those of no kind count as near.
+    k: records that are edited at once, as one edit.
     """
 
     outer: int = 2
     near: int = 1
     far: int = 1
     swap: bool = False
+    k: int = 1
 
 
 def training_batches(
@@ -190,20 +192,28 @@ def training_batches(
     """Endless batches of examples, from step `start` on; each is a function of (seed, step) alone.
 
     Epochs are walked in a fresh random order; outer and locality pairs are drawn anew each time.
+
+    Args:
+      batch: examples of a step, of `draw.k` records each.
     """
     step = start
     while True:
         rng = np.random.default_rng((seed, 1, step))
-        chosen = [records[i] for i in _walk(len(records), batch, seed, step)]
+        chosen = [records[i] for i in _walk(len(records), batch * draw.k, seed, step)]
         outer = [_draw_outer(record, draw, rng) for record in chosen]
         edit = [row[:1] for row in outer]
         locality = [_draw_locality(record, draw, rng) for record in chosen]
         yield Example(
-            collate(edit, shapes.edit, cache),
-            collate(outer, shapes.outer, cache),
-            collate(locality, shapes.locality, cache),
+            collate(_joined(edit, draw.k), shapes.edit, cache),
+            collate(_joined(outer, draw.k), shapes.outer, cache),
+            collate(_joined(locality, draw.k), shapes.locality, cache),
         )
         step += 1
+
+
+def _joined(rows: Sequence[list[Tokens | None]], k: int) -> list[list[Tokens | None]]:
+    """k rows after each other as one."""
+    return [sum(rows[i : i + k], []) for i in range(0, len(rows), k)]
 
 
 def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:

@@ -6,8 +6,9 @@
     classifier   the prompt is the text; the target is the name of a class
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,13 +32,16 @@ class Tokens(NamedTuple):
 class Codec(NamedTuple):
     """Texts to tokens and back, for one base.
 
-    pair(prompt, target) -> Tokens. prompt(text) -> token ids to answer, or go on from.
-    text(ids) -> what generated token ids say. Both raise ValueError for what cannot be put in
-    tokens.
+    pair(prompt, target) -> Tokens. prompt(text) -> token ids to answer, or go on from. Both raise
+    ValueError for what cannot be put in tokens. question(pair) -> the prompt's ids in a pair, and
+    words(ids) -> what they say. text(ids) -> what generated ids, or labels, say up to the end of
+    the text or the line.
     """
 
     pair: Callable[[str, str], Tokens]
     prompt: Callable[[str], list[int]]
+    question: Callable[[Tokens], np.ndarray]
+    words: Callable[[Sequence[int]], str]
     text: Callable[[Sequence[int]], str]
 
 
@@ -48,18 +52,20 @@ def codec_of(base: Base) -> Codec:
       ValueError: the base is of a kind that answers nothing (an encoder without a head).
     """
     tokenizer, kind, config = base.tokenizer, base.model.kind, base.config
-    prompt = partial(encode_prompt, tokenizer)
+    prompt, said = partial(encode_prompt, tokenizer), partial(_until, tokenizer, ())
     if kind == "causal":
-        return Codec(partial(encode_pair, tokenizer), prompt, partial(_first_line, tokenizer))
+        added = tokenizer.get_added_tokens_decoder() if tokenizer is not None else {}
+        ends = frozenset(i for i, token in added.items() if token.special)
+        pair = partial(encode_pair, tokenizer)
+        return Codec(pair, prompt, _begins, said, partial(_first_line, tokenizer, ends))
     if kind == "seq2seq":
         start, end = config.decoder_start_token_id, config.eos_token_id
         answer = partial(encode_answer, tokenizer, start=start, end=end)
-        return Codec(answer, prompt, partial(_until, tokenizer, end))
+        return Codec(answer, prompt, _source, said, partial(_until, tokenizer, (end,)))
     if kind == "classifier":
         names = config.labels
-        return Codec(
-            partial(encode_claim, tokenizer, names), prompt, lambda ids: names[int(ids[0])]
-        )
+        pair = partial(encode_claim, tokenizer, names)
+        return Codec(pair, prompt, _source, said, lambda ids: names[int(ids[0])])
     raise ValueError(
         f"{base.name!r} is a {kind!r} model: it gives no answers to edit (causal and "
         "encoder-decoder language models and classifiers do)"
@@ -122,13 +128,22 @@ def encode_claim(tokenizer: Any, names: Sequence[str], prompt: str, target: str)
     return Tokens(ids, np.zeros(1, np.int32), np.asarray([names.index(target)], np.int32))
 
 
-def _first_line(tokenizer: Any, ids: Sequence[int]) -> str:
+def _begins(pair: Tokens) -> np.ndarray:
+    """Up to the token after which the target begins."""
+    return pair.tokens[: pair.read[0] + 1]
+
+
+def _source(pair: Tokens) -> np.ndarray:
+    return pair.tokens
+
+
+def _first_line(tokenizer: Any, ends: Collection[int], ids: Sequence[int]) -> str:
     """The continuation up to the end of its first line."""
-    text = tokenizer.decode([int(i) for i in ids]).strip()
+    text = _until(tokenizer, ends, ids)
     return text.splitlines()[0].strip() if text else ""
 
 
-def _until(tokenizer: Any, end: int, ids: Sequence[int]) -> str:
-    """The answer up to the end of the text."""
-    said = [int(i) for i in ids]
-    return tokenizer.decode(said[: said.index(end)] if end in said else said).strip()
+def _until(tokenizer: Any, ends: Collection[int], ids: Sequence[int]) -> str:
+    """The answer up to the first of the tokens that end a text."""
+    said = list(takewhile(lambda i: i not in ends, map(int, ids)))
+    return tokenizer.decode(said).strip()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -20,13 +19,14 @@ from safetensors.numpy import load_file, save_file
 
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
 from mend_jax.editors.gradient import gradient_editor
+from mend_jax.editors.summed import summed
 from mend_jax.files import replace_whole, write_text
 from mend_jax.intercept import SiteError
 from mend_jax.links import Link, from_config
 from mend_jax.memory import Dtype
 from mend_jax.models.fingerprint import difference, fingerprint
 from mend_jax.models.registry import Base, load
-from mend_jax.objectives import sequence_loss
+from mend_jax.objectives import LossFn, sequence_loss
 from mend_jax.parallel import fetch
 
 
@@ -97,7 +97,7 @@ def load_editor(
         base = load(config["base"], mesh, dtype or config["fingerprint"]["dtype"])
     sites = tuple(config["sites"])
     try:
-        editor = build_editor(config, base.model, links)
+        editor = build_editor(config, sequence_loss(base.model), links)
     except (KeyError, TypeError, ValueError) as error:
         what = f"the chain cannot be built ({type(error).__name__}: {error})"
         raise EditorError(f"{directory / 'config.json'}: {what}") from None
@@ -147,12 +147,13 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def build_editor(
     config: Mapping[str, Any],
-    model: nn.Module,
+    loss: LossFn,
     links: Mapping[str, Callable[..., Link]] | None = None,
 ) -> Editor:
-    """The editor that a config describes, over a model or over the tail of a split one."""
+    """The editor that a config describes, over the loss of a model, or of the tail of one."""
     chain = from_config(config["chain"], links or {})
-    return gradient_editor(sequence_loss(model), tuple(config["sites"]), chain)
+    editor = gradient_editor(loss, tuple(config["sites"]), chain)
+    return summed(editor) if config.get("at_once") == "summed" else editor
 
 
 def check_trained(state: EditorState, name: str) -> None:

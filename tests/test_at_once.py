@@ -1,0 +1,132 @@
+"""k edits at once: the sum of single edits, one gradient of the mean loss, and what scores them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from compare import assert_equal
+
+import mend_jax as mj
+from mend_jax.data.batches import Draw, TokenRecord, shapes_of, training_batches
+from mend_jax.data.codec import Tokens
+from mend_jax.data.records import Record
+from mend_jax.editors.summed import summed
+from mend_jax.evaluation import collate_records, grouped, make_scorer, score, widths
+from mend_jax.options import ExperimentError
+from mend_jax.preparation import check_conflicts
+
+SITES = r"layers_2/mlp/(up|down)_proj"
+K = 3
+
+
+def tokens(rng: np.random.Generator, n: int) -> Tokens:
+    whole = rng.integers(61, size=n + 2).astype(np.int32)
+    return Tokens(whole[:-1], np.asarray([n - 1, n], np.int32), whole[n:])
+
+
+@pytest.fixture(scope="module")
+def records() -> list[TokenRecord]:
+    """Seven, so that one fills no group of three; with one or two rephrases."""
+    rng = np.random.default_rng(3)
+    return [
+        TokenRecord(
+            tokens(rng, 3),
+            tuple(tokens(rng, 4) for _ in range(1 + i % 2)),
+            (tokens(rng, 5),),
+            ("near",),
+            Record(f"p{i}", "t"),
+        )
+        for i in range(7)
+    ]
+
+
+@pytest.fixture(scope="module")
+def editors(tiny: Any, records: list[TokenRecord]) -> tuple[mj.Editor, mj.Editor, Any]:
+    """(joint, summed, state with statistics)."""
+    joint = mj.mend(mj.sequence_loss(tiny.model), SITES, rank=4, alpha=0.05)
+    apart = summed(joint)
+    examples = next(training_batches(records, shapes_of(records), 2, 0, draw=Draw(k=K)))
+    assert examples.edit.labels.shape[:2] == (2, K)
+    assert examples.outer.labels.shape[:2] == (2, 2 * K)
+    one = jax.tree.map(lambda x: x[0], examples)
+    state = apart.init(jax.random.key(0), tiny.params, one)
+    stats, edits = jax.jit(apart.observe)(state, tiny.params, examples)
+    state = state._replace(stats=stats)
+    each = jax.jit(jax.vmap(apart.edit, (None, None, 0)))(state, tiny.params, examples)
+    for site, part in each.items():  # the training form makes the same edits
+        np.testing.assert_allclose(mj.norm(part), mj.norm(edits[site]), rtol=1e-4)
+    return joint, apart, state
+
+
+def test_summed_edits_are_the_sum_of_edits_made_alone(
+    editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
+):
+    joint, apart, state = editors
+    chosen = records[:K]
+    shapes, width = shapes_of(chosen), widths(chosen)
+    together = jax.tree.map(lambda x: x[0], collate_records([chosen], shapes, width))
+    make = jax.jit(joint.edit)
+    total: Any = {}
+    for record in chosen:
+        one = jax.tree.map(lambda x: x[0], collate_records([[record]], shapes, width))
+        total = mj.add(total, make(state, tiny.params, one))
+    got = jax.jit(apart.edit)(state, tiny.params, together)
+    at_once = make(state, tiny.params, together)
+    for site, part in total.items():
+        wanted = mj.to_dense(part)
+        np.testing.assert_allclose(mj.to_dense(got[site]), wanted, atol=1e-5)
+        assert np.max(np.abs(mj.to_dense(at_once[site]) - wanted)) > 1e-3  # another reading
+
+
+def test_records_are_scored_under_the_edit_of_their_group(
+    editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
+):
+    _, apart, state = editors
+    logits = mj.sequence_logits(tiny.model)
+    scorer = make_scorer(apart, logits)
+    seen: list[tuple[int, int]] = []
+    scores = score(
+        scorer, state, tiny.params, records, shapes_of(records), batch=2, k=K,
+        progress=lambda *x: seen.append(x),
+    )  # fmt: skip
+    assert seen == [(6, 6)] and scores.success.shape == (6, 3)
+    for number, group in enumerate(grouped(records, K)):
+        example = collate_records([group], shapes_of(records), widths(records))
+        example = jax.tree.map(lambda x: x[0], example)
+        edit = jax.jit(apart.edit)(state, tiny.params, example)
+        after = mj.merge(tiny.params, edit)
+        for i, record in enumerate(group):
+            for j, pair in enumerate(record.outer):
+                said = logits(after, mj.Pair(mj.Inputs(pair.tokens[None], pair.read[None]), None))
+                right = np.all(np.argmax(said[0], -1) == pair.labels)
+                assert scores.success[number * K + i, j] == right
+            assert np.sum(~np.isnan(scores.success[number * K + i])) == len(record.outer)
+
+
+def test_one_at_once_is_one_alone(
+    editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
+):
+    joint, apart, state = editors
+    example = jax.tree.map(
+        lambda x: x[0], collate_records([records[:1]], shapes_of(records), widths(records))
+    )
+    a, b = (jax.jit(editor.edit)(state, tiny.params, example) for editor in (joint, apart))
+    for site in a:
+        assert_equal(a[site], b[site])
+
+
+def test_too_few_records_for_a_group(
+    editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
+):
+    _, apart, state = editors
+    scorer = make_scorer(apart, mj.sequence_logits(tiny.model))
+    with pytest.raises(ValueError, match="7 records are too few to edit 8 at once"):
+        score(scorer, state, tiny.params, records, shapes_of(records), k=8)
+
+
+def test_edits_that_contradict_each_other_are_named(records: list[TokenRecord]):
+    other = records[1]._replace(record=Record("p1", "another"))
+    check_conflicts([[*records, records[1]], [other]])  # the same twice, and in another group
+    with pytest.raises(ExperimentError, match="'p1' to 't' and 'another'.*--allow-conflicts"):
+        check_conflicts([records, [records[1], other]])
