@@ -19,7 +19,10 @@ TRAINING = {
 COMMANDS = {
     "quickstart": (TRAINING, ("(default: runs/quickstart)", f"(default: {Quickstart.steps})")),
     "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
-    "evaluate": ({"--editor", "--records", "--out", "--dtype", "--mesh"}, ("(default: 8)",)),
+    "evaluate": (
+        {"--editor", "--records", "--out", "--dtype", "--mesh", "--protocol", "--k", "--generate"},
+        ("(default: 8)", "{sequence,token,exact,contains}"),
+    ),
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
     "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
@@ -109,6 +112,40 @@ def test_evaluate_needs_no_records(finished: Finished, tmp_path: Path):
     assert results["n"] == 3 and results["metrics"]["edit_success_before"]["value"] == 0
 
 
+def test_evaluate_under_other_protocols_at_once_and_in_sequence(
+    finished: Finished, tmp_path: Path
+):
+    ways = {
+        "contains": ("--protocol", "contains"),
+        "token": ("--protocol", "token", "--generate", "6"),
+        "k": ("--k", "3", "--at-once", "summed"),
+        "sequence": ("--sequential", "6"),
+    }
+    records = tmp_path / "records.jsonl"
+    write_records(records, some_records(24, 7))
+    children = {
+        name: start(
+            tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out,
+            "--records", records, "--out", tmp_path / name, "--batch", "2", *way,
+        )
+        for name, way in ways.items()
+    }  # fmt: skip
+    found = {}
+    for name, child in children.items():
+        _, error = child.communicate()
+        assert child.returncode == 0, error
+        found[name] = json.loads((tmp_path / name / "results.json").read_text())
+    assert {name: x["n"] for name, x in found.items()} == {
+        "contains": 7, "token": 7, "k": 6, "sequence": 6,
+    }  # fmt: skip
+    assert found["contains"]["protocol"] == "greedy generation, contains the answer"
+    assert found["token"]["protocol"] == "teacher-forced token"
+    for name in ("contains", "token"):
+        first = found[name]["texts"][0]["outer"][0]
+        assert first["prompt"] == "Person 24 lives in" and first["answer"] == "Paris"
+    assert [point["edits"] for point in found["sequence"]["curve"]] == [1, 2, 5, 6]
+
+
 def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):
     """No traceback, and what was wrong."""
     broken = tmp_path / "broken.jsonl"
@@ -127,6 +164,11 @@ def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Pa
         (
             ("-m", "experiments.evaluate", "--editor", editor, "--records", "r", "--out", editor),
             "holds a results.json already",
+        ),
+        (
+            ("-m", "experiments.evaluate", "--editor", editor, "--out", "x", "--sequential", "9",
+             "--k", "2"),
+            "--k, --protocol and --generate do not go with it",
         ),
         (
             ("-m", "experiments.quickstart", "--out", editor),
