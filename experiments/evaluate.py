@@ -13,7 +13,7 @@ from pathlib import Path
 from experiments.command import main
 from mend_jax.data.batches import LENGTHS, encode_records, shapes_of
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import read_records
+from mend_jax.data.formats import read_records
 from mend_jax.data.trunk_cache import cache_trunk, can_be_cached
 from mend_jax.editors.saved import build_editor, load_editor
 from mend_jax.evaluation import make_scorer, score, summarise

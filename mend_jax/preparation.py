@@ -7,7 +7,8 @@ from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.claims import claim_records
 from mend_jax.data.codec import codec_of
 from mend_jax.data.facts import facts_records
-from mend_jax.data.records import Record, drop_known_subjects, read_records
+from mend_jax.data.formats import read_records
+from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.models.registry import Base
 from mend_jax.options import ExperimentError, TrainConfig
 
