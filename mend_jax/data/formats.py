@@ -11,7 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mend_jax.data import counterfact, zsre
+from mend_jax.data import counterfact, fever, kilt, zsre
+from mend_jax.data.claims import VERDICTS
 from mend_jax.data.reading import Read, Reading, Row
 from mend_jax.data.records import Record, RecordError, parse_record
 
@@ -25,7 +26,7 @@ class Format(NamedTuple):
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
-    """Records of a file of the user's own, of CounterFact or zsRE.
+    """Records of a file of the user's own, of CounterFact, zsRE or FEVER.
 
     Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
     what is left out, and says what is made up. In every other case an empty field is an error.
@@ -60,10 +61,19 @@ def _own(rows: Iterable[Row], reading: Reading) -> Read:
     return Read([parse_record(row.value, row.where) for row in rows], [])
 
 
+def _kilt(rows: Iterable[Row], reading: Reading) -> Read:
+    """Of zsRE and FEVER, whose fields are the same: the answers tell them apart."""
+    lines, notes = kilt.read_lines(rows)
+    claims = any(line.answer in VERDICTS for line in lines)
+    return Read((fever if claims else zsre).from_lines(lines, reading), notes)
+
+
 FORMATS = (
     Format("a record of one's own", ("prompt", "target"), _own),
     Format("CounterFact", counterfact.FIELDS, counterfact.read_edits),
     Format("zsRE, MEND's list", zsre.FIELDS, zsre.read_edits),
+    Format("zsRE or FEVER, KnowledgeEditor's lines", kilt.FIELDS, _kilt),
+    Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims),
 )
 
 

@@ -1,13 +1,18 @@
-"""zsRE (Levy et al. 2017) as questions with edits, as they were published.
+"""zsRE (Levy et al. 2017) as questions with edits, in both published forms.
 
 The JSON list that was derived from MEND's data (ROME, EasyEdit and others use it):
 
     {"src", "alt", "rephrase", "loc", "loc_ans", "subject"}
+
+And KnowledgeEditor's JSONL (`structured_zeroshot-*-new_annotated_final.jsonl`), see `kilt`. There,
+the edit target is one of the alternatives, and what must stay is the answers to other lines.
 """
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Sequence
 
-from mend_jax.data.reading import Read, Reading, Row, left_out
+from mend_jax.data.kilt import Line
+from mend_jax.data.reading import Read, Reading, Row, distinct, draw_locality, left_out
 from mend_jax.data.records import Locality, Record, text_of
 
 FIELDS = ("src", "alt")
@@ -22,6 +27,21 @@ def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
         else:
             records.append(_record(row))
     return Read(records, left_out(without, len(records), "have an empty 'alt'"))
+
+
+def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
+    """Of KnowledgeEditor's lines: target and locality are drawn."""
+    rng = random.Random(f"zsre {reading.split} {reading.seed}")
+    pool = distinct(Locality(line.prompt, line.answer) for line in lines)
+    return [
+        Record(
+            prompt=line.prompt,
+            target=rng.choice(line.alternatives),
+            rephrases=line.rephrases,
+            locality=draw_locality(rng, pool, reading.localities, line.asked),
+        )
+        for line in lines
+    ]
 
 
 def _record(row: Row) -> Record:

@@ -44,6 +44,11 @@ def test_a_file_that_is_no_text(tmp_path: Path):
         ({"prompt": "p", "subject": "s"}, "'target' is missing (the nearest format: a record of"),
         ({"src": "q", "rephrase": "r"}, "'alt' is missing (the nearest format: zsRE, MEND's"),
         ({"target_new": "t", "subject": "s"}, "'prompt' is missing (the nearest format: Counter"),
+        ({"claim": "c", "id": 3}, "'label' is missing (the nearest format: FEVER"),
+        (
+            {"input": "i", "output": [], "alternatives": []},
+            "'filtered_rephrases' is missing (the nearest format: zsRE or FEVER",
+        ),
     ],
 )
 def test_a_file_that_fits_none_is_told_the_nearest(
