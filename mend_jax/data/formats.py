@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mend_jax.data import counterfact, fever, kilt, zsre
+from mend_jax.data import counterfact, fever, kilt, wikitext, zsre
 from mend_jax.data.claims import VERDICTS
 from mend_jax.data.reading import Read, Reading, Row
 from mend_jax.data.records import Record, RecordError, parse_record
@@ -26,7 +26,7 @@ class Format(NamedTuple):
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
-    """Records of a file of the user's own, of CounterFact, zsRE or FEVER.
+    """Records of a file of the user's own, of CounterFact, zsRE, FEVER or Wikitext generation.
 
     Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
     what is left out, and says what is made up. In every other case an empty field is an error.
@@ -74,6 +74,7 @@ FORMATS = (
     Format("zsRE, MEND's list", zsre.FIELDS, zsre.read_edits),
     Format("zsRE or FEVER, KnowledgeEditor's lines", kilt.FIELDS, _kilt),
     Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims),
+    Format("Wikitext generation", wikitext.FIELDS, wikitext.read_completions),
 )
 
 

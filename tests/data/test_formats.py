@@ -49,6 +49,10 @@ def test_a_file_that_is_no_text(tmp_path: Path):
             {"input": "i", "output": [], "alternatives": []},
             "'filtered_rephrases' is missing (the nearest format: zsRE or FEVER",
         ),
+        (
+            {"original": [], "completions": []},
+            "'n_tokens' is missing (the nearest format: Wikitext",
+        ),
     ],
 )
 def test_a_file_that_fits_none_is_told_the_nearest(
