@@ -9,11 +9,13 @@ Writes results.json and scores.png; the metrics are defined in mend_jax/evaluati
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from experiments.command import main
 from mend_jax.data.batches import LENGTHS, encode_records, shapes_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.formats import read_records
+from mend_jax.data.reading import Reading
 from mend_jax.data.trunk_cache import cache_trunk, can_be_cached
 from mend_jax.editors.saved import build_editor, load_editor
 from mend_jax.evaluation import make_scorer, score, summarise
@@ -36,8 +38,19 @@ class Evaluate:
     out: Path
     """Directory for results.json and scores.png."""
     records: Path | None = None
-    """Records to score it on (JSONL, or CounterFact or zsRE JSON); without it, the held-out
-    subjects of the project's facts."""
+    """Records to score it on: your own JSONL, or a published file of CounterFact, zsRE, FEVER or
+    Wikitext generation; without it, the held-out subjects of the project's facts."""
+    flip: Literal["all", "half"] = "all"
+    """Edits of a FEVER file: all flip the verdict; or half do, as in the paper, and half keep what
+    the model says already."""
+    locality: Path | None = None
+    """File of Natural Questions, whose answers must stay; takes the place of the locality that the
+    records have. Only the 15 % of its questions that training leaves alone are asked."""
+    localities: int = 4
+    """Locality pairs of a record, drawn from --locality, or from other rows of a file that leaves
+    the choice (FEVER, Wikitext generation, zsRE lines)."""
+    questions: Literal["sentence", "exact"] = "sentence"
+    """Questions of --locality: with a capital and a question mark, or exactly as in the file."""
     limit: int = 0
     """Score only so many records (0: all)."""
     batch: int = 8
@@ -51,7 +64,7 @@ class Evaluate:
     mesh: str = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
     seed: int = 0
-    """Seed of the bootstrap, and of the facts' dealing."""
+    """Seed of the bootstrap, and of what is drawn when records are made."""
 
 
 def evaluate(config: Evaluate) -> None:
@@ -59,12 +72,20 @@ def evaluate(config: Evaluate) -> None:
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
     mesh = mesh_of(config.mesh)
-    given = config.records and read_records(config.records)  # a broken file is found first
+    reading = Reading(
+        "validation",
+        config.flip,
+        config.locality,
+        config.localities,
+        config.questions,
+        config.seed,
+    )
+    given = config.records and read_records(config.records, reading)  # broken files first
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
     records, dataset = (
         (given, str(config.records))
         if given
-        else own_records(saved.base, "validation", config.seed)
+        else own_records(saved.base, reading)
     )
     began = time.perf_counter()
     encoded, skipped = encode_records(

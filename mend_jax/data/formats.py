@@ -5,24 +5,30 @@ its first row. Every later row has to be of the same format.
 """
 
 import json
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mend_jax.data import counterfact, fever, kilt, wikitext, zsre
+from mend_jax.data import counterfact, fever, kilt, natural_questions, wikitext, zsre
 from mend_jax.data.claims import VERDICTS
-from mend_jax.data.reading import Read, Reading, Row
-from mend_jax.data.records import Record, RecordError, parse_record
+from mend_jax.data.facts import in_split
+from mend_jax.data.reading import Read, Reading, Row, distinct, draw_locality
+from mend_jax.data.records import Locality, Record, RecordError, parse_record
 
 
 class Format(NamedTuple):
-    """A data set, and the fields that tell it from the others."""
+    """A data set, and the fields that tell it from the others.
+
+    One of `read` and `read_locality` is there: of edits, or of pairs that serve as locality.
+    """
 
     name: str
     fields: tuple[str, ...]
-    read: Callable[[Iterable[Row], Reading], Read]
+    read: Callable[[Iterable[Row], Reading], Read] | None = None
+    read_locality: Callable[[Iterable[Row], Reading], list[Locality]] | None = None
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
@@ -40,12 +46,46 @@ def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]
       FileNotFoundError: no such file.
     """
     form, rows = _recognise(Path(path))
+    if form.read is None:
+        raise RecordError(f"{path}: {form.name} has no edits; it can be given as locality")
     records, notes = form.read(rows, reading)
     if not records:
         raise RecordError("; ".join([f"{path}: no records in this file", *notes]))
+    records = replace_locality(records, reading)
     for note in notes + _missing(records):
         warnings.warn(f"{path}: {note}", stacklevel=2)
     return records
+
+
+def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
+    """The records with pairs of the locality file, if one is given, in place of their own.
+
+    Of its questions, those of another split are left alone, so that no question that an editor was
+    trained to leave as it is scores it.
+
+    Raises:
+      RecordError: as `read_records`; or the file has no question for this split.
+    """
+    if reading.locality is None:
+        return records
+    form, rows = _recognise(reading.locality)
+    if form.read_locality is None:
+        raise RecordError(f"{reading.locality}: {form.name} cannot be given as locality")
+    pairs = distinct(form.read_locality(rows, reading))
+    pool = [pair for pair in pairs if in_split(pair.prompt, reading.split)]
+    if not pool:
+        raise RecordError(
+            f"{reading.locality}: none of {len(pairs)} questions is for {reading.split}"
+        )
+    rng = random.Random(f"locality {reading.split} {reading.seed}")
+    return [
+        record._replace(
+            locality=draw_locality(
+                rng, pool, reading.localities, (record.prompt, *record.rephrases)
+            )
+        )
+        for record in records
+    ]
 
 
 def _missing(records: list[Record]) -> list[str]:
@@ -75,6 +115,16 @@ FORMATS = (
     Format("zsRE or FEVER, KnowledgeEditor's lines", kilt.FIELDS, _kilt),
     Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims),
     Format("Wikitext generation", wikitext.FIELDS, wikitext.read_completions),
+    Format(
+        "Natural Questions",
+        natural_questions.FIELDS,
+        read_locality=natural_questions.read_questions,
+    ),
+    Format(
+        "Natural Questions in one object",
+        natural_questions.OBJECT_FIELDS,
+        read_locality=natural_questions.read_object,
+    ),
 )
 
 

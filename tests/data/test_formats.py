@@ -53,6 +53,8 @@ def test_a_file_that_is_no_text(tmp_path: Path):
             {"original": [], "completions": []},
             "'n_tokens' is missing (the nearest format: Wikitext",
         ),
+        ({"question": "q"}, "'answer' is missing (the nearest format: Natural Questions, with"),
+        ({"answers": []}, "'questions' is missing (the nearest format: Natural Questions in one"),
     ],
 )
 def test_a_file_that_fits_none_is_told_the_nearest(
@@ -93,6 +95,14 @@ def test_the_same_records_as_lines_list_and_object(tmp_path: Path):
     ):
         path.write_text(text, newline="")
         assert read_records(path) == [Record("p", "t", ("r",))]
+
+
+def test_other_fields_do_not_hide_a_format(tmp_path: Path):
+    """All fields of one format weigh more than many of another."""
+    path = tmp_path / "mine.jsonl"
+    more = {"input": "i", "output": "o", "alternatives": []}
+    path.write_text(json.dumps(more | {"prompt": "p", "target": "t"}))
+    assert read_records(path) == [Record("p", "t")]
 
 
 @pytest.mark.parametrize(
