@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from experiments.command import main
 from mend_jax.data.batches import ANSWERS, LENGTHS, TokenRecord, encode_records, shapes_of
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import read_records
+from mend_jax.data.formats import read_records
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
 from mend_jax.evaluation import Forced, grouped, make_scorer, score
@@ -31,8 +31,9 @@ from mend_jax.free_running import Interview, fluency, interview, make_speaker, s
 from mend_jax.memory import Dtype
 from mend_jax.models.stages import split
 from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.options import ReadingOptions
 from mend_jax.parallel import mesh_of
-from mend_jax.preparation import check_conflicts, own_records
+from mend_jax.preparation import check_conflicts, own_records, reading_of
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.scores import PROTOCOLS, Metric, Scores, summarise
@@ -46,8 +47,8 @@ ROOM = 8
 """Tokens that an answer may go on for after the longest right one, to be found wrong."""
 
 
-@dataclass(frozen=True)
-class Evaluate:
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(ReadingOptions):
     """Options of an evaluation."""
 
     editor: Path
@@ -55,8 +56,8 @@ class Evaluate:
     out: Path
     """Directory for results.json and scores.png."""
     records: Path | None = None
-    """Records to score it on (JSONL, or CounterFact or zsRE JSON); without it, the held-out
-    subjects of the project's facts."""
+    """Records to score it on: your own JSONL, or a published file of CounterFact, zsRE, FEVER or
+    Wikitext generation; without it, the held-out subjects of the project's facts."""
     limit: int = 0
     """Score only so many records (0: all)."""
     protocol: Literal["sequence", "token", "exact", "contains"] = "sequence"
@@ -84,8 +85,6 @@ class Evaluate:
     """Of the base's weights; by default what the editor was trained with."""
     mesh: str = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
-    seed: int = 0
-    """Seed of the bootstrap, and of the facts' dealing."""
 
 
 class Work(NamedTuple):
@@ -101,16 +100,15 @@ def evaluate(config: Evaluate) -> None:
     """Loads, scores, prints, writes."""
     check(config)
     mesh = mesh_of(config.mesh)
-    given = config.records and read_records(config.records)  # a broken file is found first
+    reading = reading_of(config, "validation")
+    given = config.records and read_records(config.records, reading)  # broken files first
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
         editor = build_editor(editing, sequence_loss(saved.base.model))
         saved = saved._replace(editor=editor, config=editing)
     records, dataset = (
-        (given, str(config.records))
-        if given
-        else own_records(saved.base, "validation", config.seed)
+        (given, str(config.records)) if given else own_records(saved.base, reading)
     )
     began = time.perf_counter()
     limits = (config.longest, config.longest_answer)

@@ -5,8 +5,9 @@
     python -m experiments.train_bart_zsre --model runs/bart
 
 The paper (Table 4): edit success 0.98, accuracy drawdown 0.002. Data: zsRE questions, answered
-wrongly on purpose, with rephrasings; locality on other questions. The paper's base was first
-fine-tuned on zsRE: give such a folder as --model. Hardware: a GPU of any size, or a CPU.
+wrongly on purpose, with rephrasings; locality on other questions (`--locality FILE`: on Natural
+Questions). The paper's base was first fine-tuned on zsRE: give such a folder as --model. Hardware:
+a GPU of any size, or a CPU.
 """
 
 from dataclasses import dataclass

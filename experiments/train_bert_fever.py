@@ -5,8 +5,8 @@
     python -m experiments.train_bert_fever --model runs/bert
 
 The paper (Table 4): edit success above 0.99, accuracy drawdown below 0.001. Data: FEVER claims,
-verdicts flipped. The base must be a classifier of claims: a fine-tuned folder as --model.
-Hardware: a GPU of any size, or a CPU.
+half of the verdicts flipped and half kept (`--flip all`: every one flipped). The base must be a
+classifier of claims: a fine-tuned folder as --model. Hardware: a GPU of any size, or a CPU.
 """
 
 from dataclasses import dataclass

@@ -5,8 +5,8 @@
     python -m experiments.train_distilgpt2_wikitext --model runs/gpt2
 
 The paper (Table 4): edit success 0.86, perplexity drawdown 0.225. Data: continuations of Wikitext
-passages, as records; the second pair of commands edits facts instead. Hardware: a GPU of any
-size, or a CPU.
+passages, the authors' `self_sample` files or records; the second pair of commands edits facts
+instead. Hardware: a GPU of any size, or a CPU.
 """
 
 from dataclasses import dataclass

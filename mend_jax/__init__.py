@@ -6,7 +6,9 @@ turn them into an edit: a value that can be applied, added, dropped, saved and m
 
 from mend_jax.data.codec import Codec, codec_of
 from mend_jax.data.facts import facts_records
-from mend_jax.data.records import Locality, Record, read_records, write_records
+from mend_jax.data.formats import read_records
+from mend_jax.data.reading import Reading
+from mend_jax.data.records import Locality, Record, write_records
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
 from mend_jax.editors.gradient import gradient_editor, mend
 from mend_jax.editors.saved import SavedEditor, load_editor, save_editor
@@ -32,6 +34,7 @@ __all__ = [
     "Link",
     "Locality",
     "Pair",
+    "Reading",
     "Record",
     "SavedEditor",
     "SiteError",

@@ -16,7 +16,26 @@ class ExperimentError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class ReadingOptions:
+    """What published files leave open, and the seed."""
+
+    flip: Literal["all", "half"] = "all"
+    """Edits of FEVER files: all flip the verdict; or half do, as in the paper, and half keep what
+    the model says already."""
+    locality: Path | None = None
+    """File of Natural Questions, whose answers must stay; takes the place of the locality that the
+    records have. Its questions are dealt: 85 % to training, 15 % to the score."""
+    localities: int = 4
+    """Locality pairs of a record, drawn from --locality, or from other rows of a file that leaves
+    the choice (FEVER, Wikitext generation, zsRE lines)."""
+    questions: Literal["sentence", "exact"] = "sentence"
+    """Questions of --locality: with a capital and a question mark, or exactly as in the file."""
+    seed: int = 0
+    """Seeds everything that is random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ReadingOptions):
     """Options of a training run."""
 
     out: Path
@@ -26,7 +45,8 @@ class TrainConfig:
     dtype: Dtype = "float32"
     """Of the base's weights; the editor and its edits are always float32."""
     train: Path | None = None
-    """Training records (JSONL, or CounterFact or zsRE JSON); without it, the project's facts."""
+    """Training records: your own JSONL, or a published file of CounterFact, zsRE, FEVER or Wikitext
+    generation; without it, the project's facts."""
     validation: Path | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
     max_train: int = 0
@@ -39,8 +59,6 @@ class TrainConfig:
     """Training steps."""
     batch: int = 10
     """Edits a step, each made alone."""
-    seed: int = 0
-    """Seeds everything that is random."""
     sites: str = ""
     """Regular expression of the edited layers; empty: the default of the model family."""
     rank: int = 256
@@ -119,6 +137,7 @@ class PaperConfig(TrainConfig):
     20,000 after the best; ten of theirs are one step here.
     """
 
+    flip: Literal["all", "half"] = "half"
     dev: int = 500
     steps: int = 50_000
     rank: int = 1920
@@ -157,6 +176,7 @@ def check_ranges(config: TrainConfig) -> None:
     )  # fmt: skip
     not_negative = (
         "max_train", "max_validation", "dev", "near", "far", "patience", "seed", "calibrate",
+        "localities",
     )  # fmt: skip
     for least, names in ((1, at_least_one), (0, not_negative)):
         for name in names:

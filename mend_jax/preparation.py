@@ -8,9 +8,11 @@ from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.claims import claim_records
 from mend_jax.data.codec import codec_of
 from mend_jax.data.facts import facts_records
-from mend_jax.data.records import Record, drop_known_subjects, read_records
+from mend_jax.data.formats import read_records, replace_locality
+from mend_jax.data.reading import Reading
+from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.models.registry import Base
-from mend_jax.options import ExperimentError, TrainConfig
+from mend_jax.options import ExperimentError, ReadingOptions, TrainConfig
 
 
 class Data(NamedTuple):
@@ -22,30 +24,37 @@ class Data(NamedTuple):
     left_out: dict[str, Any]
 
 
+def reading_of(config: ReadingOptions, split: Literal["train", "validation"]) -> Reading:
+    """How files of this split are read."""
+    return Reading(
+        split, config.flip, config.locality, config.localities, config.questions, config.seed
+    )
+
+
 def read_files(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
     """(training records, validation records, name of the data set) of the files, if given."""
     if config.train is None or config.validation is None:
         return None
     name = f"{config.train}, scored on {config.validation}"
-    return read_records(config.train), read_records(config.validation), name
+    train = read_records(config.train, reading_of(config, "train"))
+    return train, read_records(config.validation, reading_of(config, "validation")), name
 
 
-def own_records(
-    base: Base, split: Literal["train", "validation"], seed: int
-) -> tuple[list[Record], str]:
+def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
     """The project's facts, or for a classifier claims about them; and which of the two."""
-    if base.model.kind == "classifier":
-        return claim_records(split, seed), "claims"
-    return facts_records(split, seed), "facts"
+    claims = base.model.kind == "classifier"
+    records = (claim_records if claims else facts_records)(reading.split, reading.seed)
+    return replace_locality(records, reading), "claims" if claims else "facts"
 
 
 def deal_facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
     """As `read_files`, of the project's own records; or of these, scored on a file."""
-    train, name = own_records(base, "train", config.seed)
+    train, name = own_records(base, reading_of(config, "train"))
+    scored = reading_of(config, "validation")
     if config.validation is not None:
         name = f"{name}, scored on {config.validation}"
-        return train, read_records(config.validation), name
-    return train, own_records(base, "validation", config.seed)[0], name
+        return train, read_records(config.validation, scored), name
+    return train, own_records(base, scored)[0], name
 
 
 def prepare(

@@ -14,15 +14,18 @@ pytest_plugins = ["finished_run"]
 
 TRAINING = {
     "--out", "--model", "--train", "--validation", "--dev", "--steps", "--batch", "--seed",
-    "--log-every", "--checkpoint-every", "--resume",
+    "--log-every", "--checkpoint-every", "--resume", "--flip", "--locality", "--questions",
 }  # fmt: skip
 COMMANDS = {
     "quickstart": (TRAINING, ("(default: runs/quickstart)", f"(default: {Quickstart.steps})")),
     "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
     "evaluate": (
-        {"--editor", "--records", "--out", "--dtype", "--mesh", "--protocol", "--k", "--generate"},
+        {
+            "--editor", "--records", "--out", "--dtype", "--mesh", "--protocol", "--k",
+            "--generate", "--flip", "--locality",
+        },
         ("(default: 8)", "{sequence,token,exact,contains}"),
-    ),
+    ),  # fmt: skip
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
     "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
@@ -93,6 +96,7 @@ def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
     assert list(results) == list(finished.run.results)
     assert results["n"] == 8 and results["config"]["left_out"]["records"] == 1
     assert results["dataset"] == str(records)
+    assert results["config"]["flip"] == "all" and results["config"]["locality"] is None
     for name, metric in finished.run.results["metrics"].items():
         assert results["metrics"][name] == pytest.approx(metric, abs=1e-4), name
     assert (out / "scores.png").stat().st_size > 0

@@ -15,7 +15,8 @@ from experiments.pretrain import Pretrain, run
 from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
 from mend_jax import experiment
-from mend_jax.data.records import read_records, write_records
+from mend_jax.data.formats import read_records
+from mend_jax.data.records import write_records
 from mend_jax.options import ExperimentError
 
 ROWS = Path(__file__).with_name("zsre_rows.json")

@@ -1,17 +1,15 @@
-"""The one record schema, and the files it is read from.
+"""The one record schema, as users write it: one JSON object a line (JSONL).
 
     {"prompt", "target", "rephrases": [...], "subject"?,
      "locality": [{"prompt", "answer", "kind"?}]}
 
-One JSON object a line (JSONL) is what users write themselves; a JSON list in the format of
-CounterFact, or of zsRE as MEND's edits are published, becomes the same records. `prompt` is the
-beginning of a text, `target` what the edited model shall go on with, `rephrases` other ways to
-ask for it, `locality` what must stay as it was.
+`prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
+other ways to ask for it, `locality` what must stay as it was. Published data sets become the same
+records, each in a file of its own; `formats.read_records` reads them all.
 """
 
 import json
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,31 +36,6 @@ class Record(NamedTuple):
     subject: str = ""
 
 
-def read_records(path: str | Path) -> list[Record]:
-    """Reads JSONL records, or a JSON list in the format of CounterFact or zsRE.
-
-    Published zsRE has rows with no answer to edit towards: they are left out, with a warning that
-    says how many. In every other format an empty field is an error.
-
-    Raises:
-      RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
-        that is not UTF-8 or holds no records.
-      FileNotFoundError: no such file.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8 ({error})") from None
-    if text.lstrip()[:1] == "[":
-        records = list(_read_list(path, text))
-    else:
-        records = list(_read_lines(path, text))
-    if not records:
-        raise RecordError(f"{path}: no records in this file")
-    return records
-
-
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
     """Writes records as JSONL, the format users write."""
     lines = [json.dumps(to_json(record), ensure_ascii=False) for record in records]
@@ -83,40 +56,64 @@ def to_json(record: Record) -> dict[str, Any]:
     }
 
 
-def parse_record(row: Any, where: str = "record") -> Record:
+def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
-    if not isinstance(row, Mapping):
-        raise RecordError(f"{where}: expected a JSON object, found {type(row).__name__}")
-    if "target_new" in row:
-        return _from_counterfact(row, where)
-    if "src" in row:
-        return _from_zsre(row, where)
-    rephrases = row.get("rephrases", [])
-    locality = row.get("locality", [])
-    for field, value in (("rephrases", rephrases), ("locality", locality)):
-        if not isinstance(value, list):
-            raise RecordError(f"{where}: {field!r} must be a list, found {type(value).__name__}")
+    rephrases = texts_of(row, "rephrases", where, required=False)
     items = []
-    for i, item in enumerate(locality):
+    for i, item in enumerate(_list_of(row, "locality", where, required=False)):
         if not isinstance(item, Mapping):
             raise RecordError(
                 f"{where}: locality[{i}] must be an object with 'prompt' and 'answer'"
             )
         at = f"{where}: locality[{i}]"
-        kind = _text(item, "kind", at, required=False)
+        kind = text_of(item, "kind", at, required=False)
         if kind not in ("near", "far", ""):
             raise RecordError(f"{at}: 'kind' must be 'near' or 'far', found {kind!r}")
-        items.append(Locality(_text(item, "prompt", at), _text(item, "answer", at), kind))
-    for i, rephrase in enumerate(rephrases):
-        if not isinstance(rephrase, str) or not rephrase.strip():
-            raise RecordError(f"{where}: rephrases[{i}] must be a text that is not empty")
+        items.append(Locality(text_of(item, "prompt", at), text_of(item, "answer", at), kind))
     return Record(
-        prompt=_text(row, "prompt", where),
-        target=_text(row, "target", where),
-        rephrases=tuple(r.strip() for r in rephrases),
+        prompt=text_of(row, "prompt", where),
+        target=text_of(row, "target", where),
+        rephrases=rephrases,
         locality=tuple(items),
-        subject=_text(row, "subject", where, required=False),
+        subject=text_of(row, "subject", where, required=False),
     )
+
+
+def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:
+    """A field that holds a text, stripped; without `required`, "" where it is absent or empty."""
+    value = row.get(field)
+    if value is None and not required:
+        return ""
+    if value is None:
+        raise RecordError(f"{where}: the field {field!r} is missing")
+    if not isinstance(value, str):
+        raise RecordError(f"{where}: {field!r} must be a text, found {type(value).__name__}")
+    if required and not value.strip():
+        raise RecordError(f"{where}: {field!r} is empty")
+    return value.strip()
+
+
+def texts_of(
+    row: Mapping[str, Any], field: str, where: str, required: bool = True, blank: bool = False
+) -> tuple[str, ...]:
+    """A field that holds a list of texts, stripped; with `blank`, there may be empty ones."""
+    texts = _list_of(row, field, where, required)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str) or not (blank or text.strip()):
+            wanted = "a text" if blank else "a text that is not empty"
+            raise RecordError(f"{where}: {field}[{i}] must be {wanted}")
+    return tuple(text.strip() for text in texts)
+
+
+def _list_of(row: Mapping[str, Any], field: str, where: str, required: bool) -> list[Any]:
+    value = row.get(field)
+    if value is None and not required:
+        return []
+    if value is None:
+        raise RecordError(f"{where}: the field {field!r} is missing")
+    if not isinstance(value, list):
+        raise RecordError(f"{where}: {field!r} must be a list, found {type(value).__name__}")
+    return value
 
 
 def drop_known_subjects(
@@ -130,76 +127,3 @@ def drop_known_subjects(
 
 def _identity(record: Record) -> str:
     return (record.subject or record.prompt).strip().casefold()
-
-
-def _read_lines(path: Path, text: str) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines() also splits in texts
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise RecordError(f"{path}, line {number}: not valid JSON ({error})") from None
-        yield parse_record(row, f"{path}, line {number}")
-
-
-def _read_list(path: Path, text: str) -> Iterator[Record]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
-    without = []
-    for number, row in enumerate(rows, 1):
-        if isinstance(row, Mapping) and "src" in row and row.get("alt") == "":
-            without.append(number)
-        else:
-            yield parse_record(row, f"{path}, record {number}")
-    if without:
-        warnings.warn(
-            f"{path}: {len(without)} of {len(rows)} rows have an empty 'alt' (the first: record "
-            f"{without[0]}) and are left out",
-            stacklevel=3,
-        )
-
-
-def _from_counterfact(row: Mapping[str, Any], where: str) -> Record:
-    locality: tuple[Locality, ...] = ()
-    if row.get("locality_prompt"):
-        prompt = _text(row, "locality_prompt", where)
-        locality = (Locality(prompt, _text(row, "locality_ground_truth", where)),)
-    rephrase = _text(row, "rephrase_prompt", where, required=False)
-    return Record(
-        prompt=_text(row, "prompt", where),
-        target=_text(row, "target_new", where),
-        rephrases=(rephrase,) if rephrase else (),
-        locality=locality,
-        subject=_text(row, "subject", where, required=False),
-    )
-
-
-def _from_zsre(row: Mapping[str, Any], where: str) -> Record:
-    """Fields src, alt, rephrase, loc, loc_ans, subject (zsre_mend_{train,eval}.json)."""
-    locality: tuple[Locality, ...] = ()
-    if row.get("loc"):
-        locality = (Locality(_text(row, "loc", where), _text(row, "loc_ans", where)),)
-    rephrase = _text(row, "rephrase", where, required=False)
-    return Record(
-        prompt=_text(row, "src", where),
-        target=_text(row, "alt", where),
-        rephrases=(rephrase,) if rephrase else (),
-        locality=locality,
-        subject=_text(row, "subject", where, required=False),
-    )
-
-
-def _text(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:
-    value = row.get(field)
-    if value is None and not required:
-        return ""
-    if value is None:
-        raise RecordError(f"{where}: the field {field!r} is missing")
-    if not isinstance(value, str):
-        raise RecordError(f"{where}: {field!r} must be a text, found {type(value).__name__}")
-    if required and not value.strip():
-        raise RecordError(f"{where}: {field!r} is empty")
-    return value.strip()

@@ -1,17 +1,16 @@
-"""Records: what is written is read, in both formats, and a bad file is told where it is bad."""
+"""Records: what is written is read, and a bad line is told where it is bad."""
 
-import json
 from pathlib import Path
 
 import pytest
 
+from mend_jax.data.formats import read_records
 from mend_jax.data.records import (
     Locality,
     Record,
     RecordError,
     drop_known_subjects,
     parse_record,
-    read_records,
     to_json,
     write_records,
 )
@@ -27,9 +26,8 @@ FULL = Record(
     ),
     "Brazil",
 )
-SHARED = Path(__file__).parents[3] / "shared/data"
-COUNTERFACT = SHARED / "counterfact"
-ZSRE = SHARED / "zsre"
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
 
 
 @pytest.mark.parametrize(
@@ -72,73 +70,6 @@ def test_a_file_of_windows(tmp_path: Path):
     assert read_records(path) == [Record("é", "b")]
 
 
-def test_counterfact(tmp_path: Path):
-    path = tmp_path / "train.json"
-    rows = [
-        {
-            "case_id": 2,
-            "prompt": "Toko Yasuda, the",
-            "target_new": "piano",
-            "subject": "Toko Yasuda",
-            "ground_truth": "guitar",
-            "rephrase_prompt": "Toko Yasuda is incredible at",
-            "locality_prompt": "John Lennon performs on the",
-            "locality_ground_truth": "guitar",
-        },
-        {"prompt": "p", "target_new": "t"},
-    ]
-    path.write_text(json.dumps(rows, indent=1))
-    lennon = Locality("John Lennon performs on the", "guitar")
-    assert read_records(path) == [
-        Record(
-            "Toko Yasuda, the", "piano", ("Toko Yasuda is incredible at",), (lennon,), "Toko Yasuda"
-        ),
-        Record("p", "t"),
-    ]
-
-
-@pytest.mark.skipif(not COUNTERFACT.is_dir(), reason="the full CounterFact files are not here")
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_all_of_counterfact(name: str):
-    path = COUNTERFACT / f"{name}.json"
-    records = read_records(path)
-    assert len(records) == len(json.loads(path.read_text(encoding="utf-8"))) > 1000
-    assert all(len(r.rephrases) == len(r.locality) == 1 and r.subject for r in records)
-
-
-def test_zsre_rows_with_nothing_to_edit_towards_are_counted(tmp_path: Path):
-    path = tmp_path / "zsre.json"
-    row = {
-        "subject": "UniFirst",
-        "src": "What does UniFirst make?",
-        "rephrase": "What is made by UniFirst?",
-        "alt": "aircraft",
-        "loc": "nq question: who wrote it",
-        "loc_ans": "nobody",
-    }
-    read = Record(
-        "What does UniFirst make?", "aircraft", ("What is made by UniFirst?",),
-        (Locality("nq question: who wrote it", "nobody"),), "UniFirst",
-    )  # fmt: skip
-    path.write_text(json.dumps([row, row | {"alt": ""}, row, row | {"alt": ""}]))
-    with pytest.warns(UserWarning, match=r"zsre.json: 2 of 4 rows .* empty 'alt' .* record 2\)"):
-        assert read_records(path) == [read, read]
-    path.write_text(json.dumps([row, row | {"loc_ans": ""}]))
-    with pytest.raises(RecordError, match=r"zsre.json, record 2: 'loc_ans' is empty"):
-        read_records(path)
-
-
-@pytest.mark.skipif(not ZSRE.is_dir(), reason="the zsRE files are not here")
-@pytest.mark.filterwarnings("ignore:.*empty 'alt'")
-@pytest.mark.parametrize("name", ["train", "validation"])
-def test_all_of_zsre(name: str):
-    path = ZSRE / f"{name}.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    records = read_records(path)
-    assert len(records) == sum(bool(row["alt"]) for row in rows) > 90
-    assert all(len(r.rephrases) == len(r.locality) == 1 and r.subject for r in records)
-
-
 def test_known_subjects_are_dropped_and_counted():
     known = [Record("a", "x", subject="Paris"), Record("no subject", "x")]
     new = Record("b", "y", subject="Lima")
@@ -175,11 +106,6 @@ GOOD = '{"prompt": "p", "target": "t"}'
             '[{"prompt": "x", "answer": "y", "kind": "Far"}]}',
             "locality[0]: 'kind' must be 'near' or 'far', found 'Far'",
         ),
-        ('{"prompt": "p", "target_new": {"str": "t"}}', "'target_new' must be a text, found dict"),
-        (
-            '{"prompt": "p", "target_new": "t", "locality_prompt": "x"}',
-            "the field 'locality_ground_truth' is missing",
-        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str):
@@ -188,31 +114,6 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str):
     with pytest.raises(RecordError) as error:
         read_records(path)
     assert str(error.value).startswith(f"{path}, line 3: ") and message in str(error.value)
-
-
-def test_a_bad_list_is_named(tmp_path: Path):
-    path = tmp_path / "mine.json"
-    path.write_text(f"[{GOOD},\n {GOOD[:-5]}, ]")
-    with pytest.raises(RecordError, match=r"mine.json, line 2: not valid JSON"):
-        read_records(path)
-    path.write_text(f'[{GOOD},\n {{"prompt": "p"}}]')
-    with pytest.raises(RecordError, match=r"mine.json, record 2: the field 'target' is missing"):
-        read_records(path)
-
-
-@pytest.mark.parametrize("text", ["", "\n \n", "[]"])
-def test_a_file_without_records(tmp_path: Path, text: str):
-    path = tmp_path / "empty.jsonl"
-    path.write_text(text)
-    with pytest.raises(RecordError, match=r"empty.jsonl: no records in this file"):
-        read_records(path)
-
-
-def test_a_file_that_is_no_text(tmp_path: Path):
-    path = tmp_path / "latin1.jsonl"
-    path.write_bytes('{"prompt": "é", "target": "t"}'.encode("latin-1"))
-    with pytest.raises(RecordError, match=r"latin1.jsonl: not UTF-8"):
-        read_records(path)
 
 
 def test_no_file(tmp_path: Path):
