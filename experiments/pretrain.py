@@ -4,15 +4,16 @@
 
 Writes a Hugging Face folder (config.json, model.safetensors, tokenizer.json) that `mj.load` and the
 `experiments.train_*` commands take, and pretraining.json: exact match on the facts in a phrasing
-that was trained on, and in two that no training text contains. BERT learns to verify claims.
+that was trained on, and in two that no training text contains. BERT learns to verify claims: first
+the facts, then the verdicts.
 """
 
 import json
 import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import resources
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,14 +21,15 @@ import jax
 import numpy as np
 
 from experiments.command import main
-from mend_jax.data.claims import claim, draw_claim
+from mend_jax.data.claims import claim
 from mend_jax.data.codec import Tokens, codec_of
 from mend_jax.data.facts import Relation, relations
+from mend_jax.data.lessons import ENDINGS, Questions, common_words
 from mend_jax.data.pararel import pararel_relations
 from mend_jax.data.tokenizers import train_tokenizer
 from mend_jax.files import write_text
 from mend_jax.models.registry import FAMILIES, Base
-from mend_jax.pretraining import exact_match, pretrain
+from mend_jax.pretraining import Draw, exact_match, pretrain
 from mend_jax.weights.export import write_folder
 
 Family = Literal["t5", "bart", "gpt2", "gpt_neo", "gptj", "bert"]
@@ -108,11 +110,13 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
 
 
 class Training(NamedTuple):
-    """How long and how fast a family learns; warm_up: steps."""
+    """How long and how fast a family learns. warm_up: steps. naming: steps before all others, in
+    which a classifier learns the facts that it shall verify claims by."""
 
     steps: int
     learning_rate: float
     warm_up: int
+    naming: int = 0
 
 
 TRAINING: Mapping[str, Training] = {
@@ -121,7 +125,7 @@ TRAINING: Mapping[str, Training] = {
     "gpt2": Training(4500, 2e-3, 100),
     "gpt_neo": Training(4500, 2e-3, 100),
     "gptj": Training(4500, 2e-3, 100),
-    "bert": Training(4500, 1e-3, 300),
+    "bert": Training(3000, 1e-3, 300, naming=3500),
 }
 """Where norms come after the sums (BART, BERT), a faster start ends on a plateau."""
 
@@ -139,7 +143,9 @@ class Pretrain:
     facts: int = 0
     """Learn only so many facts of each relation (0: all)."""
     steps: int | None = None
-    """Training steps; by default the family's own (3,600 to 4,500)."""
+    """Training steps; by default the family's own (3,000 to 4,500)."""
+    naming: int | None = None
+    """Of BERT: steps before these, to learn the facts by; by default 3,500."""
     batch: int = 64
     """Questions a step."""
     learning_rate: float | None = None
@@ -161,89 +167,6 @@ def knowledge(config: Pretrain) -> tuple[Relation, ...]:
     return found
 
 
-class Questions(NamedTuple):
-    """What is asked of a base: (prompt, answer) of a fact in a phrasing; verdicts of a classifier.
-
-    every(rng): each fact once, in one of its phrasings. unseen(rng): each, in all held-out ones.
-    lesson(rng): as `every`, but most phrasings have lost words or got wrong ones, so that what is
-      learned is the subject and not the sentence.
-    """
-
-    known: tuple[Relation, ...]
-    verify: bool
-    words: tuple[str, ...]
-
-    def every(self, rng: random.Random) -> list[tuple[str, str]]:
-        """Each fact once, in one of the phrasings to train on."""
-        return [
-            self._ask(rng, relation, fact, rng.choice(relation.phrasings))
-            for relation in self.known
-            for fact in relation.facts
-        ]
-
-    def lesson(self, rng: random.Random) -> list[tuple[str, str]]:
-        """Each fact once, in what is left of one of the phrasings to train on."""
-        return [
-            self._ask(
-                rng, relation, fact, disturbed(rng.choice(relation.phrasings), rng, self.words)
-            )
-            for relation in self.known
-            for fact in relation.facts
-        ]
-
-    def unseen(self, rng: random.Random) -> list[tuple[str, str]]:
-        """Each fact in each of the phrasings that are held out."""
-        return [
-            self._ask(rng, relation, fact, phrasing)
-            for relation in self.known
-            for fact in relation.facts
-            for phrasing in relation.held_out
-        ]
-
-    def _ask(
-        self, rng: random.Random, relation: Relation, fact: tuple[str, str], phrasing: str
-    ) -> tuple[str, str]:
-        if not self.verify:
-            return phrasing.format(fact[0]), fact[1]
-        object_, verdict = draw_claim(rng, relation, fact, sorted({o for _, o in relation.facts}))
-        return claim(phrasing, fact[0], object_), verdict
-
-
-def common_words() -> tuple[str, ...]:
-    """Everyday words of English: no base should take one that it never saw for a name."""
-    text = resources.files("mend_jax.data").joinpath("common_words.txt")
-    return tuple(text.read_text(encoding="utf-8").split())
-
-
-ENDINGS = ("", "s", "ed", "ing")
-"""Of a common word, so that its forms are no news either."""
-
-
-def noise(rng: random.Random, words: Sequence[str]) -> str:
-    """A form of a common word, or a word that is none, of the halves of two."""
-    first, second = rng.choice(words), rng.choice(words)
-    if rng.random() < 0.5:
-        return first + rng.choice(ENDINGS)
-    return first[: (len(first) + 1) // 2] + second[len(second) // 2 :]
-
-
-def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
-    """The phrasing with words gone, exchanged and put in between; the subject is never lost.
-
-    How much of it is left varies from all to nothing but the subject.
-    """
-    share = rng.random()
-    out: list[str] = []
-    for word in phrasing.split():
-        loses = "{}" not in word and rng.random() < share
-        if rng.random() < share * (0.6 if loses else 0.3):
-            other = noise(rng, words)
-            out.append(other if out else other.capitalize())
-        if not loses:
-            out.append(word)
-    return " ".join(out)
-
-
 def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dict[str, Any]]:
     """A base with random parameters and a tokenizer of its own, and its config.json."""
     family = FAMILIES[config.family]
@@ -261,23 +184,52 @@ def fresh_base(config: Pretrain, known: tuple[Relation, ...]) -> tuple[Base, dic
     }
     dimensions = family.dimensions(shape, ())
     model = family.model(dimensions)
-    params = model.init(jax.random.key(config.seed), model.example_inputs())["params"]
+    params = fresh(model, config.seed)
     return Base(model, params, tokenizer, dimensions, str(config.out), family), shape
+
+
+def fresh(model: Any, seed: int) -> Any:
+    """Random parameters."""
+    return model.init(jax.random.key(seed), model.example_inputs())["params"]
+
+
+def naming(base: Base, asked: Questions) -> tuple[Any, Draw]:
+    """(an encoder with one block less that names objects, what it learns from).
+
+    A verdict takes two things, the fact and a comparison with it, and from nothing neither is
+    learned, since each is of use only where the other is there (the loss stays at ln 2). So all
+    blocks but the last learn the facts first: at the first token of a question, the tokens of its
+    object in any order. The last block has then only to compare.
+    """
+    blocks = base.config.num_hidden_layers - 1
+    dimensions = replace(base.config, task="masked_lm", num_hidden_layers=blocks)
+    tokenizer = base.tokenizer
+
+    def encode(question: str, object_: str) -> Tokens:
+        ids = np.asarray(tokenizer.encode(question).ids, np.int32)
+        labels = np.asarray(tokenizer.encode(object_, add_special_tokens=False).ids, np.int32)
+        return Tokens(ids, np.zeros(len(labels), np.int32), labels)
+
+    def draw(rng: np.random.Generator) -> list[Tokens]:
+        return [encode(*pair) for pair in asked.lesson(random.Random(int(rng.integers(2**32))))]
+
+    return base.model.clone(config=dimensions), draw
 
 
 def run(config: Pretrain) -> dict[str, Any]:
     """Trains, scores, writes; returns the content of pretraining.json.
 
     Raises:
-      ValueError: the folder is not empty.
+      ValueError: the folder is not empty; --naming where it does nothing.
     """
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out} is not empty: give another --out")
-    training = TRAINING[config.family]
-    if config.steps is not None:
-        training = training._replace(steps=config.steps)
-    if config.learning_rate is not None:
-        training = training._replace(learning_rate=config.learning_rate)
+    if config.naming is not None and config.family != "bert":
+        raise ValueError(f"--naming is for BERT: {config.family} answers questions from the start")
+    chosen = {k: getattr(config, k) for k in ("steps", "naming", "learning_rate")}
+    training = TRAINING[config.family]._replace(
+        **{k: v for k, v in chosen.items() if v is not None}
+    )
     known = knowledge(config)
     base, shape = fresh_base(config, known)
     asked = Questions(known, base.model.kind == "classifier", common_words())
@@ -296,10 +248,18 @@ def run(config: Pretrain) -> dict[str, Any]:
         print(f"step {step:>6}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
 
     began = time.perf_counter()
-    params = pretrain(
-        base.model, base.params, draw, **training._asdict(), batch=config.batch, seed=config.seed,
-        report=report,
+    params = base.params
+    teach = partial(
+        pretrain, learning_rate=training.learning_rate, warm_up=training.warm_up,
+        batch=config.batch, seed=config.seed, report=report,
     )  # fmt: skip
+    if training.naming:
+        namer, draw_names = naming(base, asked._replace(verify=False))
+        print("first the facts: the words of the object, at the first token of a question")
+        named = teach(namer, fresh(namer, config.seed), draw_names, steps=training.naming)
+        params = {**params, **{k: v for k, v in named.items() if k != "head"}}
+        print("now the verdicts")
+    params = teach(base.model, params, draw, steps=training.steps)
     seconds = time.perf_counter() - began
     rng = random.Random(f"questions {config.seed}")
     scores = {}

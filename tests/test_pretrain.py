@@ -11,11 +11,12 @@ import pytest
 from tiny_run import ROOT
 
 import mend_jax as mj
-from experiments.pretrain import Pretrain, run
+from experiments.pretrain import Pretrain, fresh_base, knowledge, naming, run
 from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
 from mend_jax import experiment
 from mend_jax.data.formats import read_records
+from mend_jax.data.lessons import Questions, common_words
 from mend_jax.data.records import write_records
 from mend_jax.options import ExperimentError
 
@@ -59,6 +60,24 @@ def test_pretraining_refuses_a_folder_in_use(small_t5: Path):
         run(Pretrain(family="t5", out=small_t5))
 
 
+def test_naming_is_for_classifiers(tmp_path: Path):
+    with pytest.raises(ValueError, match="--naming is for BERT"):
+        run(Pretrain(family="t5", out=tmp_path / "t5", naming=5))
+
+
+def test_what_bert_learns_first_is_the_words_of_the_object():
+    """All at the first token, in any order; in a model with one block less and the same words."""
+    config = Pretrain(family="bert", out=Path("unused"), facts=1, vocabulary=600)
+    known = knowledge(config)
+    base, _ = fresh_base(config, known)
+    namer, draw = naming(base, Questions(known, False, common_words()))
+    assert namer.kind == "masked" and namer.stages[-2] == base.model.stages[-3]
+    lesson = draw(np.random.default_rng(0))
+    spoken = {base.tokenizer.decode(pair.labels.tolist()).replace(" ##", "") for pair in lesson}
+    assert len(lesson) == len(known) and not any(np.any(pair.read) for pair in lesson)
+    assert {r.facts[0][1].casefold() for r in known} & {text.casefold() for text in spoken}
+
+
 def test_the_flagship_runs_on_it(small_t5: Path, tmp_path: Path):
     options = T5XXL(model=str(small_t5), out=tmp_path / "out", dtype="float32", **FEW)
     finished = experiment.run(options)
@@ -96,7 +115,7 @@ def test_a_base_that_learned_no_facts_needs_records(tmp_path: Path):
 
 
 def test_a_classifier_is_edited_on_claims(tmp_path: Path):
-    options = dict(facts=2, steps=20, batch=16, vocabulary=600)
+    options = dict(facts=2, steps=20, naming=10, batch=16, vocabulary=600)
     run(Pretrain(family="bert", out=tmp_path / "bert", **options))
     config = BertFever(model=str(tmp_path / "bert"), out=tmp_path / "out", **FEW)
     finished = experiment.run(config)

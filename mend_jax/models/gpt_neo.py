@@ -92,12 +92,17 @@ class Attention(nn.Module):
     ) -> Float[Array, "k queries d"]:
         c = self.config
 
-        def project(name: str, x: Array) -> Array:
-            y = Linear(c.hidden_size, dtype=self.dtype, name=name, use_bias=False)(x)
+        def project(name: str, x: Array, scale: float = 1.0) -> Array:
+            init = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+            y = Linear(
+                c.hidden_size, dtype=self.dtype, name=name, use_bias=False, kernel_init=init
+            )(x)
             return gpt.split_heads(y, c.num_heads)
 
-        # Scores that are not scaled are large: bfloat16 would round them too coarsely.
-        query = project("q_proj", x if read is None else take(x, read)).astype(jnp.float32)
+        # Scores that are not scaled are large: queries begin small, or attention would begin as a
+        # hard choice, and bfloat16 would round them too coarsely.
+        asking = x if read is None else take(x, read)
+        query = project("q_proj", asking, c.num_heads / c.hidden_size).astype(jnp.float32)
         key, value = project("k_proj", x), project("v_proj", x)
         window = c.window_size if self.local else None
         out = gpt.attend(query, key, value, positions, read, self.cache_length, window, scale=1.0)
