@@ -129,7 +129,7 @@ def evaluate(config: Evaluate) -> None:
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     results = make_results(
-        saved.config["editor"],
+        "mend",
         saved.base.name,
         dataset,
         PROTOCOLS[config.protocol],

@@ -1,4 +1,4 @@
-"""Figures of a run: the training curve, and the scores with their intervals."""
+"""Figures: a run's training curve and scores, several runs beside each other, curves over edits."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,6 +70,61 @@ def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
     figure.savefig(path, dpi=150)
 
 
+def success_and_locality(path: str | Path, names: Sequence[str], results: Sequence[Any]) -> None:
+    """Edit success and locality agreement of several runs, with 95 % intervals; a grey tick is the
+    unedited model."""
+    figure, panels = _figure(width=8.0, height=0.45 * len(results) + 1.0, columns=2)
+    for axes, metric, before, colour in (
+        (panels[0], "edit_success", "edit_success_before", _EDIT),
+        (panels[1], "locality_agreement", None, _LOCALITY),
+    ):
+        for place, one in enumerate(reversed(results)):
+            found = one["metrics"].get(metric)
+            if found is None:
+                continue
+            value = found["value"]
+            spread = [[max(value - found["low"], 0.0)], [max(found["high"] - value, 0.0)]]
+            axes.barh(
+                place, value, xerr=spread, color=colour, height=0.6, ecolor="#333333", capsize=3
+            )
+            axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
+            if before is not None and before in one["metrics"]:
+                unedited = one["metrics"][before]["value"]
+                axes.plot([unedited] * 2, [place - 0.4, place + 0.4], color=_GREY, linewidth=2)
+        axes.set_xlim(0, 1.02)
+        axes.set_title(metric.replace("_", " "), fontsize=9, loc="left")
+        shown = list(reversed(names)) if axes is panels[0] else [""] * len(names)
+        axes.set_yticks(range(len(names)), shown)
+    figure.savefig(path, dpi=150)
+
+
+def over_edits(
+    path: str | Path, label: str, edits: Sequence[int], lines: Mapping[str, Sequence[float]]
+) -> None:
+    """Scores over the number of edits (log scale); a line `norm`, of any size, gets an axis of its
+    own."""
+    figure, axes = _figure(width=7.2, height=3.6)
+    colours = {"locality agreement": _LOCALITY, "edit success": _EDIT, "newest": "#e0a458"}
+    for name, values in lines.items():
+        if name == "norm":
+            other = axes.twinx()
+            other.plot(edits, values, ":", color=_GREY)
+            other.set_ylabel("norm of all edits", color=_GREY)
+            other.set_ylim(bottom=0)
+            other.spines["top"].set_visible(False)
+        else:
+            axes.plot(edits, values, "o-", markersize=4, color=colours.get(name), label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(edits, [str(n) for n in edits])
+    axes.minorticks_off()
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel(label)
+    axes.legend(
+        frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0)
+    )
+    figure.savefig(path, dpi=150)
+
+
 def _words(name: str) -> str:
     return {
         "edit_success_before": "edit success, no edit",
@@ -80,12 +135,13 @@ def _words(name: str) -> str:
     }.get(name, name)
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    found = figure.subplots(1, columns, squeeze=False)[0]
+    for axes in found:
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, found[0] if columns == 1 else found

@@ -62,10 +62,26 @@ def write_results(path: str | Path, results: Mapping[str, Any]) -> None:
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """The metrics as lines of text: name, value, 95 % interval."""
+    """The metrics as lines of text: name, value, 95 % interval; and what is suspicious."""
     lines = [f"{results['n']} edits, {results['protocol']}, mean and bootstrap 95 % interval"]
     for name, metric in results["metrics"].items():
         lines.append(
             f"  {name:<26} {metric['value']:7.3f}   [{metric['low']:.3f}, {metric['high']:.3f}]"
         )
+    if why := suspicion(results):
+        lines.append(f"warning: {why}")
     return "\n".join(lines)
+
+
+def suspicion(results: Mapping[str, Any]) -> str:
+    """Why the numbers are not those of an editor that works; empty if they may be."""
+    values = {name: metric["value"] for name, metric in results["metrics"].items()}
+    gain = values.get("edit_success", 1.0) - values.get("edit_success_before", 0.0)
+    same = values.get("locality_agreement")
+    if gain > 0.01 or same is None:
+        return ""
+    if same > 0.999:
+        return "this editor does nothing: no answer differs from that of the unedited model"
+    if same < 0.5:
+        return "this editor writes noise: nothing is learned, and most other answers are lost"
+    return "nothing is learned: edit success is that of the unedited model"

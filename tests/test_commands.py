@@ -28,6 +28,7 @@ COMMANDS = {
     ),  # fmt: skip
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
+    "report": ({"--out"}, ("Files results.json",)),
     "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
     "plan": ({"--model", "--mesh", "--batch", "--dtype", "--json"}, ("(default: 1x1)",)),
     "benchmark": ({"--model", "--json", "--random-weights"}, ("distilgpt2",)),

@@ -1,0 +1,158 @@
+"""Tables in Markdown from results.json files, one for each protocol, beside the paper's numbers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mend_jax.results import suspicion
+
+Results = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A metric, what it is called, and where its value without an edit stands (or is a number)."""
+
+    metric: str
+    title: str
+    unedited: str | float | None
+
+
+COLUMNS = (
+    Column("edit_success", "edit success", "edit_success_before"),
+    Column("reliability", "reliability", None),
+    Column("generality", "generality", None),
+    Column("locality_agreement", "locality agreement", 1.0),
+    Column("accuracy_after", "locality accuracy", "accuracy_before"),
+    Column("drawdown", "accuracy drawdown", 0.0),
+    Column("perplexity_after", "perplexity", "perplexity_before"),
+    Column("perplexity_drawdown", "perplexity drawdown", 0.0),
+)
+
+PAPER = {
+    ("t5-xxl-ssm-nq", "zsre"): "0.89 / <0.001",
+    ("t5-xl-ssm-nq", "zsre"): "0.88 / 0.001",
+    ("gpt-j-6b", "wikitext"): "0.88 / 0.031",
+    ("gpt-neo-2.7b", "wikitext"): "0.81 / 0.057",
+    ("bart-base", "zsre"): "0.98 / 0.002",
+    ("bert-base-uncased", "fever"): ">0.99 / <0.001",
+    ("distilgpt2", "wikitext"): "0.86 / 0.225",
+}
+"""MEND's edit success / drawdown (of accuracy; of perplexity on Wikitext), paper Tables 3 and 4, by
+the last part of the model's name and a word of the data set's."""
+
+
+def read_results(path: str | Path) -> Results:
+    """A results.json, from its file or its directory.
+
+    Raises:
+      ValueError: not the results of an evaluation; says what is missing.
+    """
+    path = Path(path)
+    path = path / "results.json" if path.is_dir() else path
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    needed = ("editor", "model", "dataset", "protocol", "n", "metrics")
+    missing = [k for k in needed if not isinstance(found, dict) or k not in found]
+    if missing:
+        raise ValueError(f"{path}: not the results of an evaluation: no {', '.join(missing)}")
+    return found
+
+
+def by_protocol(results: Sequence[Results]) -> dict[str, list[Results]]:
+    """Numbers under different protocols never share a column."""
+    groups: dict[str, list[Results]] = {}
+    for one in results:
+        groups.setdefault(one["protocol"], []).append(one)
+    return groups
+
+
+def name_of(results: Results) -> str:
+    """The editor, the base and how many edits are made at once or one after another."""
+    config = results.get("config", {})
+    how = [f"k = {config['k']}"] if config.get("k", 1) > 1 else []
+    how += [f"{results['n']} in sequence"] if config.get("sequential") else []
+    base = Path(results["model"]).name
+    return ", ".join([f"{results['editor']} on {base}", *how])
+
+
+def data_of(results: Results) -> str:
+    """The name of the data that was scored."""
+    return Path(str(results["dataset"]).split(", scored on ")[-1]).name
+
+
+def report(results: Sequence[Results], figures: Mapping[str, str] | None = None) -> str:
+    """The whole page: for each protocol a table, then texts before and after.
+
+    Args:
+      figures: title of each figure, and its file.
+    """
+    parts = ["# Results", "Means over edits, bootstrap 95 % intervals in brackets."]
+    for protocol, group in by_protocol(results).items():
+        parts += [f"## {protocol[0].upper()}{protocol[1:]}", _table(group)]
+    parts += [f"**{name_of(one)}: {why}**" for one in results if (why := suspicion(one))]
+    for title, file in (figures or {}).items():
+        parts += [f"## {title}", f"![{title}]({file})"]
+    parts += [_texts(one) for one in results if one.get("texts")]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(group: Sequence[Results]) -> str:
+    columns = [c for c in COLUMNS if any(c.metric in one["metrics"] for one in group)]
+    paper = any(_paper(one) for one in group)
+    head = ["", "data", "edits", *(c.title for c in columns), *(["paper"] if paper else [])]
+    rows = []
+    for one in group:
+        about = [data_of(one), str(one["n"])]
+        last = [[""], [_paper(one)]] if paper else [[], []]
+        rows.append(
+            [f"no edit, {Path(one['model']).name}", *about, *(_unedited(one, c) for c in columns)]
+            + last[0]
+        )
+        rows.append([name_of(one), *about, *(_value(one, c.metric) for c in columns)] + last[1])
+    distinct = list(dict.fromkeys(map(tuple, rows)))
+    return "\n".join(_line(row) for row in (head, ["---"] * len(head), *distinct))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _value(results: Results, name: str) -> str:
+    metric = results["metrics"].get(name)
+    if metric is None:
+        return "-"
+    return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
+
+
+def _unedited(results: Results, column: Column) -> str:
+    if column.metric not in results["metrics"] or column.unedited is None:
+        return "-"
+    if isinstance(column.unedited, float):
+        return f"{column.unedited:.3f}"
+    return _value(results, column.unedited)
+
+
+def _paper(results: Results) -> str:
+    model = Path(results["model"]).name.casefold()
+    dataset = str(results["dataset"]).casefold()
+    found = [text for (name, word), text in PAPER.items() if name == model and word in dataset]
+    return found[0] if found else ""
+
+
+def _texts(results: Results) -> str:
+    head = ["asked", "wanted", "before", "after"]
+    rows = [
+        [_cell(heard[k]) for k in ("prompt", "answer", "before", "after")]
+        for entry in results["texts"]
+        for part in ("outer", "locality")
+        for heard in entry[part][:2]
+    ]
+    table = "\n".join(_line(row) for row in (head, ["---"] * 4, *rows))
+    return f"## In its own words: {name_of(results)}\n\n{table}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
