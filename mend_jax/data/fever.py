@@ -49,11 +49,10 @@ def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
     claims, unknown = [], []
     for row in rows:
         text = text_of(row.value, "claim", row.where)
-        label = text_of(row.value, "label", row.where)
-        if label == UNKNOWN:
+        verdict = _label(row)
+        if verdict == UNKNOWN:
             unknown.append(row.place)
             continue
-        verdict = _verdict(label, "label", row.where, (*VERDICTS, UNKNOWN))
         again = tuple(t.format(text) for t in rng.sample(templates, REPHRASES))
         claims.append(Claim(text, verdict, verdict, again, (text,)))
     notes = left_out(unknown, len(claims), f"are labelled {UNKNOWN}")
@@ -64,6 +63,15 @@ def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
             "the true verdict stands for the model's own prediction, which the file does not have",
         ]
     return Read(_records(claims, reading), notes)
+
+
+def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+    """Of the list: every claim with its true verdict, where there is one."""
+    return [
+        Locality(text_of(row.value, "claim", row.where), _label(row))
+        for row in rows
+        if row.value.get("label") != UNKNOWN
+    ]
 
 
 def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
@@ -97,6 +105,11 @@ def _records(claims: Sequence[Claim], reading: Reading) -> list[Record]:
             )
         )
     return records
+
+
+def _label(row: Row) -> str:
+    label = text_of(row.value, "label", row.where)
+    return _verdict(label, "label", row.where, (*VERDICTS, UNKNOWN))
 
 
 def _verdict(text: str, field: str, where: str, allowed: Sequence[str] = VERDICTS) -> str:

@@ -22,7 +22,8 @@ from mend_jax.data.records import Locality, Record, RecordError, parse_record
 class Format(NamedTuple):
     """A data set, and the fields that tell it from the others.
 
-    One of `read` and `read_locality` is there: of edits, or of pairs that serve as locality.
+    At least one of `read` and `read_locality` is there: of edits, and of true answers, which serve
+    as locality.
     """
 
     name: str
@@ -68,10 +69,7 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
     """
     if reading.locality is None:
         return records
-    form, rows = _recognise(reading.locality)
-    if form.read_locality is None:
-        raise RecordError(f"{reading.locality}: {form.name} cannot be given as locality")
-    pairs = distinct(form.read_locality(rows, reading))
+    pairs = read_answers(reading.locality, reading)
     pool = [pair for pair in pairs if in_split(pair.prompt, reading.split)]
     if not pool:
         raise RecordError(
@@ -86,6 +84,18 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
         )
         for record in records
     ]
+
+
+def read_answers(path: str | Path, reading: Reading = Reading()) -> list[Locality]:
+    """Questions with their true answers, each question once: of a file that can be locality.
+
+    Raises:
+      RecordError: as `read_records`; or the file does not say what is true.
+    """
+    form, rows = _recognise(Path(path))
+    if form.read_locality is None:
+        raise RecordError(f"{path}: {form.name} cannot be given as locality")
+    return distinct(form.read_locality(rows, reading))
 
 
 def _missing(records: list[Record]) -> list[str]:
@@ -113,7 +123,7 @@ FORMATS = (
     Format("CounterFact", counterfact.FIELDS, counterfact.read_edits),
     Format("zsRE, MEND's list", zsre.FIELDS, zsre.read_edits),
     Format("zsRE or FEVER, KnowledgeEditor's lines", kilt.FIELDS, _kilt),
-    Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims),
+    Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims, fever.read_verdicts),
     Format("Wikitext generation", wikitext.FIELDS, wikitext.read_completions),
     Format(
         "Natural Questions",
