@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PyTree
 
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import Record
+from mend_jax.data.records import Record, rephrases_of
 from mend_jax.editors.base import EditorState, Example
 from mend_jax.editors.saved import SavedEditor
 from mend_jax.models.generate import generate
@@ -92,7 +92,7 @@ def classify(
 def prompts_of(record: Record) -> list[tuple[str, str]]:
     """(kind, prompt) of an edit prompt, a rephrase, a near and a far locality prompt."""
     chosen = [("edit", record.prompt)]
-    chosen += [("rephrase", text) for text in record.rephrases[:1]]
+    chosen += [("rephrase", rephrase.prompt) for rephrase in rephrases_of(record)[:1]]
     for kind in ("near", "far"):
         chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
     return chosen

@@ -6,7 +6,8 @@
 One JSON object a line (JSONL) is what users write themselves; a JSON list in the format of
 CounterFact, or of zsRE as MEND's edits are published, becomes the same records. `prompt` is the
 beginning of a text, `target` what the edited model shall go on with, `rephrases` other ways to
-ask for it, `locality` what must stay as it was.
+ask for it, `locality` what must stay as it was. A rephrase is a text or, where the same edit means
+another answer there, {"prompt", "target"}.
 """
 
 import json
@@ -28,14 +29,26 @@ class Locality(NamedTuple):
     kind: str = ""
 
 
-class Record(NamedTuple):
-    """One edit, as text."""
+class Rephrase(NamedTuple):
+    """Another text that the edit reaches, and what is to follow there."""
 
     prompt: str
     target: str
-    rephrases: tuple[str, ...] = ()
+
+
+class Record(NamedTuple):
+    """One edit, as text. A rephrase that is a bare text has the record's target."""
+
+    prompt: str
+    target: str
+    rephrases: tuple[str | Rephrase, ...] = ()
     locality: tuple[Locality, ...] = ()
     subject: str = ""
+
+
+def rephrases_of(record: Record) -> tuple[Rephrase, ...]:
+    """The record's rephrases, each with its target."""
+    return tuple(Rephrase(r, record.target) if isinstance(r, str) else r for r in record.rephrases)
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -74,7 +87,7 @@ def to_json(record: Record) -> dict[str, Any]:
     return {
         "prompt": record.prompt,
         "target": record.target,
-        "rephrases": list(record.rephrases),
+        "rephrases": [r if isinstance(r, str) else r._asdict() for r in record.rephrases],
         "locality": [
             {k: v for k, v in item._asdict().items() if v or k != "kind"}
             for item in record.locality
@@ -107,16 +120,23 @@ def parse_record(row: Any, where: str = "record") -> Record:
         if kind not in ("near", "far", ""):
             raise RecordError(f"{at}: 'kind' must be 'near' or 'far', found {kind!r}")
         items.append(Locality(_text(item, "prompt", at), _text(item, "answer", at), kind))
-    for i, rephrase in enumerate(rephrases):
-        if not isinstance(rephrase, str) or not rephrase.strip():
-            raise RecordError(f"{where}: rephrases[{i}] must be a text that is not empty")
     return Record(
         prompt=_text(row, "prompt", where),
         target=_text(row, "target", where),
-        rephrases=tuple(r.strip() for r in rephrases),
+        rephrases=tuple(
+            _rephrase(item, f"{where}: rephrases[{i}]") for i, item in enumerate(rephrases)
+        ),
         locality=tuple(items),
         subject=_text(row, "subject", where, required=False),
     )
+
+
+def _rephrase(item: Any, where: str) -> str | Rephrase:
+    if isinstance(item, Mapping):
+        return Rephrase(_text(item, "prompt", where), _text(item, "target", where))
+    if not isinstance(item, str) or not item.strip():
+        raise RecordError(f"{where} must be a text that is not empty")
+    return item.strip()
 
 
 def drop_known_subjects(
