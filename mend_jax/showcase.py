@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, PyTree
 
+from mend_jax.data.answers import pad_prompts
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record, rephrases_of
@@ -67,11 +67,7 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
 
     def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
         ids = [codec.prompt(prompt) for prompt in prompts]
-        tokens = np.zeros((len(ids), bucket(max(map(len, ids)), LENGTHS)), np.int32)
-        for row, prompt in zip(tokens, ids, strict=True):
-            row[: len(prompt)] = prompt
-        lengths = np.asarray([len(prompt) for prompt in ids], np.int32)
-        before, after = jax.device_get(both(saved.state, params, edit, tokens, lengths))
+        before, after = jax.device_get(both(saved.state, params, edit, *pad_prompts(ids)))
         return [
             Answer(prompt, codec.text(b), codec.text(a))
             for prompt, b, a in zip(prompts, before, after, strict=True)
