@@ -52,17 +52,19 @@ def rephrases_of(record: Record) -> tuple[Rephrase, ...]:
 
 
 def read_records(path: str | Path) -> list[Record]:
-    """Reads JSONL records, or a JSON list in the format of CounterFact or zsRE.
+    """Reads JSONL records, a JSON list in the format of CounterFact or zsRE, or a prepared folder.
 
     Published zsRE has rows with no answer to edit towards: they are left out, with a warning that
     says how many. In every other format an empty field is an error.
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), or a file
-        that is not UTF-8 or holds no records.
+        that is not UTF-8 or holds no records; a folder, without the packages that read it.
       FileNotFoundError: no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
     except UnicodeDecodeError as error:
@@ -150,6 +152,16 @@ def drop_known_subjects(
 
 def _identity(record: Record) -> str:
     return (record.subject or record.prompt).strip().casefold()
+
+
+def _read_folder(path: Path) -> list[Record]:
+    try:
+        from mend_jax.data.prepared import read_prepared  # needs packages that few want
+    except ImportError as error:
+        raise RecordError(
+            f'{path} is a folder; to read prepared records: pip install "mend_jax[data]" ({error})'
+        ) from None
+    return read_prepared(path)
 
 
 def _read_lines(path: Path, text: str) -> Iterator[Record]:
