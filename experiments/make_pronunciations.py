@@ -4,7 +4,7 @@
 
 Writes train.jsonl and validation.jsonl: each edit corrects a word that the model gets wrong, to the
 pronunciation of a dictionary of American English (fetched from the Python package index). No stem
-stands in both. 20,000 words a split are asked for in about a minute on two CPU cores.
+stands in both. bart-g2p-us gave 4,262 and 2,322 edits in 45 s on two busy CPU cores.
 """
 
 from dataclasses import dataclass

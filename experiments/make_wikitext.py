@@ -3,8 +3,8 @@
     python -m experiments.make_wikitext --model smollm2-135m --text FILE --out DIR
 
 Writes train.jsonl and validation.jsonl. Passages are runs of 20 to 40 words between `<unk>` and
-empty lines; what an edit is, mend_jax/data/continuations.py says. SmolLM2-135M makes 1,500 edits in
-five to six minutes of processor time: about three on two idle cores.
+empty lines; what an edit is, mend_jax/data/continuations.py says. SmolLM2-135M made 1,475 edits of
+1,500 passages of WikiText-2 in 7 minutes (6.4 of processor time) on two busy CPU cores.
 """
 
 import time
