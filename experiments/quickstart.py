@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.command import main
+from mend_jax.data.records import rephrases_of
 from mend_jax.experiment import Run, run
 from mend_jax.options import TrainConfig
 from mend_jax.showcase import make_stage, prompts_of
@@ -55,7 +56,7 @@ def quickstart(config: Quickstart) -> None:
     finished = run(config)
     print(show_edits(finished))
     record = finished.validation[0]
-    asked = record.rephrases[0] if record.rephrases else record.prompt
+    asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
     print(f"\nwritten to {config.out}: editor, results.json, training.png, scores.png")
     print("next, try:\n")
     print(

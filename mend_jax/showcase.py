@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jaxtyping import PyTree
 
+from mend_jax.data.answers import pad_prompts
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import Record
+from mend_jax.data.records import Record, rephrases_of
 from mend_jax.editors.base import EditorState, Example
 from mend_jax.editors.saved import SavedEditor
 from mend_jax.free_running import speak_of
@@ -62,11 +62,7 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
 
     def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
         ids = [codec.prompt(prompt) for prompt in prompts]
-        tokens = np.zeros((len(ids), bucket(max(map(len, ids)), LENGTHS)), np.int32)
-        for row, prompt in zip(tokens, ids, strict=True):
-            row[: len(prompt)] = prompt
-        lengths = np.asarray([len(prompt) for prompt in ids], np.int32)
-        before, after = jax.device_get(both(saved.state, params, edit, tokens, lengths))
+        before, after = jax.device_get(both(saved.state, params, edit, *pad_prompts(ids)))
         return [
             Answer(prompt, codec.text(b), codec.text(a))
             for prompt, b, a in zip(prompts, before, after, strict=True)
@@ -78,7 +74,7 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
 def prompts_of(record: Record) -> list[tuple[str, str]]:
     """(kind, prompt) of an edit prompt, a rephrase, a near and a far locality prompt."""
     chosen = [("edit", record.prompt)]
-    chosen += [("rephrase", text) for text in record.rephrases[:1]]
+    chosen += [("rephrase", rephrase.prompt) for rephrase in rephrases_of(record)[:1]]
     for kind in ("near", "far"):
         chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
     return chosen

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mend_jax.data.codec import Tokens
-from mend_jax.data.records import Record
+from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Example, Pair
 from mend_jax.models.stages import Inputs
@@ -71,7 +71,7 @@ def encode_records(
         if not fits(edit):
             skipped[0] += 1
             continue
-        rephrases = [encode(r, record.target) for r in record.rephrases]
+        rephrases = [encode(*rephrase) for rephrase in rephrases_of(record)]
         locality = [
             (encode(x.prompt, x.answer), x.kind) for x in record.locality
         ]

@@ -16,7 +16,7 @@ from mend_jax.data import counterfact, fever, kilt, natural_questions, wikitext,
 from mend_jax.data.claims import VERDICTS
 from mend_jax.data.facts import in_split
 from mend_jax.data.reading import Read, Reading, Row, distinct, draw_locality
-from mend_jax.data.records import Locality, Record, RecordError, parse_record
+from mend_jax.data.records import Locality, Record, RecordError, parse_record, rephrases_of
 
 
 class Format(NamedTuple):
@@ -33,7 +33,8 @@ class Format(NamedTuple):
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
-    """Records of a file of the user's own, of CounterFact, zsRE, FEVER or Wikitext generation.
+    """Records of a file of the user's own, of CounterFact, zsRE, FEVER or Wikitext generation; or
+    of a folder that `experiments.prepare` has written.
 
     Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
     what is left out, and says what is made up. In every other case an empty field is an error.
@@ -43,9 +44,12 @@ def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), a file of
-        none of these formats (with the nearest), not UTF-8, or without records.
+        none of these formats (with the nearest), not UTF-8, or without records; a folder, without
+        the packages that read it.
       FileNotFoundError: no such file.
     """
+    if Path(path).is_dir():
+        return replace_locality(_read_folder(Path(path)), reading)
     form, rows = _recognise(Path(path))
     if form.read is None:
         raise RecordError(f"{path}: {form.name} has no edits; it can be given as locality")
@@ -79,11 +83,24 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
     return [
         record._replace(
             locality=draw_locality(
-                rng, pool, reading.localities, (record.prompt, *record.rephrases)
+                rng,
+                pool,
+                reading.localities,
+                [record.prompt, *(r.prompt for r in rephrases_of(record))],
             )
         )
         for record in records
     ]
+
+
+def _read_folder(path: Path) -> list[Record]:
+    try:
+        from mend_jax.data.prepared import read_prepared  # needs packages that few want
+    except ImportError as error:
+        raise RecordError(
+            f'{path} is a folder; to read prepared records: pip install "mend_jax[data]" ({error})'
+        ) from None
+    return read_prepared(path)
 
 
 def read_answers(path: str | Path, reading: Reading = Reading()) -> list[Locality]:

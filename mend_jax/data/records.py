@@ -4,7 +4,8 @@
      "locality": [{"prompt", "answer", "kind"?}]}
 
 `prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
-other ways to ask for it, `locality` what must stay as it was. Published data sets become the same
+other ways to ask for it, `locality` what must stay as it was. A rephrase is a text or, where the
+same edit means another answer there, {"prompt", "target"}. Published data sets become the same
 records, each in a file of its own; `formats.read_records` reads them all.
 """
 
@@ -26,14 +27,26 @@ class Locality(NamedTuple):
     kind: str = ""
 
 
-class Record(NamedTuple):
-    """One edit, as text."""
+class Rephrase(NamedTuple):
+    """Another text that the edit reaches, and what is to follow there."""
 
     prompt: str
     target: str
-    rephrases: tuple[str, ...] = ()
+
+
+class Record(NamedTuple):
+    """One edit, as text. A rephrase that is a bare text has the record's target."""
+
+    prompt: str
+    target: str
+    rephrases: tuple[str | Rephrase, ...] = ()
     locality: tuple[Locality, ...] = ()
     subject: str = ""
+
+
+def rephrases_of(record: Record) -> tuple[Rephrase, ...]:
+    """The record's rephrases, each with its target."""
+    return tuple(Rephrase(r, record.target) if isinstance(r, str) else r for r in record.rephrases)
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -47,7 +60,7 @@ def to_json(record: Record) -> dict[str, Any]:
     return {
         "prompt": record.prompt,
         "target": record.target,
-        "rephrases": list(record.rephrases),
+        "rephrases": [r if isinstance(r, str) else r._asdict() for r in record.rephrases],
         "locality": [
             {k: v for k, v in item._asdict().items() if v or k != "kind"}
             for item in record.locality
@@ -58,7 +71,10 @@ def to_json(record: Record) -> dict[str, Any]:
 
 def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
-    rephrases = texts_of(row, "rephrases", where, required=False)
+    rephrases = tuple(
+        _rephrase(item, f"{where}: rephrases[{i}]")
+        for i, item in enumerate(_list_of(row, "rephrases", where, required=False))
+    )
     items = []
     for i, item in enumerate(_list_of(row, "locality", where, required=False)):
         if not isinstance(item, Mapping):
@@ -77,6 +93,14 @@ def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
         locality=tuple(items),
         subject=text_of(row, "subject", where, required=False),
     )
+
+
+def _rephrase(item: Any, where: str) -> str | Rephrase:
+    if isinstance(item, Mapping):
+        return Rephrase(text_of(item, "prompt", where), text_of(item, "target", where))
+    if not isinstance(item, str) or not item.strip():
+        raise RecordError(f"{where} must be a text that is not empty")
+    return item.strip()
 
 
 def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:

@@ -62,7 +62,7 @@ def read_completions(rows: Iterable[Row], reading: Reading) -> Read:
             Record(
                 prompt=prompt,
                 target=target,
-                rephrases=_trimmed(rng, prompt),
+                rephrases=trimmed(rng, prompt),
                 locality=draw_locality(rng, pool, reading.localities, but),
             )
         )
@@ -98,7 +98,8 @@ def _cut(text: Text) -> tuple[str, str]:
     return text.completion[: places[-1]], text.completion[places[-1] + 1 :]
 
 
-def _trimmed(rng: random.Random, prompt: str) -> tuple[str, ...]:
+def trimmed(rng: random.Random, prompt: str) -> tuple[str, ...]:
+    """The prompt without its first k words, for some k up to half of them."""
     spaces = _spaces(prompt)
     half = range((len(spaces) + 1) // 2)  # the space after the k-th word, of k up to half
     chosen = rng.sample(half, min(REPHRASES, len(half)))

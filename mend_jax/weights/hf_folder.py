@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
 from mend_jax.weights.source import Weights, WeightsError
+from mend_jax.weights.spelling import spelling_tokenizer
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -25,7 +26,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
 
     Returns:
         `Weights` with the tensors of all shards, in the dtype they are stored in. The tokenizer is
-        None if the folder has none.
+        None if the folder has none, and no alphabets in its config.json.
 
     Raises:
         WeightsError: no config.json, no safetensors, shards missing or without a tensor that the
@@ -64,7 +65,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
         names=tuple(tensors),
         read=read,
         shapes={name: stored.shape for name, stored in tensors.items()},
-        tokenizer=_tokenizer(folder),
+        tokenizer=_tokenizer(folder, config),
         origin=str(folder),
     )
 
@@ -112,7 +113,7 @@ def _advice(folder: Path) -> str:
     )
 
 
-def _tokenizer(folder: Path) -> Tokenizer | None:
+def _tokenizer(folder: Path, config: dict) -> Tokenizer | None:
     if (folder / "tokenizer.json").exists():
         try:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -122,6 +123,8 @@ def _tokenizer(folder: Path) -> Tokenizer | None:
         from transformers import AutoTokenizer  # slow to import, and seldom needed
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    if "grapheme_chars" in config and "phoneme_chars" in config:
+        return spelling_tokenizer(config, str(folder))
     return None
 
 

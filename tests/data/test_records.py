@@ -1,16 +1,22 @@
 """Records: what is written is read, and a bad line is told where it is bad."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+from words import ids, words
 
+from mend_jax.data.batches import encode_records
+from mend_jax.data.codec import encode_pair
 from mend_jax.data.formats import read_records
 from mend_jax.data.records import (
     Locality,
     Record,
     RecordError,
+    Rephrase,
     drop_known_subjects,
     parse_record,
+    rephrases_of,
     to_json,
     write_records,
 )
@@ -119,3 +125,15 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, message: str):
 def test_no_file(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"):
         read_records(tmp_path / "absent.jsonl")
+
+
+def test_a_rephrase_may_have_a_target_of_its_own(tmp_path: Path):
+    record = Record("paris is", "lima", ("paris called", Rephrase("two paris", "two lima")))
+    path = tmp_path / "records.jsonl"
+    write_records(path, [record])
+    assert read_records(path) == [record]
+    assert rephrases_of(record) == (("paris called", "lima"), ("two paris", "two lima"))
+    encoded, _ = encode_records([record], partial(encode_pair, words()))
+    assert [pair.labels.tolist() for pair in encoded[0].rephrases] == [ids("lima"), ids("two lima")]
+    with pytest.raises(RecordError, match=r"rephrases\[0\]: the field 'target' is missing"):
+        parse_record({"prompt": "p", "target": "t", "rephrases": [{"prompt": "r"}]})

@@ -8,7 +8,7 @@ import numpy as np
 from conftest import Tiny
 
 import mend_jax as mj
-from mend_jax.models.generate import generate
+from mend_jax.models.generate import generate, sampled
 from mend_jax.models.stages import Inputs
 
 LENGTHS = (3, 6, 1)
@@ -54,3 +54,30 @@ def test_an_edited_model_generates_as_a_merged_one(tiny: Tiny):
     edited = jax.jit(mj.edited(decode, edit))(tiny.params, tokens, lengths)
     np.testing.assert_array_equal(edited, merged)
     assert np.any(edited != base)
+
+
+def test_a_cold_draw_is_the_most_likely_and_a_key_decides_a_warm_one(tiny: Tiny):
+    tokens, lengths = prompts()
+
+    @partial(jax.jit, static_argnames=("temperature", "penalty"))
+    def draw(key: jax.Array, temperature: float, penalty: float = 1.0) -> jax.Array:
+        choice = sampled(key, temperature, penalty)
+        return generate(tiny.model, tiny.params, tokens, lengths, NEW, choice)
+
+    greedy = jax.jit(partial(generate, tiny.model, new=NEW))(tiny.params, tokens, lengths)
+    first, second = jax.random.split(jax.random.key(0))
+    np.testing.assert_array_equal(draw(first, 1e-6), greedy)
+    np.testing.assert_array_equal(draw(first, 1.2), draw(first, 1.2))
+    assert np.any(draw(first, 1.2) != draw(second, 1.2))
+
+
+def test_a_penalty_keeps_from_saying_anything_twice():
+    """Logits 2, 1, -1, -2: what was said is divided or multiplied, in whatever order it stood."""
+    choice = sampled(jax.random.key(0), temperature=1e-6, penalty=5.0)
+    logits = jnp.array([[[2.0, 1.0, -1.0, -2.0]]])
+    state = choice.begin(jnp.array([[3, 1]]), jnp.array([1]), 5)  # the 1 is padding
+    said = []
+    for _ in range(5):
+        state, token = choice.pick(state, logits)
+        said.append(int(token[0, 0]))
+    assert said == [0, 1, 0, 0, 0]  # 2; then 1 before 2/5; then 2/5 before 1/5

@@ -1,0 +1,37 @@
+"""Makes a TensorFlow Datasets folder of records, read at random places without TensorFlow.
+
+    python -m experiments.prepare --records FILE --out DIR
+
+Needs `pip install "mend_jax[data]"`. Wherever a command takes a file of records, it takes the
+folder too; `mend_jax.data.prepared.shuffled` walks one too large for memory, with Grain.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.command import main
+from mend_jax.data.formats import read_records
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Options of the preparation."""
+
+    records: Path
+    """Records: your own JSONL, or a published file that `mj.read_records` knows."""
+    out: Path
+    """Directory for records/1.0.0."""
+
+
+def prepare(config: Prepare) -> None:
+    """Reads, writes, and says what was written."""
+    try:
+        from mend_jax.data.prepared import write_prepared
+    except ImportError as error:
+        raise RuntimeError(f'{error}: pip install "mend_jax[data]"') from None
+    records = read_records(config.records)
+    print(f"{write_prepared(config.out, records)}: {len(records):,} records")
+
+
+if __name__ == "__main__":
+    main(Prepare, prepare, __doc__)

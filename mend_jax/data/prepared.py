@@ -1,0 +1,123 @@
+"""Records as a TensorFlow Datasets folder of ArrayRecord files, read at random places.
+
+For records too many to be held in memory, and for those who have such folders already. Needs the
+packages of `pip install "mend_jax[data]"`; TensorFlow is none of them, and this file is imported
+only where a folder is written or read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grain
+import tensorflow_datasets as tfds
+
+from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+
+SPLIT = "train"
+"""All records of a folder are in one split."""
+
+
+class Records(tfds.core.GeneratorBasedBuilder):
+    """A data set that holds the records given, in their order."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, records: Iterable[Record] = (), **options: Any) -> None:
+        self._records = records
+        super().__init__(**options)
+
+    def _info(self) -> Any:
+        text, several = tfds.features.Text(), tfds.features.Sequence
+        features = {
+            "prompt": text,
+            "target": text,
+            "subject": text,
+            "rephrases": several({"prompt": text, "target": text}),
+            "locality": several({"prompt": text, "answer": text, "kind": text}),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        return {SPLIT: self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        return enumerate(map(example_of, self._records))
+
+
+def write_prepared(folder: str | Path, records: Iterable[Record]) -> Path:
+    """Writes `folder`/records/1.0.0 and returns that path.
+
+    Raises:
+      RecordError: the folder holds prepared records already.
+    """
+    if _found(folder):
+        raise RecordError(f"{folder} holds prepared records already: give another folder")
+    builder = Records(records, data_dir=str(folder), file_format="array_record")
+    builder.download_and_prepare()
+    return Path(builder.data_dir)
+
+
+def open_prepared(folder: str | Path) -> Any:
+    """A sequence of examples, none of which is read before it is asked for.
+
+    Args:
+      folder: what was given to `write_prepared`, or what it returned.
+
+    Raises:
+      RecordError: it holds no prepared records.
+    """
+    found = _found(folder)
+    if len(found) != 1:
+        raise RecordError(f"{folder}: {len(found)} prepared data sets in this folder, not one")
+    return tfds.builder_from_directory(str(found[0])).as_data_source(SPLIT)
+
+
+def read_prepared(folder: str | Path) -> list[Record]:
+    """All records, in the order in which they were written."""
+    source = open_prepared(folder)
+    return [record_of(source[i]) for i in range(len(source))]
+
+
+def shuffled(folder: str | Path, seed: int) -> Any:
+    """An endless Grain iterator over the records, each epoch in a fresh order.
+
+    Its `get_state()` is the position, and `set_state` goes on from one.
+    """
+    source = grain.MapDataset.source(open_prepared(folder))
+    return iter(source.map(record_of).shuffle(seed=seed).repeat().to_iter_dataset())
+
+
+def example_of(record: Record) -> dict[str, Any]:
+    """The record as it is stored: every field is there, and may be an empty text."""
+    return record._asdict() | {
+        "rephrases": [
+            {"prompt": r, "target": ""} if isinstance(r, str) else r._asdict()
+            for r in record.rephrases
+        ],
+        "locality": [item._asdict() for item in record.locality],
+    }
+
+
+def record_of(example: Mapping[str, Any]) -> Record:
+    """The record of what TFDS reads: bytes, and of several rephrases one list a field."""
+
+    def rows(field: str, *names: str) -> list[list[str]]:
+        columns = [example[field][name] for name in names]
+        return [[part.decode() for part in row] for row in zip(*columns, strict=True)]
+
+    prompt, target, subject = (example[x].decode() for x in ("prompt", "target", "subject"))
+    rephrases = (Rephrase(*row) for row in rows("rephrases", *Rephrase._fields))
+    return Record(
+        prompt,
+        target,
+        tuple(r if r.target else r.prompt for r in rephrases),
+        tuple(Locality(*row) for row in rows("locality", *Locality._fields)),
+        subject,
+    )
+
+
+def _found(folder: str | Path) -> list[Path]:
+    return sorted(file.parent for file in Path(folder).rglob("dataset_info.json"))

@@ -1,0 +1,83 @@
+"""A prepared folder gives back what was written, in order or shuffled, and goes on where it was."""
+
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mend_jax.data.formats import read_records
+from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+
+for package in ("tensorflow_datasets", "grain", "array_record"):
+    pytest.importorskip(package)
+
+from mend_jax.data.prepared import open_prepared, record_of, shuffled, write_prepared  # noqa: E402
+
+RECORDS = [
+    Record(f"What is {i}?", "ⅳ", *fields)
+    for i, fields in enumerate(
+        [
+            (),
+            (("Tell 1", Rephrase("Tell 2", "two")), (), "été"),
+            ((), (Locality("3 is", "three", "near"), Locality("4 is", "four"))),
+            *[(("again",), (), f"subject {i}") for i in range(20)],
+        ]
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: Any) -> Path:
+    out = tmp_path_factory.mktemp("prepared")
+    write_prepared(out, RECORDS)
+    return out
+
+
+def test_what_is_written_is_read_as_any_records_are(folder: Path):
+    assert read_records(folder) == RECORDS
+    assert read_records(folder / "records/1.0.0") == RECORDS
+    assert len(list(folder.rglob("*.array_record*"))) == 1
+
+
+def test_any_record_is_read_alone(folder: Path):
+    source = open_prepared(folder)
+    assert len(source) == len(RECORDS)
+    assert [record_of(source[i]) for i in (7, 2)] == [RECORDS[7], RECORDS[2]]
+
+
+def test_epochs_hold_every_record_in_fresh_orders_that_the_seed_decides(folder: Path):
+    n = len(RECORDS)
+    walk = list(islice(shuffled(folder, seed=1), 2 * n))
+    assert sorted(walk[:n], key=repr) == sorted(walk[n:], key=repr) == sorted(RECORDS, key=repr)
+    assert walk[:n] != walk[n:]
+    assert walk == list(islice(shuffled(folder, seed=1), 2 * n))
+    assert walk != list(islice(shuffled(folder, seed=2), 2 * n))
+
+
+def test_a_saved_position_is_gone_on_from(folder: Path):
+    walk = shuffled(folder, seed=1)
+    list(islice(walk, 30))
+    state = walk.get_state()
+    wanted = list(islice(walk, 30))
+    fresh = shuffled(folder, seed=1)
+    fresh.set_state(state)
+    assert list(islice(fresh, 30)) == wanted
+
+
+def test_what_is_no_prepared_folder(tmp_path: Path, folder: Path):
+    with pytest.raises(RecordError, match="0 prepared data sets"):
+        read_records(tmp_path)
+    with pytest.raises(RecordError, match="holds prepared records already"):
+        write_prepared(folder, RECORDS)
+
+
+def test_no_tensorflow(folder: Path):
+    code = (
+        "import sys; from mend_jax.data.formats import read_records; "
+        "assert not {'grain', 'tensorflow_datasets'} & set(sys.modules); "
+        f"read_records({str(folder)!r}); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
