@@ -76,7 +76,7 @@ class Evaluate(ReadingOptions):
     """Longest answer, in tokens, for the model's own words before and after, which results.json
     shows for some edits; 0: none, or as many as the answers need for `exact` and `contains`."""
     batch: int = 8
-    """Edits evaluated side by side."""
+    """Records evaluated side by side; at least one group of k."""
     longest: int = 128
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 32
@@ -121,7 +121,9 @@ def evaluate(config: Evaluate) -> None:
             f"{dataset}: {wanted} edits are wanted, {len(encoded)} records are short enough "
             f"(left out: {skipped})"
         )
-    encoded = encoded[: config.sequential or len(encoded) // config.k * config.k]
+    scored = config.sequential or len(encoded) // config.k * config.k
+    left_out = skipped._asdict() | {"records that fill no group": len(encoded) % config.k}
+    encoded = encoded[:scored]
     if config.k > 1 and not config.allow_conflicts:
         check_conflicts(grouped(encoded, config.k))
     with Reporter(0) as reporter:
@@ -136,7 +138,7 @@ def evaluate(config: Evaluate) -> None:
         len(encoded),
         metrics,
         time.perf_counter() - began,
-        options | {"left_out": skipped._asdict()},
+        options | {"left_out": left_out},
     )
     write_results(config.out / "results.json", results | more)
     score_bars(config.out / "scores.png", results)
@@ -186,7 +188,7 @@ def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     return score(
         make_scorer(editor, sequence_logits(tail), trunk, work.mesh, protocol),
         work.saved.state, work.saved.base.params, work.records, shapes_of(work.records),
-        cache, config.batch, config.k, work.reporter.scored,
+        cache, side_by_side(config), config.k, work.reporter.scored,
     )  # fmt: skip
 
 
@@ -207,9 +209,14 @@ def speak(config: Evaluate, work: Work) -> list[Interview]:
     new = config.generate or min(longest + ROOM, ANSWERS[-1])
     return interview(
         make_speaker(saved.editor, speak_of(saved.base.model, new)), codec_of(saved.base),
-        saved.state, saved.base.params, work.records, config.batch, config.k,
+        saved.state, saved.base.params, work.records, side_by_side(config), config.k,
         work.reporter.interviewed,
     )  # fmt: skip
+
+
+def side_by_side(config: Evaluate) -> int:
+    """Groups of k records that are evaluated at a time."""
+    return max(1, config.batch // config.k)
 
 
 def tail_of(work: Work) -> tuple[nn.Module | None, nn.Module, TrunkCache | None]:
