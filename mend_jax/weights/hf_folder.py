@@ -114,6 +114,15 @@ def _advice(folder: Path) -> str:
 
 
 def _tokenizer(folder: Path, config: dict) -> Tokenizer | None:
+    """The folder's tokenizer, without the padding and the truncation that it may come with."""
+    tokenizer = _stored_tokenizer(folder, config)
+    if tokenizer is not None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+    return tokenizer
+
+
+def _stored_tokenizer(folder: Path, config: dict) -> Tokenizer | None:
     if (folder / "tokenizer.json").exists():
         try:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))

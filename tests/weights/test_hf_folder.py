@@ -9,7 +9,7 @@ import sentencepiece as spm
 import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mend_jax.weights import WeightsError, open_weights, read_folder
@@ -143,6 +143,18 @@ def bare(tmp_path):
     save_file({"tensor": np.ones(2, np.float32)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text("{}")
     return tmp_path
+
+
+def test_texts_are_neither_padded_nor_cut(bare):
+    """Whatever the tokenizer was saved with: padding is masked here, and what is long is counted."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[PAD]": 2}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_padding(length=4, pad_id=2)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(bare / "tokenizer.json"))
+    found = open_weights(bare).tokenizer
+    assert found.encode("b").ids == [1]
+    assert found.encode("a b a b a b").ids == [0, 1] * 3
 
 
 def test_tokenizer_json(bare):
