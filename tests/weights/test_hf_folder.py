@@ -146,7 +146,7 @@ def bare(tmp_path):
 
 
 def test_texts_are_neither_padded_nor_cut(bare):
-    """Whatever the tokenizer was saved with: padding is masked here, and what is long is counted."""
+    """Whatever the tokenizer was saved with: what is long is counted, not cut."""
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "[PAD]": 2}, unk_token="a"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.enable_padding(length=4, pad_id=2)
