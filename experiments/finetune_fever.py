@@ -40,7 +40,7 @@ class Finetune:
     """Folder for the fact checker; must be empty or absent."""
     model: str = "all-minilm-l6-v2"
     """A BERT of any kind: all-minilm-l6-v2, a Hugging Face folder or a hub id."""
-    steps: int = 2400
+    steps: int = 1200
     """Training steps."""
     batch: int = 32
     """Claims a step."""
