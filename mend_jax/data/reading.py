@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.records import Locality, Record
+from mend_jax.data.records import Locality, Record, text_of
 
 
 class Reading(NamedTuple):
@@ -52,6 +52,24 @@ class Read(NamedTuple):
 
     records: list[Record]
     notes: list[str]
+
+
+def record_by(
+    row: Row, prompt: str, target: str, rephrase: str, locality: str, answer: str
+) -> Record:
+    """The record of a row with one rephrase and one locality prompt at most.
+
+    Args:
+      prompt, target, rephrase, locality, answer: the names of its fields.
+    """
+
+    def text(field: str, required: bool = True) -> str:
+        return text_of(row.value, field, row.where, required)
+
+    near = (Locality(text(locality), text(answer)),) if row.value.get(locality) else ()
+    again = text(rephrase, required=False)
+    subject = text("subject", required=False)
+    return Record(text(prompt), text(target), (again,) if again else (), near, subject)
 
 
 def left_out(places: Sequence[str], used: int, why: str) -> list[str]:

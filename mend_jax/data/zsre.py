@@ -12,8 +12,8 @@ import random
 from collections.abc import Iterable, Sequence
 
 from mend_jax.data.kilt import Line
-from mend_jax.data.reading import Read, Reading, Row, distinct, draw_locality, left_out
-from mend_jax.data.records import Locality, Record, text_of
+from mend_jax.data.reading import Read, Reading, Row, distinct, draw_locality, left_out, record_by
+from mend_jax.data.records import Locality, Record
 
 FIELDS = ("src", "alt")
 
@@ -25,7 +25,7 @@ def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
         if row.value.get("alt") == "":
             without.append(row.place)
         else:
-            records.append(_record(row))
+            records.append(record_by(row, "src", "alt", "rephrase", "loc", "loc_ans"))
     return Read(records, left_out(without, len(records), "have an empty 'alt'"))
 
 
@@ -42,19 +42,3 @@ def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
         )
         for line in lines
     ]
-
-
-def _record(row: Row) -> Record:
-    value, where = row.value, row.where
-    locality: tuple[Locality, ...] = ()
-    if value.get("loc"):
-        prompt = text_of(value, "loc", where)
-        locality = (Locality(prompt, text_of(value, "loc_ans", where)),)
-    rephrase = text_of(value, "rephrase", where, required=False)
-    return Record(
-        prompt=text_of(value, "src", where),
-        target=text_of(value, "alt", where),
-        rephrases=(rephrase,) if rephrase else (),
-        locality=locality,
-        subject=text_of(value, "subject", where, required=False),
-    )
