@@ -86,14 +86,24 @@ def add(a: Edit, b: Edit) -> dict[str, Factors | Dense]:
     return total
 
 
+def is_many(rows: int, d_in: int, d_out: int) -> bool:
+    """Whether so many rows are better multiplied out: from half of the smaller dimension on, they
+    are at least half as many numbers as the matrix has, and as much work wherever they are used."""
+    return 2 * rows > min(d_in, d_out)
+
+
 def total(edits: Edit) -> dict[str, Factors | Dense]:
-    """The sum of the edits along the first axis: [k, rows, d] becomes [k rows, d]."""
-    return {
-        site: Dense(jnp.sum(part.kernel, axis=0))
-        if isinstance(part, Dense)
-        else Factors(*(x.reshape(-1, x.shape[-1]) for x in part))
-        for site, part in edits.items()
-    }
+    """The sum of the edits along the first axis: rows [k, rows, d] become [k rows, d], or one
+    matrix where these are many (`is_many`)."""
+
+    def one(part: Factors | Dense) -> Factors | Dense:
+        if isinstance(part, Dense):
+            return Dense(jnp.sum(part.kernel, axis=0))
+        together = Factors(*(x.reshape(-1, x.shape[-1]) for x in part))
+        many = is_many(together.u.shape[0], *shape_of(part))
+        return Dense(to_dense(together)) if many else together
+
+    return {site: one(part) for site, part in edits.items()}
 
 
 def norm(part: Factors | Dense) -> Float[Array, "*batch"]:

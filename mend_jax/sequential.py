@@ -1,8 +1,7 @@
 """Edits one after another: each is made on the model that all before it have edited.
 
 The edits so far are one edit of fixed size, so that one compiled program makes the whole sequence:
-the rows of all edits side by side, or, where these would be more numbers than the matrix itself
-has, one float32 matrix a site.
+the rows of all edits side by side or, where these are many, one float32 matrix a site.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from mend_jax.data.batches import Shapes, TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.evaluation import answered, collate_records, judged, score, widths
-from mend_jax.factors import Dense, Edit, Factors, norm, shape_of, to_dense
+from mend_jax.factors import Dense, Edit, Factors, is_many, norm, shape_of, to_dense
 from mend_jax.intercept import edited
 from mend_jax.objectives import LogitsFn, LossFn, after_trunk
 from mend_jax.scores import Scores, mean, summarise
@@ -42,7 +41,7 @@ def empty(one: Edit, capacity: int) -> Sequenced:
         if isinstance(part, Dense):
             return Dense(jnp.zeros((d_in, d_out)))
         rows = capacity * part.u.shape[-2]
-        if 2 * rows > min(d_in, d_out):
+        if is_many(rows, d_in, d_out):
             return Dense(jnp.zeros((d_in, d_out)))
         return Factors(jnp.zeros((rows, d_in)), jnp.zeros((rows, d_out)))
 
