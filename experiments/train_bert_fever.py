@@ -6,7 +6,8 @@
 
 The paper (Table 4): edit success above 0.99, accuracy drawdown below 0.001. Data: FEVER claims,
 half of the verdicts flipped and half kept (`--flip all`: every one flipped). The base must be a
-classifier of claims: a fine-tuned folder as --model. Hardware: a GPU of any size, or a CPU.
+classifier of claims: `experiments.finetune_fever` makes one of an encoder. Hardware: a GPU of any
+size, or a CPU.
 """
 
 from dataclasses import dataclass
