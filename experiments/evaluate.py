@@ -11,6 +11,8 @@ results.json and scores.png; the metrics are defined in mend_jax/scores.py.
 
 import math
 import time
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,7 @@ from experiments.command import main
 from mend_jax.data.batches import ANSWERS, LENGTHS, TokenRecord, encode_records, shapes_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.formats import read_records
+from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
 from mend_jax.evaluation import Forced, grouped, make_scorer, score
@@ -73,8 +76,8 @@ class Evaluate(ReadingOptions):
     sequential: int = 0
     """Make so many edits one after another, each on the model that those before have edited."""
     generate: int = 0
-    """Longest answer, in tokens, for the model's own words before and after, which results.json
-    shows for some edits; 0: none, or as many as the answers need for `exact` and `contains`."""
+    """Let the model speak before and after, so many tokens or as many as the answers need;
+    results.json shows it for some edits. `exact` and `contains` do so anyway."""
     batch: int = 8
     """Records evaluated side by side; at least one group of k."""
     longest: int = 128
@@ -110,6 +113,9 @@ def evaluate(config: Evaluate) -> None:
     records, dataset = (
         (given, str(config.records)) if given else own_records(saved.base, reading)
     )
+    known = known_of(saved, records)
+    if known:
+        print(f"warning: {known} of {len(records)} records have subjects that were trained on")
     began = time.perf_counter()
     limits = (config.longest, config.longest_answer)
     encoded, skipped = encode_records(
@@ -138,11 +144,22 @@ def evaluate(config: Evaluate) -> None:
         len(encoded),
         metrics,
         time.perf_counter() - began,
-        options | {"left_out": left_out},
+        options | {"left_out": left_out, "records of subjects trained on": known},
     )
     write_results(config.out / "results.json", results | more)
     score_bars(config.out / "scores.png", results)
     print(table(results))
+
+
+def known_of(saved: SavedEditor, records: Sequence[Record]) -> int:
+    """How many of the records have a subject that the editor was trained on, if its file of
+    training records is still where it was."""
+    path = saved.config.get("training", {}).get("train")
+    if not path or not Path(path).exists():
+        return 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about that file, told when it was trained on
+        return drop_known_subjects(records, read_records(path))[1]
 
 
 def check(config: Evaluate) -> None:
@@ -152,10 +169,16 @@ def check(config: Evaluate) -> None:
     for name, least in (("k", 1), ("batch", 1), ("sequential", 0), ("generate", 0), ("limit", 0)):
         if getattr(config, name) < least:
             raise ValueError(f"--{name} must be at least {least}, is {getattr(config, name)}")
-    if config.sequential and (config.k > 1 or config.protocol != "sequence" or config.generate):
+    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
+        if not 1 <= getattr(config, name) <= most:
+            raise ValueError(f"--{name.replace('_', '-')} must be from 1 to {most}")
+    single = config.k == 1 and config.at_once is None
+    if config.sequential and not (
+        single and config.protocol == "sequence" and not config.generate
+    ):
         raise ValueError(
             "--sequential makes one edit after another and scores them under the protocol "
-            "`sequence`: --k, --protocol and --generate do not go with it"
+            "`sequence`: --k, --at-once, --protocol and --generate do not go with it"
         )
 
 
@@ -178,7 +201,7 @@ def measure(config: Evaluate, work: Work) -> tuple[dict[str, Metric], dict[str, 
             more[f"fluency_{when}"] = value
     if interviews:
         more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
-    return summarise(scores, config.seed), more
+    return summarise(scores, config.seed, config.k), more
 
 
 def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
@@ -206,7 +229,7 @@ def speak(config: Evaluate, work: Work) -> list[Interview]:
     """The model's own words."""
     saved = work.saved
     longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
-    new = config.generate or min(longest + ROOM, ANSWERS[-1])
+    new = max(config.generate, longest + ROOM)  # a right answer is never cut, a wrong one shows
     return interview(
         make_speaker(saved.editor, speak_of(saved.base.model, new)), codec_of(saved.base),
         saved.state, saved.base.params, work.records, side_by_side(config), config.k,

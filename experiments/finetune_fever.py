@@ -94,6 +94,10 @@ def run(config: Finetune) -> dict[str, Any]:
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out} is not empty: give another --out")
     claims = {name: read_answers(getattr(config, name)) for name in ("train", "validation")}
+    learned = {pair.prompt.casefold() for pair in claims["train"]}
+    known = [pair for pair in claims["validation"] if pair.prompt.casefold() in learned]
+    claims["validation"] = [pair for pair in claims["validation"] if pair not in known]
+    print(f"{len(known)} claims to score on are among those to learn from, and left out")
     base = fact_checker(load(config.model), config.seed)
     encode = codec_of(base).pair
 

@@ -38,33 +38,36 @@ def write_report(config: Report) -> None:
         raise ValueError("no results given: name files results.json, or directories that hold one")
     results = [read_results(path) for path in config.results]
     config.out.mkdir(parents=True, exist_ok=True)
-    figures: dict[str, str] = {}
+    figures: list[tuple[str, str]] = []
     for number, (protocol, group) in enumerate(by_protocol(results).items()):
         file = f"scores_{number}.png"
         names = [f"{name_of(one)}, {data_of(one)}" for one in group]
         success_and_locality(config.out / file, names, group)
-        figures[f"Scores, {protocol}"] = file
+        figures.append((f"Scores, {protocol}", file))
         for sizes in at_once(group):
             file = f"at_once_{len(figures)}.png"
             draw_at_once(config.out / file, sizes)
-            figures[f"Edits made at once, {sizes[0]['editor']} on {sizes[0]['model']}"] = file
+            about = f"{sizes[0]['editor']} on {sizes[0]['model']}, {data_of(sizes[0])}"
+            figures.append((f"Edits made at once, {about}, {protocol}", file))
     for one in results:
         if "curve" in one:
             file = f"sequence_{len(figures)}.png"
             draw_sequence(config.out / file, one["curve"])
-            figures[f"Edits one after another, {name_of(one)}"] = file
+            figures.append((f"Edits one after another, {name_of(one)}, {data_of(one)}", file))
     page = report(results, figures)
     write_text(config.out / "report.md", page)
     print(page)
 
 
 def at_once(group: Sequence[Results]) -> list[list[Results]]:
-    """Results of one editor's name, base and data that differ in k, in its order."""
+    """Results of one editor, on the same base and data, that differ in k, in its order."""
     found: dict[tuple[str, ...], dict[int, Results]] = {}
     for one in group:
         if not one.get("config", {}).get("sequential"):
-            key = tuple(str(one[k]) for k in ("editor", "model", "dataset"))
-            found.setdefault(key, {})[one.get("config", {}).get("k", 1)] = one
+            options = one.get("config", {})
+            about = (*(one[k] for k in ("editor", "model", "dataset")), options.get("editor"))
+            key = tuple(map(str, (*about, options.get("at_once"))))
+            found.setdefault(key, {})[options.get("k", 1)] = one
     return [[sizes[k] for k in sorted(sizes)] for sizes in found.values() if len(sizes) > 1]
 
 
@@ -87,7 +90,11 @@ def draw_sequence(path: Path, curve: Sequence[dict[str, float]]) -> None:
         "locality_agreement": "locality agreement",
         "norm": "norm",
     }
-    lines = {title: [point[name] for point in curve] for name, title in names.items()}
+    lines = {
+        title: [point[name] for point in curve]
+        for name, title in names.items()
+        if all(point[name] is not None for point in curve)
+    }
     over_edits(path, "edits made so far", [int(point["edits"]) for point in curve], lines)
 
 

@@ -23,7 +23,7 @@ from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
 from mend_jax.editors.summed import summed
-from mend_jax.evaluation import grouped, make_scorer, score
+from mend_jax.evaluation import make_scorer, score
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.fit import Schedule, fit
@@ -39,7 +39,7 @@ from mend_jax.options import (
     check_ranges,
 )
 from mend_jax.parallel import fetch, is_first, mesh_of, shard_examples, start_distributed
-from mend_jax.preparation import Data, check_conflicts, deal_facts, prepare, read_files
+from mend_jax.preparation import Data, deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.scores import PROTOCOLS, summarise
@@ -93,9 +93,6 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     data = prepare(config, base, raw_train, raw_validation)
     batch = max(1, 8 // config.k)  # edits scored side by side
-    if config.k > 1 and not config.allow_conflicts:
-        check_conflicts([data.train])
-        check_conflicts(grouped(data.validation, config.k))
     say(
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
@@ -127,7 +124,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             )
 
         def develop(state: EditorState) -> dict[str, float]:
-            slice_ = data.dev if len(data.dev) >= config.k else data.train[: config.k]
+            slice_ = data.dev or data.train[:1]
             scores = score(
                 scorer, state, base.params, slice_, shapes, parts.cache, batch, config.k
             )
@@ -176,7 +173,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
             scorer, best, base.params, data.validation, shapes, parts.cache, batch, config.k,
             progress=reporter.scored,
         )  # fmt: skip
-    metrics = summarise(scores, config.seed)
+    metrics = summarise(scores, config.seed, config.k)
     counts = {
         "left_out": data.left_out,
         "skipped_steps": int(fitted.progress.train.skipped),

@@ -3,7 +3,7 @@
 Teacher forcing feeds the right answer in and asks only for the next token. Here the model goes on
 by itself from the prompt, and its words up to their natural end (of the text, or of its line) are
 compared with the answer: they are it (`exact`), or have it in them (`contains`), but for case,
-spaces and the full stop at the end.
+spaces and marks at the end.
 """
 
 import re
@@ -149,7 +149,8 @@ def scores_of(
 
 def matches(said: str, answer: str, protocol: Free) -> bool:
     """Whether the words are the answer, or have it in them as whole words."""
-    said, answer = _plain(said), _plain(answer)
+    if _plain(answer):  # of an answer that is nothing but marks, these count
+        said, answer = _plain(said), _plain(answer)
     if protocol == "exact":
         return said == answer
     return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", said) is not None

@@ -78,11 +78,21 @@ def prepare(
     held_out, skipped_validation = encode_records(
         validation[: config.max_validation or None], encode, *limits
     )
+    k = config.k
+    if k > 1:
+        few = [name for name, part in (("training", kept), ("development", dev),
+               ("validation", held_out)) if len(part) < k]  # fmt: skip
+        if few:
+            raise ExperimentError(f"--k {k}: there are fewer {' and '.join(few)} records than that")
+        if not config.allow_conflicts:
+            check_conflicts([kept, *(part[i : i + k] for part in (dev, held_out)
+                             for i in range(0, len(part) // k * k, k))])  # fmt: skip
     left_out = {
         "validation records of known subjects": known,
         "training records of development subjects": shared,
         "too long, training": _sum(skipped, skipped_dev),
         "too long, validation": skipped_validation._asdict(),
+        "validation records that fill no group": len(held_out) % k,
     }
     if not kept or not held_out:
         what = "training" if not kept else "validation"

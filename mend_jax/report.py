@@ -1,11 +1,12 @@
 """Tables in Markdown from results.json files, one for each protocol, beside the paper's numbers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mend_jax.results import suspicion
+from mend_jax.scores import PROTOCOLS
 
 Results = dict[str, Any]
 
@@ -83,17 +84,17 @@ def data_of(results: Results) -> str:
     return Path(str(results["dataset"]).split(", scored on ")[-1]).name
 
 
-def report(results: Sequence[Results], figures: Mapping[str, str] | None = None) -> str:
+def report(results: Sequence[Results], figures: Sequence[tuple[str, str]] = ()) -> str:
     """The whole page: for each protocol a table, then texts before and after.
 
     Args:
-      figures: title of each figure, and its file.
+      figures: (title, file) of each.
     """
     parts = ["# Results", "Means over edits, bootstrap 95 % intervals in brackets."]
     for protocol, group in by_protocol(results).items():
         parts += [f"## {protocol[0].upper()}{protocol[1:]}", _table(group)]
     parts += [f"**{name_of(one)}: {why}**" for one in results if (why := suspicion(one))]
-    for title, file in (figures or {}).items():
+    for title, file in figures:
         parts += [f"## {title}", f"![{title}]({file})"]
     parts += [_texts(one) for one in results if one.get("texts")]
     return "\n\n".join(parts) + "\n"
@@ -136,6 +137,13 @@ def _unedited(results: Results, column: Column) -> str:
 
 
 def _paper(results: Results) -> str:
+    """The paper's numbers, where its protocol, its single edits and its data are the same."""
+    config = results.get("config", {})
+    flips = "fever" in str(results["dataset"]).casefold() and config.get("flip") != "half"
+    if results["protocol"] != PROTOCOLS["sequence"] or config.get("k", 1) > 1 or flips:
+        return ""
+    if config.get("sequential"):
+        return ""
     model = Path(results["model"]).name.casefold()
     dataset = str(results["dataset"]).casefold()
     found = [text for (name, word), text in PAPER.items() if name == model and word in dataset]

@@ -51,15 +51,18 @@ class Scores(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A mean over edits with its bootstrap 95 % interval."""
+    """A mean over edits with its bootstrap 95 % interval over edits (of one sequence: over those
+    that it consists of, not over other sequences)."""
 
     value: float
     low: float
     high: float
 
 
-def summarise(scores: Scores, seed: int = 0) -> dict[str, Metric]:
+def summarise(scores: Scores, seed: int = 0, k: int = 1) -> dict[str, Metric]:
     """Metrics with bootstrap 95 % intervals over edits; those that cannot be had are left out.
+
+    Of k edits that were made at once, which share their fate, all or none are drawn.
 
     Names: reliability, generality, edit_success, edit_success_before, locality_agreement (_near,
     _far), locality_kl (nats), accuracy_before, accuracy_after, drawdown, perplexity_before,
@@ -80,7 +83,8 @@ def summarise(scores: Scores, seed: int = 0) -> dict[str, Metric]:
         "drawdown": mean(scores.accuracy_before) - mean(scores.accuracy),
     }
     n = len(scores.success)
-    draws = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    groups = np.random.default_rng(seed).integers(0, n // k, (RESAMPLES, n // k))
+    draws = (groups[..., None] * k + np.arange(k)).reshape(RESAMPLES, n)
     metrics = {
         name: _metric(partial(_mean_of, values), draws)
         for name, values in per_edit.items()

@@ -72,13 +72,14 @@ class Point(NamedTuple):
 
     newest: edit success of each edit as soon as it was made, mean over those since the last point.
     so_far: edit success of all edits until here, now. locality_agreement: of the locality prompts
-    of the whole sequence. norm: Frobenius norm of all edits together, mean over sites.
+    of the whole sequence, None without any. norm: Frobenius norm of all edits together, mean over
+    sites.
     """
 
     edits: int
     newest: float
     so_far: float
-    locality_agreement: float
+    locality_agreement: float | None
     norm: float
 
 
@@ -165,6 +166,6 @@ def _point(n: int, newest: Sequence[float], scores: Scores, edit: Edit) -> Point
         n,
         float(np.mean(newest)),
         float(np.mean(mean(scores.success[:n]))),
-        agreement.value if agreement else float("nan"),
+        agreement.value if agreement else None,
         float(np.mean([norm(part) for part in edit.values()])),
     )

@@ -13,6 +13,7 @@ from functools import partial
 from typing import NamedTuple
 
 from mend_jax.data.answers import answers
+from mend_jax.data.batches import LENGTHS
 from mend_jax.data.codec import encode_pair, encode_prompt
 from mend_jax.data.facts import in_split
 from mend_jax.data.records import Locality, Record
@@ -69,7 +70,7 @@ def continuations(
     those that were sampled; `ROUNDS` draws are made at most.
     """
     ids = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
-    waiting = list(range(len(prompts)))
+    waiting = [i for i, prompt in enumerate(ids) if len(prompt) + tokens <= LENGTHS[-1]]
     for attempt in range(ROUNDS):
         asked = waiting * (batch // max(1, len(waiting)) or 1)  # a few are drawn several times
         said = answers(base, [ids[i] for i in asked], tokens, batch, WARM, seed + attempt)
@@ -106,7 +107,8 @@ def continuation_records(
       other sections than the edit.
 
     Raises:
-      ValueError: the base does not go on with texts, or the text holds no passage.
+      ValueError: the base does not go on with texts, or the text holds no passage, or only
+        sections of one split; edits, tokens or batch below 1.
     """
     if base.model.kind != "causal":
         raise ValueError(f"{base.name!r} is a {base.model.kind!r} model: it continues no texts")
@@ -115,10 +117,14 @@ def continuation_records(
     if not pool:
         raise ValueError(f"the text holds no {SHORTEST} words in a row without {UNKNOWN}")
     rng.shuffle(pool)
+    if min(edits, tokens, batch) < 1:
+        raise ValueError("edits, tokens and batch must be at least 1")
     parts = {
         split: [passage for passage in pool if in_split(passage.section, split)]
         for split in ("train", "validation")
     }
+    if empty := [split for split, part in parts.items() if not part]:
+        raise ValueError(f"the text has too few sections: none is for {' or '.join(empty)}")
     chosen = pool[:edits]
     prompts = [cut(passage, rng)[0] for passage in chosen]
     targets = dict(continuations(base, prompts, tokens, batch, seed))
@@ -128,7 +134,9 @@ def continuation_records(
         split = "train" if in_split(section, "train") else "validation"
         drawn = rng.sample(parts[split], min(8 * LOCALITY, len(parts[split])))
         elsewhere = [cut(other, rng) for other in drawn if other.section != section][:LOCALITY]
-        locality = [Locality(begin, " ".join(rest.split()[:tokens])) for begin, rest in elsewhere]
+        locality = [
+            Locality(begin, " ".join(rest.split()[:tokens]), "far") for begin, rest in elsewhere
+        ]
         again = trimmed(rng, prompts[i])
         dealt[split].append(Record(prompts[i], target, again, tuple(locality)))
     return dealt, len(chosen) - len(targets)

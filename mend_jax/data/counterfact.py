@@ -17,7 +17,7 @@ def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
         [
             record_by(
                 row, "prompt", "target_new", "rephrase_prompt", "locality_prompt",
-                "locality_ground_truth",
+                "locality_ground_truth", "near",
             )
             for row in rows
         ],

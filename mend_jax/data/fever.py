@@ -68,7 +68,7 @@ def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
 def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
     """Of the list: every claim with its true verdict, where there is one."""
     return [
-        Locality(text_of(row.value, "claim", row.where), _label(row))
+        Locality(text_of(row.value, "claim", row.where), _label(row), "far")
         for row in rows
         if row.value.get("label") != UNKNOWN
     ]
@@ -91,7 +91,7 @@ def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
 
 def _records(claims: Sequence[Claim], reading: Reading) -> list[Record]:
     rng = random.Random(f"fever {reading.split} {reading.seed}")
-    pool = distinct(Locality(claim.text, claim.verdict) for claim in claims)
+    pool = distinct(Locality(claim.text, claim.verdict, "far") for claim in claims)
     records = []
     for claim in claims:
         kept = rng.random() < 0.5 and reading.flip == "half"

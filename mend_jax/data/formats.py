@@ -74,7 +74,7 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
     if reading.locality is None:
         return records
     pairs = read_answers(reading.locality, reading)
-    pool = [pair for pair in pairs if in_split(pair.prompt, reading.split)]
+    pool = [pair for pair in pairs if in_split(_bare(pair.prompt), reading.split)]
     if not pool:
         raise RecordError(
             f"{reading.locality}: none of {len(pairs)} questions is for {reading.split}"
@@ -91,6 +91,11 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
         )
         for record in records
     ]
+
+
+def _bare(question: str) -> str:
+    """The question, however it is written, so that it is always dealt to the same split."""
+    return question.rstrip("? ").casefold()
 
 
 def _read_folder(path: Path) -> list[Record]:

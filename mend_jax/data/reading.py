@@ -55,21 +55,22 @@ class Read(NamedTuple):
 
 
 def record_by(
-    row: Row, prompt: str, target: str, rephrase: str, locality: str, answer: str
+    row: Row, prompt: str, target: str, rephrase: str, locality: str, answer: str, kind: str
 ) -> Record:
     """The record of a row with one rephrase and one locality prompt at most.
 
     Args:
       prompt, target, rephrase, locality, answer: the names of its fields.
+      kind: of its locality prompt.
     """
 
     def text(field: str, required: bool = True) -> str:
         return text_of(row.value, field, row.where, required)
 
-    near = (Locality(text(locality), text(answer)),) if row.value.get(locality) else ()
+    stays = (Locality(text(locality), text(answer), kind),) if row.value.get(locality) else ()
     again = text(rephrase, required=False)
     subject = text("subject", required=False)
-    return Record(text(prompt), text(target), (again,) if again else (), near, subject)
+    return Record(text(prompt), text(target), (again,) if again else (), stays, subject)
 
 
 def left_out(places: Sequence[str], used: int, why: str) -> list[str]:

@@ -113,4 +113,4 @@ def _passage(original: str) -> Locality | None:
         return None
     begin = min(BEGINNING, (len(spaces) + 1) // 2)
     end = spaces[begin - 1 + NEXT] if begin - 1 + NEXT < len(spaces) else len(original)
-    return Locality(original[: spaces[begin - 1]], original[spaces[begin - 1] + 1 : end])
+    return Locality(original[: spaces[begin - 1]], original[spaces[begin - 1] + 1 : end], "far")

@@ -25,14 +25,14 @@ def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
         if row.value.get("alt") == "":
             without.append(row.place)
         else:
-            records.append(record_by(row, "src", "alt", "rephrase", "loc", "loc_ans"))
+            records.append(record_by(row, "src", "alt", "rephrase", "loc", "loc_ans", "far"))
     return Read(records, left_out(without, len(records), "have an empty 'alt'"))
 
 
 def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
     """Of KnowledgeEditor's lines: target and locality are drawn."""
     rng = random.Random(f"zsre {reading.split} {reading.seed}")
-    pool = distinct(Locality(line.prompt, line.answer) for line in lines)
+    pool = distinct(Locality(line.prompt, line.answer, "far") for line in lines)
     return [
         Record(
             prompt=line.prompt,

@@ -29,7 +29,7 @@ def test_counterfact(tmp_path: Path):
         {"prompt": "p", "target_new": "t"},
     ]
     path.write_text(json.dumps(rows, indent=1))
-    lennon = Locality("John Lennon performs on the", "guitar")
+    lennon = Locality("John Lennon performs on the", "guitar", "near")
     assert read_records(path) == [
         Record(
             "Toko Yasuda, the", "piano", ("Toko Yasuda is incredible at",), (lennon,), "Toko Yasuda"

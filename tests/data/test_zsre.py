@@ -26,7 +26,7 @@ def test_zsre_rows_with_nothing_to_edit_towards_are_counted(tmp_path: Path):
     }
     read = Record(
         "What does UniFirst make?", "aircraft", ("What is made by UniFirst?",),
-        (Locality("nq question: who wrote it", "nobody"),), "UniFirst",
+        (Locality("nq question: who wrote it", "nobody", "far"),), "UniFirst",
     )  # fmt: skip
     path.write_text(json.dumps([row, row | {"alt": ""}, row, row | {"alt": ""}]))
     with pytest.warns(UserWarning, match=r"zsre.json: 2 of 4 rows .* empty 'alt' .* record 2\)"):
