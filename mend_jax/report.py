@@ -71,9 +71,11 @@ def by_protocol(results: Sequence[Results]) -> dict[str, list[Results]]:
 
 
 def name_of(results: Results) -> str:
-    """The editor, the base and how many edits are made at once or one after another."""
+    """The editor, the base (its dtype, unless float32), how many edits are made at once or one
+    after another."""
     config = results.get("config", {})
-    how = [f"k = {config['k']}"] if config.get("k", 1) > 1 else []
+    how = [config["dtype"]] if config.get("dtype") not in (None, "float32") else []
+    how += [f"k = {config['k']}"] if config.get("k", 1) > 1 else []
     how += [f"{results['n']} in sequence"] if config.get("sequential") else []
     base = Path(results["model"]).name
     return ", ".join([f"{results['editor']} on {base}", *how])
