@@ -44,7 +44,8 @@ def assert_same_run(out: Path, wanted: Path) -> None:
     first, second = metrics
     assert set(first) == set(second)
     for name in second:
-        assert abs(first[name]["value"] - second[name]["value"]) < 1e-4, name
+        value = second[name]["value"]
+        assert first[name]["value"] == pytest.approx(value, rel=1e-5, abs=1e-4), name
 
 
 @pytest.fixture(scope="module")
