@@ -45,7 +45,8 @@ def assert_same_run(out: Path, wanted: Path) -> None:
     assert set(first) == set(second)
     for name in second:
         value = second[name]["value"]
-        assert first[name]["value"] == pytest.approx(value, rel=1e-5, abs=1e-4), name
+        off = 1e-2 if name.startswith("perplexity") else 1e-4  # those are in the thousands
+        assert first[name]["value"] == pytest.approx(value, abs=off), name
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_a_base_that_learned_no_facts_needs_records(tmp_path: Path):
 
 
 def test_a_classifier_is_edited_on_claims(tmp_path: Path):
-    options = dict(facts=2, steps=20, naming=10, batch=16, vocabulary=600)
+    options = dict(facts=2, steps=4, naming=3, batch=16, vocabulary=600)
     run(Pretrain(family="bert", out=tmp_path / "bert", **options))
     config = BertFever(model=str(tmp_path / "bert"), out=tmp_path / "out", **FEW)
     finished = experiment.run(config)
