@@ -22,7 +22,8 @@ def small_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Claims whose first word says whether they are true; some say neither, one is long."""
+    """Claims whose first word says whether they are true; some say neither, one is long, and one
+    stands in both files."""
     folder = tmp_path_factory.mktemp("claims")
     labels = {"Indeed": "SUPPORTS", "Never": "REFUTES", "Perhaps": "NOT ENOUGH INFO"}
     found = {}
@@ -32,7 +33,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             for n in numbers
             for word, label in labels.items()
         ]
-        rows[0]["claim"] = "Indeed " + "the capital " * 60
+        rows[0]["claim"] = f"Indeed {name} " + "the capital " * 60
+        known = "Never the capital of France is number 1."
+        rows.append({"id": 99, "claim": known, "label": "REFUTES"})
         found[name] = folder / f"{name}.json"
         found[name].write_text(json.dumps(rows))
     return found
@@ -44,7 +47,9 @@ def test_a_fact_checker_learns_and_is_loaded_again(
     out = tmp_path / "checker"
     options = dict(steps=60, batch=16, learning_rate=2e-3)
     result = run(Finetune(model=str(small_bert), out=out, **files, **options))
-    assert "validation: 39 claims, 1 longer than 64 tokens" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 claims to score on are among those to learn from, and left out" in said
+    assert "validation: 39 claims, 1 longer than 64 tokens" in said
     assert result["validation"] == {"accuracy": 1.0, "n": 39}
     base = mj.load(str(out))
     assert base.model.kind == "classifier" and base.config.num_labels == 1
