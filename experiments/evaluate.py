@@ -22,13 +22,20 @@ import flax.linen as nn
 from jax.sharding import Mesh
 
 from experiments.command import main
-from mend_jax.data.batches import ANSWERS, LENGTHS, TokenRecord, encode_records, shapes_of
+from mend_jax.data.batches import (
+    ANSWERS,
+    LENGTHS,
+    TokenRecord,
+    encode_records,
+    grouped,
+    shapes_of,
+)
 from mend_jax.data.codec import codec_of
 from mend_jax.data.formats import read_records
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
-from mend_jax.evaluation import Forced, grouped, make_scorer, score
+from mend_jax.evaluation import Forced, make_scorer, score
 from mend_jax.figures import score_bars
 from mend_jax.free_running import Interview, fluency, interview, make_speaker, scores_of, speak_of
 from mend_jax.memory import Dtype

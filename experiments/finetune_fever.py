@@ -95,9 +95,10 @@ def run(config: Finetune) -> dict[str, Any]:
         raise ValueError(f"{config.out} is not empty: give another --out")
     claims = {name: read_answers(getattr(config, name)) for name in ("train", "validation")}
     learned = {pair.prompt.casefold() for pair in claims["train"]}
-    known = [pair for pair in claims["validation"] if pair.prompt.casefold() in learned]
-    claims["validation"] = [pair for pair in claims["validation"] if pair not in known]
-    print(f"{len(known)} claims to score on are among those to learn from, and left out")
+    new = [pair for pair in claims["validation"] if pair.prompt.casefold() not in learned]
+    known = len(claims["validation"]) - len(new)
+    print(f"{known} claims to score on are among those to learn from, and left out")
+    claims["validation"] = new
     base = fact_checker(load(config.model), config.seed)
     encode = codec_of(base).pair
 

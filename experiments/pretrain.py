@@ -29,7 +29,7 @@ from mend_jax.data.pararel import pararel_relations
 from mend_jax.data.tokenizers import train_tokenizer
 from mend_jax.files import write_text
 from mend_jax.models.registry import FAMILIES, Base
-from mend_jax.pretraining import Draw, exact_match, pretrain
+from mend_jax.pretraining import Epoch, exact_match, pretrain
 from mend_jax.weights.export import write_folder
 
 Family = Literal["t5", "bart", "gpt2", "gpt_neo", "gptj", "bert"]
@@ -193,7 +193,7 @@ def fresh(model: Any, seed: int) -> Any:
     return model.init(jax.random.key(seed), model.example_inputs())["params"]
 
 
-def naming(base: Base, asked: Questions) -> tuple[Any, Draw]:
+def naming(base: Base, asked: Questions) -> tuple[Any, Epoch]:
     """(an encoder with one block less that names objects, what it learns from).
 
     A verdict takes two things, the fact and a comparison with it, and from nothing neither is

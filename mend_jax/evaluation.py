@@ -15,7 +15,7 @@ from jax.lax import with_sharding_constraint as constrain
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
-from mend_jax.data.batches import Shapes, TokenRecord, collate
+from mend_jax.data.batches import Shapes, TokenRecord, collate, grouped
 from mend_jax.data.codec import Tokens
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
@@ -146,11 +146,6 @@ def score(
         progress((i + len(chosen)) * k, len(records))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return as_scores(joined, records)
-
-
-def grouped(records: Sequence[TokenRecord], k: int) -> list[Sequence[TokenRecord]]:
-    """The records in groups of k, in order; a rest of fewer is left out."""
-    return [records[i : i + k] for i in range(0, len(records) // k * k, k)]
 
 
 def widths(records: Sequence[TokenRecord]) -> tuple[int, int]:

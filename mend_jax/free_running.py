@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from mend_jax.data.batches import LENGTHS, TokenRecord, bucket, collate, shapes_of
+from mend_jax.data.answers import pad_prompts
+from mend_jax.data.batches import LENGTHS, TokenRecord, bucket, collate, grouped, shapes_of
 from mend_jax.data.codec import Codec, Tokens
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
-from mend_jax.evaluation import all_pairs, as_scores, grouped, widths
+from mend_jax.evaluation import all_pairs, as_scores, widths
 from mend_jax.models.generate import generate
 from mend_jax.models.stages import Inputs
 from mend_jax.scores import Scores
@@ -186,11 +187,6 @@ def _questions(
     asked: Sequence[Sequence[Tokens | None]], codec: Codec, length: int
 ) -> tuple[Int[np.ndarray, "edits pairs length"], Int[np.ndarray, "edits pairs"]]:
     """The prompts, right-padded, and their lengths; an empty place is one token."""
-    tokens = np.zeros((len(asked), len(asked[0]), length), np.int32)
-    lengths = np.ones(tokens.shape[:2], np.int32)
-    for i, row in enumerate(asked):
-        for j, pair in enumerate(row):
-            if pair is not None:
-                ids = codec.question(pair)
-                tokens[i, j, : len(ids)], lengths[i, j] = ids, len(ids)
-    return tokens, lengths
+    prompts = [[0] if pair is None else codec.question(pair) for row in asked for pair in row]
+    tokens, lengths = pad_prompts(prompts, length=length)
+    return tokens.reshape(len(asked), -1, length), lengths.reshape(len(asked), -1)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.batches import TokenRecord, encode_records, grouped
 from mend_jax.data.claims import claim_records
 from mend_jax.data.codec import codec_of
 from mend_jax.data.facts import facts_records
@@ -80,13 +80,12 @@ def prepare(
     )
     k = config.k
     if k > 1:
-        few = [name for name, part in (("training", kept), ("development", dev),
-               ("validation", held_out)) if len(part) < k]  # fmt: skip
+        parts = {"training": kept, "development": dev, "validation": held_out}
+        few = [name for name, part in parts.items() if len(part) < k]
         if few:
             raise ExperimentError(f"--k {k}: there are fewer {' and '.join(few)} records than that")
         if not config.allow_conflicts:
-            check_conflicts([kept, *(part[i : i + k] for part in (dev, held_out)
-                             for i in range(0, len(part) // k * k, k))])  # fmt: skip
+            check_conflicts([kept, *grouped(dev, k), *grouped(held_out, k)])
     left_out = {
         "validation records of known subjects": known,
         "training records of development subjects": shared,

@@ -22,14 +22,14 @@ from mend_jax.editors.base import Pair
 from mend_jax.evaluation import answered
 from mend_jax.objectives import sequence_logits, sequence_loss
 
-Draw = Callable[[np.random.Generator], list[Tokens]]
+Epoch = Callable[[np.random.Generator], list[Tokens]]
 """One epoch's pairs."""
 
 
 def pretrain(
     model: nn.Module,
     params: PyTree,
-    draw: Draw,
+    draw: Epoch,
     *,
     steps: int,
     batch: int,
@@ -87,7 +87,7 @@ def exact_match(
     return right
 
 
-def _batches(draw: Draw, batch: int, seed: int) -> Iterator[Pair]:
+def _batches(draw: Epoch, batch: int, seed: int) -> Iterator[Pair]:
     epoch = 0
     while True:
         rng = np.random.default_rng((seed, epoch))

@@ -146,11 +146,11 @@ def edit_in_sequence(
     )  # fmt: skip
     so_far = empty(one, total)
     points: list[Point] = []
-    newest: list[float] = []
+    newest: list[Array] = []
     wanted = sorted({n for n in at if 0 < n < total} | {total})
     for n, record in enumerate(records, 1):
         so_far, success = step(state, params, so_far, example_of([record]))
-        newest.append(float(np.mean(np.asarray(success)[: len(record.outer)])))
+        newest.append(jnp.mean(success[: len(record.outer)]))  # not waited for
         if n in wanted:
             scores = score_all(so_far.edit)
             points.append(_point(n, newest, scores, so_far.edit))
@@ -159,12 +159,12 @@ def edit_in_sequence(
     return scores, points
 
 
-def _point(n: int, newest: Sequence[float], scores: Scores, edit: Edit) -> Point:
+def _point(n: int, newest: Sequence[Array], scores: Scores, edit: Edit) -> Point:
     metrics = summarise(scores)
     agreement = metrics.get("locality_agreement")
     return Point(
         n,
-        float(np.mean(newest)),
+        float(jnp.mean(jnp.stack(newest))),
         float(np.mean(mean(scores.success[:n]))),
         agreement.value if agreement else None,
         float(np.mean([norm(part) for part in edit.values()])),

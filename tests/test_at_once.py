@@ -8,11 +8,11 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import Draw, TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import Draw, TokenRecord, grouped, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.editors.summed import summed
-from mend_jax.evaluation import collate_records, grouped, make_scorer, score, widths
+from mend_jax.evaluation import collate_records, make_scorer, score, widths
 from mend_jax.options import ExperimentError
 from mend_jax.preparation import check_conflicts
 

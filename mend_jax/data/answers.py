@@ -14,15 +14,18 @@ from mend_jax.models.registry import Base
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int]], rows: int | None = None
+    prompts: Sequence[Sequence[int] | np.ndarray],
+    rows: int | None = None,
+    length: int | None = None,
 ) -> tuple[Int[np.ndarray, "k length"], Int[np.ndarray, "k"]]:
     """Token ids of prompts, padded to the right to a bucket's length, and their true lengths.
 
     Args:
       rows: with it, empty prompts fill up to so many.
+      length: to pad to, in place of the smallest bucket that holds them.
     """
     k = len(prompts) if rows is None else rows
-    tokens = np.zeros((k, bucket(max(map(len, prompts)), LENGTHS)), np.int32)
+    tokens = np.zeros((k, length or bucket(max(map(len, prompts)), LENGTHS)), np.int32)
     for row, prompt in zip(tokens, prompts, strict=False):
         row[: len(prompt)] = prompt
     lengths = [len(prompt) for prompt in prompts]

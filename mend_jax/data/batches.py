@@ -6,7 +6,7 @@ entries point at position 0 with label -100.
 
 import bisect
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Example, Pair
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import IGNORED
+
+Item = TypeVar("Item")
 
 LENGTHS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -211,9 +213,14 @@ def training_batches(
         step += 1
 
 
+def grouped(items: Sequence[Item], k: int) -> list[Sequence[Item]]:
+    """The items in groups of k, in order; a rest of fewer is left out."""
+    return [items[i : i + k] for i in range(0, len(items) // k * k, k)]
+
+
 def _joined(rows: Sequence[list[Tokens | None]], k: int) -> list[list[Tokens | None]]:
     """k rows after each other as one."""
-    return [sum(rows[i : i + k], []) for i in range(0, len(rows), k)]
+    return [[pair for row in group for pair in row] for group in grouped(rows, k)]
 
 
 def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
