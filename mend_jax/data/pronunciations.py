@@ -4,6 +4,9 @@ The dictionary (us_gold.json of the package misaki, Apache-2.0) is written in th
 models. An edit corrects a word that the model gets wrong; its other forms must be corrected with
 it, words that the model gets right must stay. The forms are those of the dictionary, and the
 regular one in -s, which it does not list.
+
+Of a model that disagrees with the dictionary on common words nobody can say where it is wrong:
+there an edit gives a word the sounds that the model has for a similar word.
 """
 
 import json
@@ -15,6 +18,7 @@ from typing import Literal
 from mend_jax.data.answers import answers
 from mend_jax.data.codec import codec_of
 from mend_jax.data.facts import LOCALITY, REPHRASES, in_split
+from mend_jax.data.lessons import common_words
 from mend_jax.data.records import Locality, Record, Rephrase
 from mend_jax.models.registry import Base
 from mend_jax.weights.fetch import Member, Pinned, fetch_pinned
@@ -31,11 +35,9 @@ DICTIONARY = Pinned(
 )
 LONGEST = 32
 """Most tokens of a pronunciation."""
-LEAST_AGREEMENT = 0.5
-"""Share of words that model and dictionary pronounce alike; with less, an edit would not correct.
-
-It is 0.86 on common_words.txt for the BART bart-g2p-us, 0.68 on 77,000 words.
-"""
+LEAST_AGREEMENT = 0.7
+"""Share of common words that model and dictionary pronounce alike; with less, their disagreement is
+no error of the model."""
 PREFIXES = ("anti", "dis", "in", "inter", "mis", "non", "out", "over", "pre", "re", "sub", "un")
 NO_PLURAL = ("able", "ed", "est", "ful", "ible", "ic", "ing", "ish", "ly", "s")
 
@@ -99,8 +101,19 @@ def pronounce(base: Base, words: Sequence[str]) -> dict[str, str]:
     return {words[i]: codec.text(sounds) for i, sounds in said}
 
 
+def agreement(base: Base) -> float:
+    """Share of the common words that the base pronounces as the dictionary does."""
+    dictionary = read_dictionary()
+    said = pronounce(base, [word for word in common_words() if word in dictionary])
+    return sum(sounds in dictionary[word] for word, sounds in said.items()) / len(said)
+
+
 def pronunciation_records(
-    base: Base, split: Literal["train", "validation"], seed: int = 0, asked: int = 20_000
+    base: Base,
+    split: Literal["train", "validation"],
+    seed: int = 0,
+    asked: int = 20_000,
+    correct: bool = True,
 ) -> list[Record]:
     """One edit per word that the base gets wrong, towards the dictionary, in random order.
 
@@ -110,14 +123,13 @@ def pronunciation_records(
         other split is in none.
       seed: draws families, forms, neighbours and the order.
       asked: of so many words at most the base is asked how they are pronounced.
+      correct: False edits any word, towards what the base says of another one with the same last
+        three letters; no form of it is known then.
 
     Returns:
       Records whose rephrases are forms of the word with pronunciations of their own; near locality
       is words with the same last three letters, far locality any others. Words without forms are
-      not edited.
-
-    Raises:
-      ValueError: the base and the dictionary agree on too few words.
+      not corrected.
     """
     rng = random.Random(f"pronunciations {split} {seed}")
     dictionary = read_dictionary()
@@ -134,12 +146,7 @@ def pronunciation_records(
         if here.issuperset(stems(word, dictionary))
     }
     said = pronounce(base, list(home)[:asked])
-    right = [word for word, sounds in said.items() if sounds in dictionary[word]]
-    if len(right) < LEAST_AGREEMENT * len(said):
-        raise ValueError(
-            f"{base.name!r} pronounces {len(right)} of {len(said)} words as the dictionary does: "
-            "is it a model of other sounds?"
-        )
+    right = [word for word, sounds in said.items() if not correct or sounds in dictionary[word]]
     similar = defaultdict(list)
     for word in right:
         similar[word[-3:]].append(word)
@@ -149,17 +156,27 @@ def pronunciation_records(
         chosen = rng.sample(others, min(LOCALITY[split], len(others)))
         return [Locality(word, said[word], kind) for word in chosen]
 
+    def wanted(word: str) -> tuple[str, list[Rephrase]] | None:
+        """What the word is edited to, and its other forms; None if it is not edited."""
+        if correct:
+            found = forms(word, [w for w in families[home[word]] if w in home], dictionary)
+            return (dictionary[word][0], found) if found and word not in known else None
+        others = [w for w in similar[word[-3:]] if said[w] != said[word]]
+        return (said[rng.choice(others)], []) if others else None
+
+    known = set(right)
     records = []
     for word in said:
-        name = home[word]
-        found = forms(word, [w for w in families[name] if w in home], dictionary)
-        if said[word] in dictionary[word] or not found:
+        edit = wanted(word)
+        if edit is None:
             continue
+        target, found = edit
+        name = home[word]
         far = rng.sample(right, min(4 * LOCALITY[split], len(right)))
         records.append(
             Record(
                 prompt=word,
-                target=dictionary[word][0],
+                target=target,
                 rephrases=tuple(rng.sample(found, min(REPHRASES, len(found)))),
                 locality=(
                     *neighbours(similar[word[-3:]], name, "near"),

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from tokenizers import Tokenizer
 
 from mend_jax.data.codec import codec_of
 from mend_jax.data.pronunciations import (
+    agreement,
     family,
     forms,
     plural,
+    pronounce,
     pronunciation_records,
     read_dictionary,
     stems,
@@ -124,3 +128,20 @@ def test_no_stem_stands_in_both_splits(dealt: dict[str, list[Record]]):
         for split in ("train", "validation")
     )
     assert not trained & scored
+
+
+def test_common_words_decide_whose_error_a_disagreement_is(base: Base):
+    assert 0.7 < agreement(base) < 1.0
+    stranger = base._replace(params=jax.tree.map(jnp.zeros_like, base.params))
+    assert agreement(stranger) == 0.0
+
+
+def test_without_a_dictionary_to_trust_words_change_places(base: Base):
+    records = pronunciation_records(base, "validation", asked=300, correct=False)
+    said = pronounce(base, [r.prompt for r in records])
+    assert len(records) > 100
+    for record in records:
+        assert record.target != said[record.prompt] and not record.rephrases
+        assert all(item.prompt[:3] != record.prompt[:3] for item in record.locality)
+    targets = pronounce(base, [item.prompt for r in records for item in r.locality])
+    assert all(targets[item.prompt] == item.answer for r in records for item in r.locality)
