@@ -35,12 +35,12 @@ from mend_jax.data.formats import read_records
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
-from mend_jax.evaluation import Forced, make_scorer, score
+from mend_jax.evaluation import make_scorer, score
 from mend_jax.figures import score_bars
 from mend_jax.free_running import Interview, fluency, interview, make_speaker, scores_of, speak_of
 from mend_jax.memory import Dtype
 from mend_jax.models.stages import split
-from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.objectives import Forced, outputs_of
 from mend_jax.options import ReadingOptions
 from mend_jax.parallel import mesh_of
 from mend_jax.preparation import check_conflicts, own_records, reading_of
@@ -115,7 +115,7 @@ def evaluate(config: Evaluate) -> None:
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
-        editor = build_editor(editing, sequence_loss(saved.base.model))
+        editor = build_editor(editing, outputs_of(saved.base.model))
         saved = saved._replace(editor=editor, config=editing)
     records, dataset = (
         (given, str(config.records)) if given else own_records(saved.base, reading)
@@ -214,9 +214,10 @@ def measure(config: Evaluate, work: Work) -> tuple[dict[str, Metric], dict[str, 
 def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
     trunk, tail, cache = tail_of(work)
-    editor = build_editor(work.saved.config, sequence_loss(tail))
+    outputs = outputs_of(tail)
+    editor = build_editor(work.saved.config, outputs)
     return score(
-        make_scorer(editor, sequence_logits(tail), trunk, work.mesh, protocol),
+        make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
         work.saved.state, work.saved.base.params, work.records, shapes_of(work.records),
         cache, side_by_side(config), config.k, work.reporter.scored,
     )  # fmt: skip
@@ -226,7 +227,7 @@ def in_sequence(config: Evaluate, work: Work) -> tuple[Scores, list[Point]]:
     """One edit after another, over the tail of the base."""
     trunk, tail, cache = tail_of(work)
     return edit_in_sequence(
-        partial(build_editor, work.saved.config), sequence_loss(tail), sequence_logits(tail),
+        partial(build_editor, work.saved.config), outputs_of(tail),
         work.saved.state, work.saved.base.params, work.records, shapes_of(work.records), POINTS,
         cache, trunk, config.batch, work.reporter.scored,
     )  # fmt: skip

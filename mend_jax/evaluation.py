@@ -5,7 +5,7 @@ score does not depend on who stands beside whom. What the scores mean: `mend_jax
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,37 +13,25 @@ import numpy as np
 from flax import linen as nn
 from jax.lax import with_sharding_constraint as constrain
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from mend_jax.data.batches import Shapes, TokenRecord, collate, grouped
+from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
 from mend_jax.data.codec import Tokens
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.objectives import (
     IGNORED,
+    Forced,
     LogitsFn,
     after_trunk,
+    answered,
     kl_divergence,
     negative_log_likelihood,
 )
 from mend_jax.parallel import replicated, split_examples
 from mend_jax.scores import Scores
 
-Forced = Literal["sequence", "token"]
 Scorer = Callable[[EditorState, PyTree, Example], dict[str, Array]]
-
-
-def answered(
-    logits: Float[Array, "k answers vocabulary"],
-    labels: Int[Array, "k answers"],
-    protocol: Forced = "sequence",
-) -> Float[Array, "k"]:
-    """1 if the argmax equals the label at every scored position, else 0; or the share of them."""
-    scored = labels != IGNORED
-    right = (jnp.argmax(logits, axis=-1) == labels) & scored
-    if protocol == "token":
-        return jnp.sum(right, axis=-1) / jnp.maximum(jnp.sum(scored, axis=-1), 1)
-    return jnp.all(right | ~scored, axis=-1).astype(jnp.float32)
 
 
 def judged(
@@ -110,6 +98,16 @@ def make_scorer(
     return jax.jit(scorer)
 
 
+def kept(editor: Editor) -> Editor:
+    """The editor whose edit is made already: `EditorState(state of the editor, the edit)` is its
+    state, so that one edit can be scored on records that it was not made of."""
+
+    def apply(state: EditorState, function: Callable[..., Any], edit: Any) -> Callable[..., Any]:
+        return editor.apply(state.phi, function, edit)
+
+    return editor._replace(edit=lambda state, params, example: state.stats, apply=apply)
+
+
 def score(
     scorer: Scorer,
     state: EditorState,
@@ -169,10 +167,12 @@ def collate_records(
     """
     outer = [[p for r in group for p in all_pairs(r, width)[: width[0]]] for group in groups]
     locality = [[p for r in group for p in all_pairs(r, width)[width[0] :]] for group in groups]
+    edits = [[r.edit for r in group] for group in groups]
     return Example(
-        collate([[r.edit for r in group] for group in groups], shapes.edit, cache),
+        collate(edits, shapes.edit, cache),
         collate(outer, shapes.outer, cache),
         collate(locality, shapes.locality, cache),
+        conditions(edits, shapes.condition),
     )
 
 

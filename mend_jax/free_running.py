@@ -19,9 +19,16 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from mend_jax.data.answers import pad_prompts
-from mend_jax.data.batches import LENGTHS, TokenRecord, bucket, collate, grouped, shapes_of
+from mend_jax.data.batches import (
+    LENGTHS,
+    TokenRecord,
+    bucket,
+    edit_examples,
+    grouped,
+    shapes_of_edits,
+)
 from mend_jax.data.codec import Codec, Tokens
-from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.evaluation import all_pairs, as_scores, widths
 from mend_jax.models.generate import generate
 from mend_jax.models.stages import Inputs
@@ -29,7 +36,7 @@ from mend_jax.scores import Scores
 
 Free = Literal["exact", "contains"]
 Speak = Callable[..., Int[Array, "k new"]]
-Speaker = Callable[[EditorState, PyTree, Pair, np.ndarray, np.ndarray], tuple[Array, Array]]
+Speaker = Callable[[EditorState, PyTree, Example, np.ndarray, np.ndarray], tuple[Array, Array]]
 
 
 class Heard(NamedTuple):
@@ -67,12 +74,14 @@ def classify(
 def make_speaker(editor: Editor, speak: Speak) -> Speaker:
     """`speaker(state, params, edits, tokens, lengths)` -> ids before and after, jitted.
 
-    The speaker takes the edit pairs with leading axes [edits, k], and for each edit the prompts,
+    The speaker takes examples with leading axes [edits, k], and for each edit the prompts,
     int32[edits, pairs, length], with their lengths, int32[edits, pairs].
     """
 
-    def one(state: EditorState, params: PyTree, pair: Pair, tokens: Array, lengths: Array) -> Any:
-        edit = editor.edit(state, params, Example(pair, pair, pair))
+    def one(
+        state: EditorState, params: PyTree, example: Example, tokens: Array, lengths: Array
+    ) -> Any:
+        edit = editor.edit(state, params, example)
         after = editor.apply(state, speak, edit)
         return speak(params, tokens, lengths), after(params, tokens, lengths)
 
@@ -97,13 +106,13 @@ def interview(
     """
     groups = grouped(records, k)
     width = widths(records)
-    shape = shapes_of(records).edit
+    shapes = shapes_of_edits([r.edit for r in records])
     length = bucket(max(len(p.tokens) for r in records for p in (*r.outer, *r.locality)), LENGTHS)
     found: list[Interview] = []
     for i in range(0, len(groups), batch):
         chosen = groups[i : i + batch]
         filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
-        edits = collate([[r.edit for r in group] for group in filled], shape)
+        edits = edit_examples([[r.edit for r in group] for group in filled], shapes)
         asked = [[p for r in group for p in all_pairs(r, width)] for group in filled]
         ids = jax.device_get(speaker(state, params, edits, *_questions(asked, codec, length)))
         before, after = (x.reshape(batch * k, sum(width), -1) for x in ids)

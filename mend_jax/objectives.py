@@ -6,7 +6,7 @@ All in float32, whatever the base's dtype.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,30 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
-from mend_jax.models.stages import run_trunk
+from mend_jax.models.stages import Staged, run_trunk
 
 IGNORED = -100
 """Label of a position that is not scored (the field's convention)."""
 
+Forced = Literal["sequence", "token"]
+"""How a pair is scored with its answer fed in."""
+
 LossFn = Callable[[PyTree, Pair], Float[Array, ""]]
 LogitsFn = Callable[[PyTree, Pair], Float[Array, "*batch answers vocabulary"]]
+StatesFn = Callable[[PyTree, Pair], Float[Array, "k d"]]
+
+
+class Outputs(NamedTuple):
+    """What an editor may ask of a model, or of its tail: functions of (params, pair)."""
+
+    loss: LossFn
+    logits: LogitsFn
+    states: StatesFn
+
+
+def outputs_of(model: nn.Module) -> Outputs:
+    """The functions over a model, or over the tail of a split one."""
+    return Outputs(sequence_loss(model), sequence_logits(model), prompt_states(model))
 
 
 def sequence_logits(model: nn.Module) -> LogitsFn:
@@ -42,6 +59,32 @@ def sequence_loss(model: nn.Module) -> LossFn:
     return loss
 
 
+def prompt_states(model: nn.Module) -> StatesFn:
+    """`states(params, pair)`: float32[k, d], what the last block makes of a prompt, mean over its
+    tokens (of an encoder-decoder, the encoder's; a classifier reads its first token only).
+
+    The function raises ValueError for a model without stages.
+    """
+
+    def states(params: PyTree, pair: Pair) -> Any:
+        if not isinstance(model, Staged):
+            raise ValueError(f"{type(model).__name__} has no stages: which states are its last?")
+        body = model.clone(stop=len(model.stages) - 1)
+        carry: Any = body.apply({"params": params}, pair.inputs._replace(read=None))
+        x = carry.x
+        places = jnp.arange(x.shape[1])
+        if getattr(model, "kind", "causal") == "causal" and pair.inputs.read is not None:
+            keep = places <= pair.inputs.read[:, :1]  # the answer is not part of the prompt
+        elif pair.inputs.mask is not None:
+            keep = pair.inputs.mask[:, : x.shape[1]]
+        else:
+            keep = jnp.ones(x.shape[:2], bool)
+        total = jnp.einsum("kld,kl->kd", x.astype(jnp.float32), keep.astype(jnp.float32))
+        return total / jnp.sum(keep, axis=-1, keepdims=True)
+
+    return states
+
+
 def negative_log_likelihood(
     logits: Float[Array, "*batch answers vocabulary"], labels: Int[Array, "*batch answers"]
 ) -> Float[Array, ""]:
@@ -51,6 +94,19 @@ def negative_log_likelihood(
     chosen = jnp.take_along_axis(logits, jnp.where(scored, labels, 0)[..., None], axis=-1)[..., 0]
     nll = jax.nn.logsumexp(logits, axis=-1) - chosen
     return jnp.sum(jnp.where(scored, nll, 0.0)) / jnp.maximum(jnp.sum(scored), 1)
+
+
+def answered(
+    logits: Float[Array, "k answers vocabulary"],
+    labels: Int[Array, "k answers"],
+    protocol: Forced = "sequence",
+) -> Float[Array, "k"]:
+    """1 if the argmax equals the label at every scored position, else 0; or the share of them."""
+    scored = labels != IGNORED
+    right = (jnp.argmax(logits, axis=-1) == labels) & scored
+    if protocol == "token":
+        return jnp.sum(right, axis=-1) / jnp.maximum(jnp.sum(scored, axis=-1), 1)
+    return jnp.all(right | ~scored, axis=-1).astype(jnp.float32)
 
 
 def kl_divergence(

@@ -19,8 +19,7 @@ from jaxtyping import PyTree
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import Tokens
 from mend_jax.editors.base import Pair
-from mend_jax.evaluation import answered
-from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.objectives import answered, sequence_logits, sequence_loss
 
 Epoch = Callable[[np.random.Generator], list[Tokens]]
 """One epoch's pairs."""

@@ -16,14 +16,14 @@ from jaxtyping import Array, Float, Int, PyTree
 from mend_jax.data.batches import Shapes, TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
-from mend_jax.evaluation import answered, collate_records, judged, score, widths
+from mend_jax.evaluation import collate_records, kept, make_scorer, score, widths
 from mend_jax.factors import Dense, Edit, Factors, is_many, norm, shape_of, to_dense
 from mend_jax.intercept import edited
-from mend_jax.objectives import LogitsFn, LossFn, after_trunk
+from mend_jax.objectives import Outputs, after_trunk, answered
 from mend_jax.scores import Scores, mean, summarise
 
-EditorOver = Callable[[LossFn], Editor]
-"""Builds an editor over a loss: of the base, or of what earlier edits made of it."""
+EditorOver = Callable[[Outputs], Editor]
+"""Builds an editor over the outputs of the base, or of what earlier edits made of it."""
 
 
 class Sequenced(NamedTuple):
@@ -85,8 +85,7 @@ class Point(NamedTuple):
 
 def edit_in_sequence(
     over: EditorOver,
-    loss: LossFn,
-    logits: LogitsFn,
+    outputs: Outputs,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
@@ -100,12 +99,12 @@ def edit_in_sequence(
     """Makes the edits in order; returns the scores of all after the last, and the curves.
 
     Args:
-      over: builds the editor over a loss, e.g. `lambda loss: mend(loss, sites)`.
+      over: builds the editor, e.g. `lambda outputs: mend(outputs.loss, sites)`.
       at: numbers of edits after which all is scored; the last is always scored.
       trunk: run on every example, if its outputs are not cached.
       batch: records scored side by side.
     """
-    original = over(loss)
+    original, logits = over(outputs), outputs.logits
     width = widths(records)
     total = len(records)
 
@@ -117,26 +116,15 @@ def edit_in_sequence(
         state: EditorState, params: PyTree, so_far: Sequenced, examples: Example
     ) -> tuple[Sequenced, Float[Array, "outer"]]:
         example = jax.tree.map(lambda x: x[0], after_trunk(trunk, params, examples))
-        editor = over(edited(loss, so_far.edit))
+        editor = over(Outputs(*(edited(function, so_far.edit) for function in outputs)))
         so_far = append(so_far, editor.edit(state, params, example))
         after = original.apply(state, logits, so_far.edit)
         return so_far, answered(after(params, example.outer), example.outer.labels)
 
-    @jax.jit
-    def judge(
-        state: EditorState, params: PyTree, edit: Edit, examples: Example
-    ) -> dict[str, Array]:
-        after = original.apply(state, logits, edit)
-
-        return jax.vmap(lambda example: judged(logits, after, params, example))(
-            after_trunk(trunk, params, examples)
-        )
+    standing = make_scorer(kept(original), logits, trunk)
 
     def score_all(edit: Edit) -> Scores:
-        return score(
-            lambda state, params, examples: judge(state, params, edit, examples),
-            state, params, records, shapes, cache, batch,
-        )  # fmt: skip
+        return score(standing, EditorState(state, edit), params, records, shapes, cache, batch)
 
     one: Any = jax.eval_shape(
         lambda params, x: original.edit(

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from mend_jax.data.answers import pad_prompts
-from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
+from mend_jax.data.batches import edit_examples, shapes_of_edits
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.editors.base import EditorState, Example
@@ -27,9 +27,8 @@ class Answer(NamedTuple):
 def edit_example(base: Base, prompt: str, target: str) -> Example:
     """An example that holds one edit pair, padded to a bucket, and nothing to score it with."""
     pair = codec_of(base).pair(prompt, target)
-    shape = bucket(len(pair.tokens), LENGTHS), bucket(len(pair.labels), ANSWERS)
-    single = jax.tree.map(lambda x: x[0], collate([[pair]], shape))
-    return Example(single, single, single)
+    one: Example = jax.tree.map(lambda x: x[0], edit_examples([[pair]], shapes_of_edits([pair])))
+    return one
 
 
 class Stage(NamedTuple):

@@ -12,6 +12,7 @@ from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.evaluation import collate_records, widths
 from mend_jax.factors import Dense, Factors
+from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.sequential import append, edit_in_sequence, empty
 
 SITES = r"layers_2/mlp/(up|down)_proj"
@@ -55,24 +56,23 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     tiny: Any, records: list[TokenRecord]
 ):
     """Against weights that are merged after every edit."""
-    loss, logits = mj.sequence_loss(tiny.model), mj.sequence_logits(tiny.model)
+    def over(outputs: Outputs) -> mj.Editor:
+        return mj.mend(outputs.loss, SITES, rank=4, alpha=0.05)
 
-    def over(loss: Any) -> mj.Editor:
-        return mj.mend(loss, SITES, rank=4, alpha=0.05)
-
-    editor, shapes = over(loss), shapes_of(records)
+    outputs = outputs_of(tiny.model)
+    editor, shapes = over(outputs), shapes_of(records)
     batch = next(training_batches(records, shapes, 4, 0))
     state = editor.init(jax.random.key(0), tiny.params, jax.tree.map(lambda x: x[0], batch))
     state = state._replace(stats=jax.jit(editor.observe)(state, tiny.params, batch)[0])
     seen: list[tuple[int, int]] = []
     scores, points = edit_in_sequence(
-        over, loss, logits, state, tiny.params, records, shapes, at=(1, 3, 9), batch=3,
+        over, outputs, state, tiny.params, records, shapes, at=(1, 3, 9), batch=3,
         progress=lambda *x: seen.append(x),
     )  # fmt: skip
     assert seen == [(n, 4) for n in (1, 2, 3, 4)]
     assert [point.edits for point in points] == [1, 3, 4]
 
-    make, answer = jax.jit(editor.edit), jax.jit(logits)
+    make, answer = jax.jit(editor.edit), jax.jit(outputs.logits)
     examples = [
         jax.tree.map(lambda x: x[0], collate_records([[r]], shapes, widths(records)))
         for r in records

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Int
 
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record, rephrases_of
@@ -94,11 +95,15 @@ def encode_records(
 
 
 class Shapes(NamedTuple):
-    """Padded (length, answers) of each role; one shape each, so one program for a data set."""
+    """Padded (length, answers) of each role; one shape each, so one program for a data set.
+
+    condition: length of the edits as text, longer ones are cut; 0: examples have none.
+    """
 
     edit: tuple[int, int]
     outer: tuple[int, int]
     locality: tuple[int, int]
+    condition: int = 0
 
 
 def bucket(n: int, buckets: Sequence[int]) -> int:
@@ -117,17 +122,28 @@ def shapes_of(records: Sequence[TokenRecord], swap: bool = False) -> Shapes:
 
     With `swap`, any phrasing of a record may be its edit input.
     """
+    edits = [p for r in records for p in (r.outer if swap else (r.edit,))]
+    outer = [p for r in records for p in r.outer]
+    locality = [p for r in records for p in r.locality]
+    return Shapes(_smallest(edits), _smallest(outer), _smallest(locality), _longest_text(edits))
 
-    def smallest(pairs: list[Tokens]) -> tuple[int, int]:
-        length = max((len(p.tokens) for p in pairs), default=1)
-        answers = max((len(p.labels) for p in pairs), default=1)
-        return bucket(length, LENGTHS), bucket(answers, ANSWERS)
 
-    return Shapes(
-        smallest([p for r in records for p in (r.outer if swap else (r.edit,))]),
-        smallest([p for r in records for p in r.outer]),
-        smallest([p for r in records for p in r.locality]),
-    )
+def shapes_of_edits(edits: Sequence[Tokens]) -> Shapes:
+    """The buckets of edit pairs that nothing is scored with."""
+    shape = _smallest(edits)
+    return Shapes(shape, shape, shape, _longest_text(edits))
+
+
+def _smallest(pairs: Sequence[Tokens]) -> tuple[int, int]:
+    length = max((len(p.tokens) for p in pairs), default=1)
+    answers = max((len(p.labels) for p in pairs), default=1)
+    return bucket(length, LENGTHS), bucket(answers, ANSWERS)
+
+
+def _longest_text(edits: Sequence[Tokens]) -> int:
+    """The bucket of their condition texts; 0 if one has none."""
+    lengths = [0 if p.condition is None else len(p.condition) for p in edits]
+    return bucket(min(max(lengths), LENGTHS[-1]), LENGTHS) if all(lengths) and lengths else 0
 
 
 def collate(
@@ -163,6 +179,27 @@ def collate(
             if pair.target is not None:
                 target[i, j, :a] = pair.target
     return Pair(Inputs(x, read, mask=mask, target=target), labels)
+
+
+def conditions(
+    pairs: Sequence[Sequence[Tokens | None]], length: int
+) -> Int[np.ndarray, "edits k length"] | None:
+    """The edits as texts, -1 after their end; None for a length of 0."""
+    if not length:
+        return None
+    texts = np.full((len(pairs), max(len(row) for row in pairs), length), -1, np.int32)
+    for i, row in enumerate(pairs):
+        for j, pair in enumerate(row):
+            if pair is not None and pair.condition is not None:
+                text = pair.condition[:length]
+                texts[i, j, : len(text)] = text
+    return texts
+
+
+def edit_examples(pairs: Sequence[Sequence[Tokens | None]], shapes: Shapes) -> Example:
+    """Examples to edit with, and to score nothing: the edit pair stands for the others too."""
+    pair = collate(pairs, shapes.edit)
+    return Example(pair, pair, pair, conditions(pairs, shapes.condition))
 
 
 class Draw(NamedTuple):
@@ -209,6 +246,7 @@ def training_batches(
             collate(_joined(edit, draw.k), shapes.edit, cache),
             collate(_joined(outer, draw.k), shapes.outer, cache),
             collate(_joined(locality, draw.k), shapes.locality, cache),
+            conditions(_joined(edit, draw.k), shapes.condition),
         )
         step += 1
 

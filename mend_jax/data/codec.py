@@ -21,12 +21,14 @@ class Tokens(NamedTuple):
 
     target: int32[a], the decoder's tokens of an encoder-decoder (the labels, moved one to the
       right), whose logits are not read but come out at all places.
+    condition: int32[c], the edit as one text, `target || prompt` (for KE).
     """
 
     tokens: np.ndarray
     read: np.ndarray
     labels: np.ndarray
     target: np.ndarray | None = None
+    condition: np.ndarray | None = None
 
 
 class Codec(NamedTuple):
@@ -51,6 +53,16 @@ def codec_of(base: Base) -> Codec:
     Raises:
       ValueError: the base is of a kind that answers nothing (an encoder without a head).
     """
+    codec = _codec_of(base)
+
+    def pair(prompt: str, target: str) -> Tokens:
+        condition = codec.prompt(f"{target} || {prompt}")
+        return codec.pair(prompt, target)._replace(condition=np.asarray(condition, np.int32))
+
+    return codec._replace(pair=pair)
+
+
+def _codec_of(base: Base) -> Codec:
     tokenizer, kind, config = base.tokenizer, base.model.kind, base.config
     prompt, said = partial(encode_prompt, tokenizer), partial(_until, tokenizer, ())
     if kind == "causal":

@@ -6,6 +6,7 @@ Training, evaluation and the experiments call these and never ask which method i
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import PRNGKeyArray, PyTree
 
 from mend_jax.factors import Edit
@@ -59,6 +60,26 @@ class Editor(NamedTuple):
     observe: Callable[[EditorState, PyTree, Example], tuple[PyTree, Edit]]
     apply: Callable[[EditorState, Callable[..., Any], Edit], Callable[..., Any]]
     config: dict[str, Any]
+
+
+def untrained(
+    edit: Callable[[EditorState, PyTree, Example], Edit], config: dict[str, Any]
+) -> Editor:
+    """An editor that has nothing to learn, and whose edit is a change of weights."""
+
+    def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
+        jax.eval_shape(edit, EditorState({}, {}), params, example)  # its errors come now
+        return EditorState({}, {})
+
+    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
+        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
+
+    return Editor(init, lambda state, *_: state.stats, edit, observe, apply_edit, config)
+
+
+def no_edit() -> Editor:
+    """The editor that leaves the base as it is, to see what scores are worth."""
+    return untrained(lambda state, params, example: {}, {"editor": "none"})
 
 
 def apply_edit(

@@ -17,8 +17,12 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.editors.base import Editor, EditorState, Example, Pair, no_edit
+from mend_jax.editors.cache import cache
+from mend_jax.editors.enn import enn
+from mend_jax.editors.finetune import finetune, finetune_together, pair_from_lists
 from mend_jax.editors.gradient import gradient_editor
+from mend_jax.editors.ke import ke
 from mend_jax.editors.summed import summed
 from mend_jax.files import replace_whole, write_text
 from mend_jax.intercept import SiteError
@@ -26,8 +30,19 @@ from mend_jax.links import Link, from_config
 from mend_jax.memory import Dtype
 from mend_jax.models.fingerprint import difference, fingerprint
 from mend_jax.models.registry import Base, load
-from mend_jax.objectives import LossFn, sequence_loss
+from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
+
+OTHERS: dict[str, Callable[..., Editor]] = {
+    "finetune_together": lambda outputs, at, **options: finetune_together(
+        outputs.logits, at, **options
+    ),
+    "enn": enn,
+    "ke": ke,
+    "cache": cache,
+    "none": lambda outputs, at: no_edit(),
+}
+"""Kinds of editors that are built of (outputs, sites, **options)."""
 
 
 class EditorError(ValueError):
@@ -97,7 +112,7 @@ def load_editor(
         base = load(config["base"], mesh, dtype or config["fingerprint"]["dtype"])
     sites = tuple(config["sites"])
     try:
-        editor = build_editor(config, sequence_loss(base.model), links)
+        editor = build_editor(config, outputs_of(base.model), links)
     except (KeyError, TypeError, ValueError) as error:
         what = f"the chain cannot be built ({type(error).__name__}: {error})"
         raise EditorError(f"{directory / 'config.json'}: {what}") from None
@@ -136,7 +151,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise EditorError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
         raise EditorError(f"{path}: not the config of an editor")
-    missing = [k for k in ("editor", "chain", "sites", "base", "fingerprint") if k not in config]
+    needed = ["editor", "sites", "base", "fingerprint"]
+    needed += ["chain"] if config.get("editor") == "gradient" else []
+    missing = [k for k in needed if k not in config]
     if missing:
         raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")
     known = config["fingerprint"]
@@ -147,12 +164,27 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 def build_editor(
     config: Mapping[str, Any],
-    loss: LossFn,
+    outputs: Outputs,
     links: Mapping[str, Callable[..., Link]] | None = None,
 ) -> Editor:
-    """The editor that a config describes, over the loss of a model, or of the tail of one."""
-    chain = from_config(config["chain"], links or {})
-    editor = gradient_editor(loss, tuple(config["sites"]), chain)
+    """The editor that a config describes, over the outputs of a model, or of the tail of one.
+
+    Raises:
+      ValueError: it is of a kind that is not known here.
+    """
+    at, kind = tuple(config["sites"]), config["editor"]
+    options = dict(config.get("options", {}))
+    if kind == "gradient":
+        editor = gradient_editor(outputs.loss, at, from_config(config["chain"], links or {}))
+    elif kind == "finetune":
+        locality = options.pop("locality", None)
+        pairs = None if locality is None else pair_from_lists(locality)
+        editor = finetune(outputs.logits, at, **options, locality=pairs)
+    elif kind in OTHERS:
+        editor = OTHERS[kind](outputs, at, **options)
+    else:
+        known = ", ".join(("gradient", "finetune", *OTHERS))
+        raise ValueError(f"the editor {kind!r} is not known; known are {known}")
     return summed(editor) if config.get("at_once") == "summed" else editor
 
 
