@@ -40,7 +40,7 @@ from mend_jax.figures import score_bars
 from mend_jax.free_running import Interview, fluency, interview, make_speaker, scores_of, speak_of
 from mend_jax.memory import Dtype
 from mend_jax.models.stages import split
-from mend_jax.objectives import Forced, outputs_of
+from mend_jax.objectives import Forced, Outputs, outputs_of
 from mend_jax.options import ReadingOptions
 from mend_jax.parallel import mesh_of
 from mend_jax.preparation import check_conflicts, own_records, reading_of
@@ -213,8 +213,7 @@ def measure(config: Evaluate, work: Work) -> tuple[dict[str, Metric], dict[str, 
 
 def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
-    trunk, tail, cache = tail_of(work)
-    outputs = outputs_of(tail)
+    trunk, outputs, cache = tail_of(work)
     editor = build_editor(work.saved.config, outputs)
     return score(
         make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
@@ -225,9 +224,9 @@ def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
 
 def in_sequence(config: Evaluate, work: Work) -> tuple[Scores, list[Point]]:
     """One edit after another, over the tail of the base."""
-    trunk, tail, cache = tail_of(work)
+    trunk, outputs, cache = tail_of(work)
     return edit_in_sequence(
-        partial(build_editor, work.saved.config), outputs_of(tail),
+        partial(build_editor, work.saved.config), outputs,
         work.saved.state, work.saved.base.params, work.records, shapes_of(work.records), POINTS,
         cache, trunk, config.batch, work.reporter.scored,
     )  # fmt: skip
@@ -250,15 +249,17 @@ def side_by_side(config: Evaluate) -> int:
     return max(1, config.batch // config.k)
 
 
-def tail_of(work: Work) -> tuple[nn.Module | None, nn.Module, TrunkCache | None]:
-    """(trunk to run on every example, tail, cached outputs of the trunk); one of the outer two."""
+def tail_of(work: Work) -> tuple[nn.Module | None, Outputs, TrunkCache | None]:
+    """(trunk to run on every example, outputs of the tail, cached outputs of the trunk); one of the
+    outer two."""
     base = work.saved.base
     trunk, tail = split(base.model, work.saved.sites)
+    outputs = outputs_of(tail, trunk)
     if trunk is None or not can_be_cached(trunk):
-        return trunk, tail, None
+        return trunk, outputs, None
     sequences = [p.tokens for r in work.records for p in (*r.outer, *r.locality)]
     cache = cache_trunk(trunk, base.params, sequences, LENGTHS, progress=work.reporter.cached)
-    return None, tail, cache
+    return None, outputs, cache
 
 
 def texts_of(entry: Interview) -> dict[str, list[dict[str, str]]]:

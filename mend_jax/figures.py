@@ -53,10 +53,9 @@ def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
     figure, axes = _figure(width=7.2, height=0.42 * len(found) + 1.1)
     for place, name in enumerate(reversed(found)):
         metric = results["metrics"][name]
-        value = metric["value"]
+        value, spread = _spread(metric)
         colour = _GREY if name.endswith("before") else _LOCALITY
         colour = _EDIT if name in ("reliability", "generality") else colour
-        spread = [[max(value - metric["low"], 0.0)], [max(metric["high"] - value, 0.0)]]
         axes.barh(place, value, xerr=spread, color=colour, height=0.65, ecolor="#333333", capsize=3)
         axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
     axes.set_yticks(range(len(found)), [_words(name) for name in reversed(found)])
@@ -82,8 +81,7 @@ def success_and_locality(path: str | Path, names: Sequence[str], results: Sequen
             found = one["metrics"].get(metric)
             if found is None:
                 continue
-            value = found["value"]
-            spread = [[max(value - found["low"], 0.0)], [max(found["high"] - value, 0.0)]]
+            value, spread = _spread(found)
             axes.barh(
                 place, value, xerr=spread, color=colour, height=0.6, ecolor="#333333", capsize=3
             )
@@ -96,6 +94,37 @@ def success_and_locality(path: str | Path, names: Sequence[str], results: Sequen
         shown = list(reversed(names)) if axes is panels[0] else [""] * len(names)
         axes.set_yticks(range(len(names)), shown)
     figure.savefig(path, dpi=150)
+
+
+def success_against_drawdown(
+    path: str | Path, rows: Sequence[Mapping[str, Any]], drawdown: str
+) -> None:
+    """One point for each editor, with 95 % intervals; up and left is better."""
+    figure, axes = _figure(width=7.2, height=4.4)
+    for number, row in enumerate(rows):
+        across, up = row["metrics"].get(drawdown), row["metrics"].get("edit_success")
+        if across is None or up is None:
+            continue
+        (x, x_spread), (y, y_spread) = _spread(across), _spread(up)
+        colour = _EDIT if row["editor"] == "mend" else f"C{number}"
+        axes.errorbar(
+            x, y, xerr=x_spread, yerr=y_spread, fmt="o", color=colour, capsize=2, linewidth=1,
+            label=row["editor"],
+        )  # fmt: skip
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel(f"{drawdown.replace('_', ' ')} (0.01 and more: log scale)")
+    axes.set_ylabel("edit success")
+    axes.legend(
+        frameon=False, fontsize=8, ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0)
+    )
+    figure.savefig(path, dpi=150)
+
+
+def _spread(metric: Mapping[str, float]) -> tuple[float, list[list[float]]]:
+    """The value, and how far its interval goes below and above it."""
+    value = metric["value"]
+    return value, [[max(value - metric["low"], 0.0)], [max(metric["high"] - value, 0.0)]]
 
 
 def over_edits(

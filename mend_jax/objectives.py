@@ -6,6 +6,7 @@ All in float32, whatever the base's dtype.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.factors import Edit
+from mend_jax.intercept import edited
 from mend_jax.models.stages import Staged, run_trunk
 
 IGNORED = -100
@@ -28,16 +31,32 @@ StatesFn = Callable[[PyTree, Pair], Float[Array, "k d"]]
 
 
 class Outputs(NamedTuple):
-    """What an editor may ask of a model, or of its tail: functions of (params, pair)."""
+    """What an editor may ask of a model, or of its tail: functions of (params, pair).
+
+    enter: makes of a pair of tokens the pair that the others take.
+    """
 
     loss: LossFn
     logits: LogitsFn
     states: StatesFn
+    enter: Callable[[PyTree, Pair], Pair]
 
 
-def outputs_of(model: nn.Module) -> Outputs:
-    """The functions over a model, or over the tail of a split one."""
-    return Outputs(sequence_loss(model), sequence_logits(model), prompt_states(model))
+def outputs_of(model: nn.Module, trunk: nn.Module | None = None) -> Outputs:
+    """The functions over a model, or over the tail of one whose trunk is given."""
+    enter = partial(through, trunk)
+    return Outputs(sequence_loss(model), sequence_logits(model), prompt_states(model), enter)
+
+
+def outputs_after(outputs: Outputs, edit: Edit) -> Outputs:
+    """The functions of the edited model."""
+    changed = {name: edited(getattr(outputs, name), edit) for name in ("loss", "logits", "states")}
+    return outputs._replace(**changed)
+
+
+def through(trunk: nn.Module | None, params: PyTree, pair: Pair) -> Pair:
+    """The pair with the trunk's outputs as inputs (any leading axes), without gradient."""
+    return pair if trunk is None else pair._replace(inputs=run_trunk(trunk, params, pair.inputs))
 
 
 def sequence_logits(model: nn.Module) -> LogitsFn:
@@ -125,15 +144,8 @@ def mean_where(values: Float[Array, "*n"], keep: Bool[Array, "*n"]) -> Float[Arr
 
 def after_trunk(trunk: nn.Module | None, params: PyTree, example: Example) -> Example:
     """The example with the trunk's outputs as inputs (any leading axes), without gradient."""
-    if trunk is None:
-        return example
-
-    def through(pair: Pair) -> Pair:
-        return pair._replace(inputs=run_trunk(trunk, params, pair.inputs))
-
-    return Example(
-        through(example.edit), through(example.outer), through(example.locality), example.condition
-    )
+    edit, outer, locality = (through(trunk, params, pair) for pair in example[:3])
+    return Example(edit, outer, locality, example.condition)
 
 
 class Losses(NamedTuple):

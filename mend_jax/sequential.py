@@ -18,8 +18,7 @@ from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.evaluation import collate_records, kept, make_scorer, score, widths
 from mend_jax.factors import Dense, Edit, Factors, is_many, norm, shape_of, to_dense
-from mend_jax.intercept import edited
-from mend_jax.objectives import Outputs, after_trunk, answered
+from mend_jax.objectives import Outputs, after_trunk, answered, outputs_after
 from mend_jax.scores import Scores, mean, summarise
 
 EditorOver = Callable[[Outputs], Editor]
@@ -116,7 +115,7 @@ def edit_in_sequence(
         state: EditorState, params: PyTree, so_far: Sequenced, examples: Example
     ) -> tuple[Sequenced, Float[Array, "outer"]]:
         example = jax.tree.map(lambda x: x[0], after_trunk(trunk, params, examples))
-        editor = over(Outputs(*(edited(function, so_far.edit) for function in outputs)))
+        editor = over(outputs_after(outputs, so_far.edit))
         so_far = append(so_far, editor.edit(state, params, example))
         after = original.apply(state, logits, so_far.edit)
         return so_far, answered(after(params, example.outer), example.outer.labels)

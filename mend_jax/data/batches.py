@@ -196,9 +196,11 @@ def conditions(
     return texts
 
 
-def edit_examples(pairs: Sequence[Sequence[Tokens | None]], shapes: Shapes) -> Example:
+def edit_examples(
+    pairs: Sequence[Sequence[Tokens | None]], shapes: Shapes, cache: TrunkCache | None = None
+) -> Example:
     """Examples to edit with, and to score nothing: the edit pair stands for the others too."""
-    pair = collate(pairs, shapes.edit)
+    pair = collate(pairs, shapes.edit, cache)
     return Example(pair, pair, pair, conditions(pairs, shapes.condition))
 
 

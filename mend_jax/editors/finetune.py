@@ -21,6 +21,7 @@ from mend_jax.models.stages import Inputs
 from mend_jax.objectives import (
     IGNORED,
     LogitsFn,
+    Outputs,
     answered,
     kl_divergence,
     mean_where,
@@ -29,7 +30,7 @@ from mend_jax.objectives import (
 
 
 def finetune(
-    logits: LogitsFn,
+    outputs: Outputs,
     at: Sites,
     *,
     learning_rate: float = 1e-4,
@@ -42,22 +43,24 @@ def finetune(
     Args:
       learning_rate: the paper has 1e-4 for T5, 5e-6 for GPT-Neo and GPT-J, 1e-6 for small models.
       steps: at most so many; 100 in the paper.
-      locality: pairs [n, k, ...] of training data, of which each step takes the next one; the loss
-        is then their KL(before || after) + c_edit times that of the edit. Never those that are
-        scored.
+      locality: pairs [n, k, ...] of tokens of training data, of which each step takes the next one;
+        the loss is then their KL(before || after) + c_edit times that of the edit. Never those that
+        are scored.
       c_edit: 1e-2 in the paper, 1e-3 for GPT-J.
     """
+    logits = outputs.logits
     optimiser = optax.chain(
         optax.clip_by_global_norm(100.0),
         optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),  # torch's defaults
     )
 
-    def objective(edit: Edit, params: PyTree, pair: Pair, step: Array) -> tuple[Array, Array]:
+    def objective(
+        edit: Edit, params: PyTree, pair: Pair, others: Pair | None, step: Array
+    ) -> tuple[Array, Array]:
         said = edited(logits, edit)(params, pair)
         value = negative_log_likelihood(said, pair.labels)
-        if locality is not None:
-            n = len(locality.labels)
-            other = jax.tree.map(lambda x: jnp.asarray(x)[step % n], locality)
+        if others is not None:
+            other = jax.tree.map(lambda x: x[step % len(others.labels)], others)
             before = jax.lax.stop_gradient(logits(params, other))
             kl = kl_divergence(before, edited(logits, edit)(params, other))
             value = c_edit * value + mean_where(kl, other.labels != IGNORED)
@@ -66,6 +69,9 @@ def finetune(
     def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
         del state
         start = nothing_yet(logits, at, params, example.edit)
+        others = None  # the same for all edits, so a vmapped call makes them once
+        if locality is not None:
+            others = outputs.enter(params, jax.tree.map(jnp.asarray, locality))
 
         def unanswered(carry: Any) -> Array:
             _, _, step, done = carry
@@ -73,7 +79,9 @@ def finetune(
 
         def descend(carry: Any) -> Any:
             now, moments, step, _ = carry
-            gradient, done = jax.grad(objective, has_aux=True)(now, params, example.edit, step)
+            gradient, done = jax.grad(objective, has_aux=True)(
+                now, params, example.edit, others, step
+            )
             updates, moments = optimiser.update(gradient, moments)
             moved = optax.apply_updates(now, updates)
             kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), now, moved)
@@ -89,7 +97,7 @@ def finetune(
 
 
 def finetune_together(
-    logits: LogitsFn,
+    outputs: Outputs,
     at: Sites,
     *,
     learning_rate: float = 1e-3,
@@ -100,7 +108,7 @@ def finetune_together(
     """Fine-tuning done well for many edits at once: Adam, several epochs over all pairs of
     `example.edit` in random order, a batch a step. Meant for late MLP projections.
     """
-    optimiser = optax.adam(learning_rate)
+    logits, optimiser = outputs.logits, optax.adam(learning_rate)
 
     def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
         del state

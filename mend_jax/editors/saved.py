@@ -34,9 +34,7 @@ from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 
 OTHERS: dict[str, Callable[..., Editor]] = {
-    "finetune_together": lambda outputs, at, **options: finetune_together(
-        outputs.logits, at, **options
-    ),
+    "finetune_together": finetune_together,
     "enn": enn,
     "ke": ke,
     "cache": cache,
@@ -179,7 +177,7 @@ def build_editor(
     elif kind == "finetune":
         locality = options.pop("locality", None)
         pairs = None if locality is None else pair_from_lists(locality)
-        editor = finetune(outputs.logits, at, **options, locality=pairs)
+        editor = finetune(outputs, at, **options, locality=pairs)
     elif kind in OTHERS:
         editor = OTHERS[kind](outputs, at, **options)
     else:

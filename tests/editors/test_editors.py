@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from compare import assert_close, assert_equal
 
@@ -73,11 +74,11 @@ def one_of(examples: mj.Example, i: int) -> mj.Example:
 def build(kind: str, outputs: Outputs, examples: mj.Example) -> Editor:
     makers: dict[str, Callable[[], Editor]] = {
         "mend": lambda: mj.mend(outputs.loss, SITES, rank=3),
-        "ft": lambda: finetune(outputs.logits, SITES, learning_rate=1e-3, steps=3),
+        "ft": lambda: finetune(outputs, SITES, learning_rate=1e-3, steps=3),
         "ft_kl": lambda: finetune(
-            outputs.logits, SITES, learning_rate=1e-3, steps=3, locality=examples.locality
+            outputs, SITES, learning_rate=1e-3, steps=3, locality=examples.locality
         ),
-        "ft_breadth": lambda: finetune_together(outputs.logits, SITES, epochs=3, batch=2),
+        "ft_breadth": lambda: finetune_together(outputs, SITES, epochs=3, batch=2),
         "enn": lambda: enn(outputs, SITES),
         "ke": lambda: ke(outputs, SITES, lstm=5, width=6, hidden=7),
         "cache": lambda: cache(outputs, SITES),
@@ -122,8 +123,8 @@ def test_edits_are_the_same_alone_beside_others_and_from_the_disk(
 def test_a_site_that_is_not_there(base: Base, examples: mj.Example):
     outputs, nowhere = outputs_of(base.model), "layers_9/mlp/up_proj"
     wrong = (
-        finetune(outputs.logits, nowhere),
-        finetune_together(outputs.logits, nowhere),
+        finetune(outputs, nowhere),
+        finetune_together(outputs, nowhere),
         enn(outputs, nowhere),
         ke(outputs, nowhere),
     )
@@ -140,7 +141,7 @@ def said(base: Base, editor: Editor, state: EditorState, edit: Any, pair: mj.Pai
 def test_fine_tuning_ends_when_the_edit_is_answered(base: Base, examples: mj.Example):
     """It equals RMSprop by hand, step by step, until the argmax is the target."""
     outputs, rate = outputs_of(base.model), 1e-2
-    editor = finetune(outputs.logits, SITES, learning_rate=rate, steps=60)
+    editor = finetune(outputs, SITES, learning_rate=rate, steps=60)
     example = one_of(examples, 0)
     state = ready(editor, base, examples)
     edit = jax.jit(editor.edit)(state, base.params, example)
@@ -172,7 +173,7 @@ def test_locality_of_fine_tuning_holds_other_answers(base: Base, examples: mj.Ex
     moved = {}
     for name, locality in (("ft", None), ("ft_kl", examples.locality)):
         editor = finetune(
-            outputs.logits, SITES, learning_rate=3e-3, steps=60, locality=locality, c_edit=0.05
+            outputs, SITES, learning_rate=3e-3, steps=60, locality=locality, c_edit=0.05
         )
         state = ready(editor, base, examples)
         edit = jax.jit(editor.edit)(state, base.params, example)
@@ -183,7 +184,7 @@ def test_locality_of_fine_tuning_holds_other_answers(base: Base, examples: mj.Ex
 
 def test_many_edits_are_learned_together(base: Base, records: list[TokenRecord]):
     outputs = outputs_of(base.model)
-    editor = finetune_together(outputs.logits, SITES, learning_rate=1e-2, epochs=60, batch=3)
+    editor = finetune_together(outputs, SITES, learning_rate=1e-2, epochs=60, batch=3)
     edits = [r.edit for r in records]
     example = one_of(edit_examples([edits], shapes_of_edits(edits)), 0)
     state = editor.init(jax.random.key(0), base.params, example)
@@ -254,10 +255,7 @@ def test_the_gradient_of_enn_is_that_of_finite_differences(base: Base, examples:
             return after(phi)
 
         phi = jax.tree.map(lambda x: np.asarray(x, np.float64), state.phi)
-        slope = sum(
-            jnp.vdot(g, w)
-            for g, w in zip(jax.tree.leaves(jax.grad(after)(phi)), jax.tree.leaves(way), strict=True)
-        )
+        slope = optax.tree.vdot(jax.grad(after)(phi), way)
         step = 1e-4
         np.testing.assert_allclose(slope, (at(step) - at(-step)) / (2 * step), rtol=1e-3)
 

@@ -1,0 +1,264 @@
+"""Editing methods side by side: trained under one budget, scored on the same held-out edits.
+
+Each method becomes one row; one that cannot be built or trained is a row with its error, and the
+others still run.
+"""
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from mend_jax.data.batches import edit_examples, grouped, shapes_of
+from mend_jax.editors.base import Editor, EditorState, Example
+from mend_jax.editors.saved import check_trained, save_editor
+from mend_jax.evaluation import kept
+from mend_jax.files import write_text
+from mend_jax.objectives import Outputs, after_trunk, outputs_of
+from mend_jax.options import as_json
+from mend_jax.parallel import fetch
+from mend_jax.preparation import check_conflicts
+from mend_jax.progress import Reporter
+from mend_jax.results import make_results
+from mend_jax.scores import PROTOCOLS, Scores, summarise
+from mend_jax.setting import Setting, batches_of, example_of, score_with, train
+from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
+
+Row = dict[str, Any]
+TRIAL = 4
+"""Steps that are made, and thrown away, to learn how many fit in a budget of minutes."""
+
+
+class Method(NamedTuple):
+    """How an editing method is set up.
+
+    build(setting, outputs): the editor, over the outputs of the tail of the setting's base, or of
+      all of it.
+    changes: options that it is trained with in place of the run's own.
+    together: all held-out edits are made at once, as one edit.
+    """
+
+    build: Callable[[Setting, Outputs], Editor]
+    changes: Mapping[str, Any] = {}
+    together: bool = False
+
+
+def compare(
+    setting: Setting,
+    methods: Mapping[str, Method],
+    dataset: str,
+    minutes: float,
+    reporter: Reporter,
+    say: Callable[[str], None] = print,
+) -> list[Row]:
+    """One row for each method; also writes the editors to `config.out`/NAME.
+
+    Args:
+      setting: if `setting.config.steps` is 0, training goes on for so many steps as fit in
+        `minutes`, by the time that the method's first steps take.
+      dataset: its name, for the rows.
+
+    Returns:
+      Rows as results.json has them, with "train_seconds", "steps", "edit_seconds" (of one edit,
+      after the trunk, compiled), "parameters" and "memory_bytes" (of the compiled training step, or
+      of an edit where nothing is trained; the base included); or with "error".
+    """
+    rows = []
+    for name, method in methods.items():
+        say(f"{name} ...")
+        try:
+            row = _row(setting, name, method, dataset, minutes, reporter)
+        except Exception as error:  # the other methods still run
+            row = {"editor": name, "error": f"{type(error).__name__}: {error}"}
+        say(_told(row))
+        rows.append(row)
+        write_text(
+            setting.config.out / "compare.json", json.dumps(rows, indent=1, default=str) + "\n"
+        )
+    return rows
+
+
+def _row(
+    setting: Setting,
+    name: str,
+    method: Method,
+    dataset: str,
+    minutes: float,
+    reporter: Reporter,
+) -> Row:
+    out = setting.config.out / name
+    config = dataclasses.replace(setting.config, out=out, **method.changes)
+    setting = setting._replace(config=config)
+    base, data = setting.base, setting.data
+    if config.k > 1 and not config.allow_conflicts:
+        parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
+        check_conflicts([data.train, *parts])
+    editor = method.build(setting, setting.outputs)
+    began = time.perf_counter()
+    if _learns(setting, editor):
+        if not config.steps:
+            setting = _within(setting, editor, minutes, reporter)
+        fitted = train(setting, editor, reporter, lambda message: None)
+        state, steps = fetch(fitted.progress.best), setting.config.steps
+    else:
+        state, steps = _calibrated(setting, editor), 0
+    train_seconds = time.perf_counter() - began
+    check_trained(state, str(out))
+    options = as_json(setting.config)
+    whole = method.build(setting, outputs_of(base.model))
+    save_editor(out, whole, state, base, setting.sites, options)
+    k = len(data.validation) if method.together else config.k
+    edit_seconds = _edit_seconds(setting, editor, state, k) / k
+    scores = _scores(setting, editor, state, method.together, reporter)
+    metrics = summarise(scores, config.seed, 1 if method.together else config.k)
+    results = make_results(
+        name, config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
+        time.perf_counter() - began, options | {"k": k},
+    )  # fmt: skip
+    return results | {
+        "train_seconds": round(train_seconds, 1),
+        "steps": steps,
+        "edit_seconds": edit_seconds,
+        "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(state.phi)),
+        "memory_bytes": _memory(setting, editor, state),
+    }
+
+
+def _learns(setting: Setting, editor: Editor) -> bool:
+    shapes = jax.eval_shape(
+        lambda p: editor.init(jax.random.key(0), p, example_of(setting)), setting.base.params
+    )
+    return bool(jax.tree.leaves(shapes.phi))
+
+
+def _within(
+    setting: Setting, editor: Editor, minutes: float, reporter: Reporter
+) -> Setting:
+    """The setting with as many steps as fit; a tenth of the time is for looks at the slice."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = setting.config
+        few = dataclasses.replace(
+            config, out=Path(folder), steps=TRIAL, calibrate=min(config.calibrate, 1),
+            log_every=1, evaluate_every=TRIAL, checkpoint_every=TRIAL,
+        )  # fmt: skip
+        rows = train(setting._replace(config=few), editor, reporter, lambda _: None).history
+    each = (rows[-2]["seconds"] - rows[0]["seconds"]) / (TRIAL - 2)
+    steps = max(1, int(0.9 * 60 * minutes / max(each, 1e-3)))
+    every = max(1, steps // 4)
+    return setting._replace(
+        config=dataclasses.replace(
+            setting.config, steps=steps, evaluate_every=every, checkpoint_every=steps
+        )
+    )
+
+
+def _calibrated(setting: Setting, editor: Editor) -> EditorState:
+    config, params = setting.config, setting.base.params
+    optimiser = editor_optimiser()
+    state = init_state(
+        editor, optimiser, jax.random.key(config.seed), params, example_of(setting)
+    )
+    calibrate = make_calibrator(editor, setting.trunk)
+    seen = batches_of(setting, 0, config.seed + 1)
+    for _ in range(config.calibrate if jax.tree.leaves(state.editor.stats) else 0):
+        state = calibrate(state, params, next(seen))
+    return fetch(state.editor)
+
+
+def _edits(setting: Setting, k: int) -> Example:
+    """An example that edits the first k held-out records at once."""
+    chosen = setting.data.validation[:k]
+    made = edit_examples([[r.edit for r in chosen]], shapes_of(chosen), setting.cache)
+    ready = after_trunk(setting.trunk, setting.base.params, made)
+    one: Example = jax.tree.map(lambda x: x[0], ready)
+    return one
+
+
+def _edit_seconds(setting: Setting, editor: Editor, state: EditorState, k: int) -> float:
+    example, make = jax.device_put(_edits(setting, k)), jax.jit(editor.edit)
+    found = []
+    for _ in range(4 if k == 1 else 2):
+        began = time.perf_counter()
+        jax.block_until_ready(make(state, setting.base.params, example))
+        found.append(time.perf_counter() - began)
+    return float(np.median(found[1:]))
+
+
+def _scores(
+    setting: Setting, editor: Editor, state: PyTree, together: bool, reporter: Reporter
+) -> Scores:
+    data, params = setting.data, setting.base.params
+    if together:
+        make = jax.jit(editor.edit)
+        edit = make(state, params, _edits(setting, len(data.validation)))
+        editor, state = kept(editor), EditorState(state, edit)
+    return score_with(setting, editor)(state, data.validation, progress=reporter.scored)
+
+
+def _memory(setting: Setting, editor: Editor, state: EditorState) -> int:
+    """Bytes that the compiled program takes, its arguments included."""
+    config, params, outputs = setting.config, setting.base.params, setting.outputs
+    if jax.tree.leaves(state.phi):
+        optimiser = editor_optimiser()
+        step: Any = make_step(
+            editor, outputs.loss, outputs.logits, optimiser, config.c_edit, trunk=setting.trunk
+        )
+        start = jax.eval_shape(
+            lambda p: init_state(editor, optimiser, jax.random.key(0), p, example_of(setting)),
+            params,
+        )
+        lowered = step.lower(start, params, next(batches_of(setting, 0, config.seed)))
+    else:
+        lowered = jax.jit(editor.edit).lower(state, params, _edits(setting, config.k))
+    found = lowered.compile().memory_analysis()
+    sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
+    return int(sum(sizes) - found.alias_size_in_bytes)
+
+
+def _told(row: Row) -> str:
+    """One line about a row."""
+    if "error" in row:
+        return f"{row['editor']}: not done: {row['error']}"
+    shown = {k: f"{row['metrics'][k]['value']:.3f}" for k in SHOWN if k in row["metrics"]}
+    return f"{row['editor']}: {shown}, {row['steps']} steps, {row['train_seconds']:.0f} s"
+
+
+SHOWN = ("edit_success", "reliability", "generality", "locality_agreement")
+
+
+def markdown(rows: list[Row], drawdown: str = "drawdown") -> str:
+    """The rows as one table; scores with their 95 % intervals.
+
+    Args:
+      drawdown: the metric that stands for it, "drawdown" (accuracy) or "perplexity_drawdown".
+    """
+    head = [
+        "editor", "edits at once", *(x.replace("_", " ") for x in (*SHOWN, drawdown)),
+        "steps", "seconds to train", "seconds per edit", "editor parameters", "memory (GB)",
+    ]  # fmt: skip
+    lines = []
+    for row in rows:
+        if "error" in row:
+            lines.append([row["editor"], row["error"].replace("|", "/"), *[""] * (len(head) - 2)])
+            continue
+        found = [row["metrics"].get(k) for k in (*SHOWN, drawdown)]
+        scores = [
+            f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" if m else "-" for m in found
+        ]
+        lines.append(
+            [
+                row["editor"], str(row["config"]["k"]), *scores, str(row["steps"]),
+                f"{row['train_seconds']:.0f}", f"{row['edit_seconds']:.4f}",
+                f"{row['parameters']:,}", f"{row['memory_bytes'] / 1e9:.2f}",
+            ]
+        )  # fmt: skip
+    return "\n".join(
+        f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines)
+    )
