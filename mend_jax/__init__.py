@@ -9,8 +9,12 @@ from mend_jax.data.facts import facts_records
 from mend_jax.data.formats import read_records
 from mend_jax.data.reading import Reading
 from mend_jax.data.records import Locality, Record, write_records
-from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.editors.base import Editor, EditorState, Example, Pair, no_edit
+from mend_jax.editors.cache import cache
+from mend_jax.editors.enn import enn
+from mend_jax.editors.finetune import finetune, finetune_together
 from mend_jax.editors.gradient import gradient_editor, mend
+from mend_jax.editors.ke import ke
 from mend_jax.editors.saved import SavedEditor, load_editor, save_editor
 from mend_jax.factors import Dense, Factors, add, norm, scale, to_dense
 from mend_jax.intercept import SiteError, capture, edited, linear_sites, merge
@@ -18,7 +22,7 @@ from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_
 from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
-from mend_jax.objectives import sequence_logits, sequence_loss
+from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.training import TrainState, editor_optimiser, init_state, make_step
 
@@ -33,6 +37,7 @@ __all__ = [
     "Inputs",
     "Link",
     "Locality",
+    "Outputs",
     "Pair",
     "Reading",
     "Record",
@@ -40,6 +45,7 @@ __all__ = [
     "SiteError",
     "TrainState",
     "add",
+    "cache",
     "capture",
     "chain",
     "codec_of",
@@ -47,10 +53,14 @@ __all__ = [
     "discriminant",
     "edited",
     "editor_optimiser",
+    "enn",
     "facts_records",
+    "finetune",
+    "finetune_together",
     "generate",
     "gradient_editor",
     "init_state",
+    "ke",
     "linear_sites",
     "load",
     "load_editor",
@@ -58,8 +68,10 @@ __all__ = [
     "make_step",
     "mend",
     "merge",
+    "no_edit",
     "norm",
     "normalize",
+    "outputs_of",
     "rate",
     "read_records",
     "residual_mlp",

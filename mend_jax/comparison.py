@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from mend_jax.data.batches import edit_examples, grouped, shapes_of
 from mend_jax.editors.base import Editor, EditorState, Example
@@ -27,9 +26,16 @@ from mend_jax.parallel import fetch
 from mend_jax.preparation import check_conflicts
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results
-from mend_jax.scores import PROTOCOLS, Scores, summarise
-from mend_jax.setting import Setting, batches_of, example_of, score_with, train
-from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
+from mend_jax.scores import PROTOCOLS, summarise
+from mend_jax.setting import (
+    Setting,
+    batches_of,
+    calibrated,
+    example_of,
+    score_with,
+    start,
+    train,
+)
 
 Row = dict[str, Any]
 TRIAL = 4
@@ -102,21 +108,28 @@ def _row(
         check_conflicts([data.train, *parts])
     editor = method.build(setting, setting.outputs)
     began = time.perf_counter()
-    if _learns(setting, editor):
+    learns = _learns(setting, editor)
+    if learns:
         if not config.steps:
+            reporter.restart(TRIAL)
             setting = _within(setting, editor, minutes, reporter)
+        reporter.restart(setting.config.steps)
         fitted = train(setting, editor, reporter, lambda message: None)
-        state, steps = fetch(fitted.progress.best), setting.config.steps
+        state = fetch(fitted.progress.best)
     else:
-        state, steps = _calibrated(setting, editor), 0
+        state = fetch(calibrated(setting, editor, start(setting, editor)[1], reporter).editor)
     train_seconds = time.perf_counter() - began
     check_trained(state, str(out))
     options = as_json(setting.config)
     whole = method.build(setting, outputs_of(base.model))
     save_editor(out, whole, state, base, setting.sites, options)
     k = len(data.validation) if method.together else config.k
-    edit_seconds = _edit_seconds(setting, editor, state, k) / k
-    scores = _scores(setting, editor, state, method.together, reporter)
+    made = _make(setting, editor, state, k)
+    memory = _step_memory(setting, editor) if learns else made.memory
+    scored: tuple[Editor, Any] = editor, state
+    if method.together:
+        scored = kept(editor), EditorState(state, made.edit)
+    scores = score_with(setting, scored[0])(scored[1], data.validation, progress=reporter.scored)
     metrics = summarise(scores, config.seed, 1 if method.together else config.k)
     results = make_results(
         name, config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
@@ -124,10 +137,10 @@ def _row(
     )  # fmt: skip
     return results | {
         "train_seconds": round(train_seconds, 1),
-        "steps": steps,
-        "edit_seconds": edit_seconds,
+        "steps": setting.config.steps if learns else 0,
+        "edit_seconds": made.seconds / k,
         "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(state.phi)),
-        "memory_bytes": _memory(setting, editor, state),
+        "memory_bytes": memory,
     }
 
 
@@ -159,65 +172,39 @@ def _within(
     )
 
 
-def _calibrated(setting: Setting, editor: Editor) -> EditorState:
-    config, params = setting.config, setting.base.params
-    optimiser = editor_optimiser()
-    state = init_state(
-        editor, optimiser, jax.random.key(config.seed), params, example_of(setting)
-    )
-    calibrate = make_calibrator(editor, setting.trunk)
-    seen = batches_of(setting, 0, config.seed + 1)
-    for _ in range(config.calibrate if jax.tree.leaves(state.editor.stats) else 0):
-        state = calibrate(state, params, next(seen))
-    return fetch(state.editor)
+class Made(NamedTuple):
+    """An edit, the seconds that it took to make once compiled, and what that needs in bytes."""
+
+    edit: Any
+    seconds: float
+    memory: int
 
 
-def _edits(setting: Setting, k: int) -> Example:
-    """An example that edits the first k held-out records at once."""
-    chosen = setting.data.validation[:k]
+def _make(setting: Setting, editor: Editor, state: EditorState, k: int) -> Made:
+    """The first k held-out records, edited at once."""
+    chosen, params = setting.data.validation[:k], setting.base.params
     made = edit_examples([[r.edit for r in chosen]], shapes_of(chosen), setting.cache)
-    ready = after_trunk(setting.trunk, setting.base.params, made)
-    one: Example = jax.tree.map(lambda x: x[0], ready)
-    return one
-
-
-def _edit_seconds(setting: Setting, editor: Editor, state: EditorState, k: int) -> float:
-    example, make = jax.device_put(_edits(setting, k)), jax.jit(editor.edit)
-    found = []
-    for _ in range(4 if k == 1 else 2):
+    ready = after_trunk(setting.trunk, params, jax.device_put(made))
+    example: Example = jax.tree.map(lambda x: x[0], ready)
+    compiled = jax.jit(editor.edit).lower(state, params, example).compile()
+    seconds = []
+    for _ in range(4 if k == 1 else 1):
         began = time.perf_counter()
-        jax.block_until_ready(make(state, setting.base.params, example))
-        found.append(time.perf_counter() - began)
-    return float(np.median(found[1:]))
+        edit = jax.block_until_ready(compiled(state, params, example))
+        seconds.append(time.perf_counter() - began)
+    return Made(edit, float(np.median(seconds)), _bytes(compiled))
 
 
-def _scores(
-    setting: Setting, editor: Editor, state: PyTree, together: bool, reporter: Reporter
-) -> Scores:
-    data, params = setting.data, setting.base.params
-    if together:
-        make = jax.jit(editor.edit)
-        edit = make(state, params, _edits(setting, len(data.validation)))
-        editor, state = kept(editor), EditorState(state, edit)
-    return score_with(setting, editor)(state, data.validation, progress=reporter.scored)
+def _step_memory(setting: Setting, editor: Editor) -> int:
+    step, state = start(setting, editor)
+    first = next(batches_of(setting, 0, setting.config.seed))
+    lowered: Any = step
+    return _bytes(lowered.lower(state, setting.base.params, first).compile())
 
 
-def _memory(setting: Setting, editor: Editor, state: EditorState) -> int:
-    """Bytes that the compiled program takes, its arguments included."""
-    config, params, outputs = setting.config, setting.base.params, setting.outputs
-    if jax.tree.leaves(state.phi):
-        optimiser = editor_optimiser()
-        step: Any = make_step(
-            editor, outputs.loss, outputs.logits, optimiser, config.c_edit, trunk=setting.trunk
-        )
-        start = jax.eval_shape(
-            lambda p: init_state(editor, optimiser, jax.random.key(0), p, example_of(setting)),
-            params,
-        )
-        lowered = step.lower(start, params, next(batches_of(setting, 0, config.seed)))
-    else:
-        lowered = jax.jit(editor.edit).lower(state, params, _edits(setting, config.k))
-    found = lowered.compile().memory_analysis()
+def _bytes(compiled: Any) -> int:
+    """That a compiled program takes, its arguments included."""
+    found = compiled.memory_analysis()
     sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
     return int(sum(sizes) - found.alias_size_in_bytes)
 

@@ -42,6 +42,12 @@ class Reporter:
     ) -> None:
         self._progress.stop()
 
+    def restart(self, steps: int) -> None:
+        """For the next editor: bars of its own, and so many training steps."""
+        for task in self._tasks.values():
+            self._progress.remove_task(task)
+        self._tasks, self._steps = {}, steps
+
     def cached(self, done: int, total: int) -> None:
         """Tokens that have been through the trunk."""
         self._update("caching the frozen layers", done, total, "")
@@ -68,7 +74,7 @@ class Reporter:
     def _update(self, name: str, done: int, total: int, note: str) -> None:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, rate="", note="")
-        task = self._progress.tasks[self._tasks[name]]
+        (task,) = (t for t in self._progress.tasks if t.id == self._tasks[name])
         speed = f"{task.speed:.1f}/s" if task.speed else ""
         note = note or task.fields["note"]
         self._progress.update(task.id, completed=done, rate=speed, note=note)

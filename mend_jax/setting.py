@@ -25,7 +25,14 @@ from mend_jax.parallel import shard_examples
 from mend_jax.preparation import Data
 from mend_jax.progress import Reporter
 from mend_jax.scores import Scores, summarise
-from mend_jax.training import editor_optimiser, init_state, make_calibrator, make_step
+from mend_jax.training import (
+    Step,
+    TrainState,
+    editor_optimiser,
+    init_state,
+    make_calibrator,
+    make_step,
+)
 
 CALIBRATED = 4
 """Phrasings of a record that are compared with each other before training."""
@@ -93,26 +100,42 @@ def example_of(setting: Setting) -> Example:
     return shapes
 
 
+def start(setting: Setting, editor: Editor) -> tuple[Step, TrainState]:
+    """The training step of an editor over the tail, and its fresh state."""
+    config, outputs = setting.config, setting.outputs
+    optimiser = editor_optimiser(
+        schedule_of(config, config.learning_rate), schedule_of(config, config.alpha_learning_rate)
+    )
+    step = make_step(
+        editor, outputs.loss, outputs.logits, optimiser, config.c_edit, trunk=setting.trunk,
+        **_where(setting),
+    )  # fmt: skip
+    key, params = jax.random.key(config.seed), setting.base.params
+    state = init_state(editor, optimiser, key, params, example_of(setting), **_where(setting))
+    return step, state
+
+
+def calibrated(
+    setting: Setting, editor: Editor, state: TrainState, reporter: Reporter
+) -> TrainState:
+    """The state with the gradients of `--calibrate` batches counted into its statistics."""
+    config = setting.config
+    calibrate = make_calibrator(editor, setting.trunk, **_where(setting))
+    seen = batches_of(setting, 0, config.seed + 1, outer=CALIBRATED)
+    for number in range(config.calibrate):
+        state = calibrate(state, setting.base.params, next(seen))
+        reporter.calibrated(number + 1, config.calibrate)
+    return state
+
+
 def train(
     setting: Setting, editor: Editor, reporter: Reporter, say: Callable[[str], None]
 ) -> Fit:
     """Calibrates and trains an editor over the tail, as the setting's options say."""
-    config, params, outputs = setting.config, setting.base.params, setting.outputs
-    optimiser = editor_optimiser(
-        schedule_of(config, config.learning_rate), schedule_of(config, config.alpha_learning_rate)
-    )
-    where: dict[str, Any] = {"mesh": setting.mesh, "shard_editor": config.shard_editor}
-    step = make_step(
-        editor, outputs.loss, outputs.logits, optimiser, config.c_edit, trunk=setting.trunk, **where
-    )
-    key = jax.random.key(config.seed)
-    state = init_state(editor, optimiser, key, params, example_of(setting), **where)
+    config, params = setting.config, setting.base.params
+    step, state = start(setting, editor)
     if not config.resume:
-        calibrate = make_calibrator(editor, setting.trunk, **where)
-        seen = batches_of(setting, 0, config.seed + 1, outer=CALIBRATED)
-        for number in range(config.calibrate):
-            state = calibrate(state, params, next(seen))
-            reporter.calibrated(number + 1, config.calibrate)
+        state = calibrated(setting, editor, state, reporter)
     schedule = Schedule(
         config.steps,
         config.log_every,
@@ -163,6 +186,10 @@ def score_with(setting: Setting, editor: Editor) -> Callable[..., Scores]:
         )  # fmt: skip
 
     return scored
+
+
+def _where(setting: Setting) -> dict[str, Any]:
+    return {"mesh": setting.mesh, "shard_editor": setting.config.shard_editor}
 
 
 def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:

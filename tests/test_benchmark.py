@@ -116,7 +116,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     )  # fmt: skip
     said = capsys.readouterr().out
     found = json.loads(out.read_text())
-    assert set(found["results"]) == {"step_1", "step_2", "edit", "evaluate"}
+    assert set(found["results"]) == {"step_1", "step_2", "edit", "evaluate", "evaluate_alone"}
     unit = found["unit"]["seconds"]
     for name, result in found["results"].items():
         assert name in said
