@@ -1,4 +1,4 @@
-"""Tables and figures from results.json files, beside the paper's numbers.
+"""Tables and figures from results.json and compare.json files, beside the paper's numbers.
 
     python -m experiments.report runs/a runs/b/results.json --out DIR
 
@@ -27,7 +27,7 @@ class Report:
     """Options of a report."""
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Files results.json, or directories that hold one."""
+    """Files results.json or compare.json, or directories that hold one."""
     out: Path
     """Directory for report.md and its figures."""
 
@@ -35,8 +35,8 @@ class Report:
 def write_report(config: Report) -> None:
     """Reads, draws, writes, prints the page."""
     if not config.results:
-        raise ValueError("no results given: name files results.json, or directories that hold one")
-    results = [read_results(path) for path in config.results]
+        raise ValueError("no results given: name results.json or compare.json files")
+    results = [one for path in config.results for one in read_results(path)]
     config.out.mkdir(parents=True, exist_ok=True)
     figures: list[tuple[str, str]] = []
     for number, (protocol, group) in enumerate(by_protocol(results).items()):

@@ -49,11 +49,13 @@ class Method(NamedTuple):
       all of it.
     changes: options that it is trained with in place of the run's own.
     together: all held-out edits are made at once, as one edit.
+    called: the editor's name in its row, if it is not the method's.
     """
 
     build: Callable[[Setting, Outputs], Editor]
     changes: Mapping[str, Any] = {}
     together: bool = False
+    called: str = ""
 
 
 def compare(
@@ -82,7 +84,7 @@ def compare(
         try:
             row = _row(setting, name, method, dataset, minutes, reporter)
         except Exception as error:  # the other methods still run
-            row = {"editor": name, "error": f"{type(error).__name__}: {error}"}
+            row = {"editor": method.called or name, "error": f"{type(error).__name__}: {error}"}
         say(_told(row))
         rows.append(row)
         write_text(
@@ -132,8 +134,8 @@ def _row(
     scores = score_with(setting, scored[0])(scored[1], data.validation, progress=reporter.scored)
     metrics = summarise(scores, config.seed, 1 if method.together else config.k)
     results = make_results(
-        name, config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
-        time.perf_counter() - began, options | {"k": k},
+        method.called or name, config.model, dataset, PROTOCOLS[config.protocol],
+        len(scores.success), metrics, time.perf_counter() - began, options | {"k": k},
     )  # fmt: skip
     return results | {
         "train_seconds": round(train_seconds, 1),

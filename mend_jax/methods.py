@@ -72,7 +72,7 @@ def many_at_once(names: str, ks: str, options: MethodOptions) -> dict[str, Metho
         raise ExperimentError(f"--ks are numbers of edits, with commas; {wrong[0]!r} is none")
     return {
         f"{name}_{k}": method._replace(
-            changes={**method.changes, "k": k, "batch": max(options.batch // k, 1)}
+            changes={**method.changes, "k": k, "batch": max(options.batch // k, 1)}, called=name
         )
         for name, method in methods_of(names, options).items()
         for k in map(int, numbers)

@@ -27,8 +27,11 @@ COMMANDS = {
         ("(default: 8)", "{sequence,token,exact,contains}"),
     ),  # fmt: skip
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
+    "compare": (TRAINING | {"--editors", "--minutes"}, ("mend,ft,ft_kl,ft_breadth,enn,ke,",)),
+    "ablate": (TRAINING | {"--editors"}, ("no_sharing,no_norm",)),
+    "batch_edits": (TRAINING | {"--ks"}, ("(default: 1,5,25,75,125)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
-    "report": ({"--out"}, ("Files results.json",)),
+    "report": ({"--out"}, ("Files results.json or compare.json",)),
     "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
     "plan": ({"--model", "--mesh", "--batch", "--dtype", "--json"}, ("(default: 1x1)",)),
     "benchmark": ({"--model", "--json", "--random-weights"}, ("distilgpt2",)),
