@@ -21,14 +21,12 @@ from pathlib import Path
 
 from experiments.command import main
 from mend_jax.comparison import Method, Row, compare, markdown
+from mend_jax.experiment import gather
 from mend_jax.figures import success_against_drawdown
 from mend_jax.files import write_text
 from mend_jax.methods import MethodOptions, methods_of
-from mend_jax.models.registry import default_sites, load
-from mend_jax.models.stages import sites_of
 from mend_jax.options import ExperimentError, check_data, check_out, check_ranges
 from mend_jax.parallel import mesh_of
-from mend_jax.preparation import deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.setting import Setting, make_setting
 
@@ -53,15 +51,7 @@ def settle(config: MethodOptions, reporter: Reporter) -> tuple[Setting, str, boo
         )
     check_out(config)
     mesh = mesh_of(config.mesh)
-    from_files = read_files(config)
-    base = load(config.model, mesh, config.dtype)
-    train, validation, dataset = from_files or deal_facts(config, base)
-    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
-    data = prepare(config, base, train, validation)
-    print(
-        f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
-        f"validation records; left out: {data.left_out}"
-    )
+    base, sites, data, dataset, _ = gather(config, mesh, print)
     setting = make_setting(config, base, sites, data, mesh, reporter)
     return setting, dataset, base.model.kind == "causal"
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from jax.sharding import Mesh
+
 from mend_jax.data.records import Record
 from mend_jax.editors.base import Editor
 from mend_jax.editors.gradient import gradient_editor
@@ -19,7 +21,7 @@ from mend_jax.editors.summed import summed
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, unit_strength
-from mend_jax.models.registry import default_sites, load
+from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.options import (
@@ -30,7 +32,7 @@ from mend_jax.options import (
     check_ranges,
 )
 from mend_jax.parallel import fetch, is_first, mesh_of, start_distributed
-from mend_jax.preparation import deal_facts, prepare, read_files
+from mend_jax.preparation import Data, deal_facts, prepare, read_files
 from mend_jax.progress import Reporter
 from mend_jax.results import make_results, table, write_results
 from mend_jax.scores import PROTOCOLS, summarise
@@ -43,6 +45,35 @@ class Run(NamedTuple):
     saved: SavedEditor
     results: dict[str, Any]
     validation: list[Record]
+
+
+class Gathered(NamedTuple):
+    """What a run works on; `began` is when the base had been loaded."""
+
+    base: Base
+    sites: tuple[str, ...]
+    data: Data
+    dataset: str
+    began: float
+
+
+def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -> Gathered:
+    """Reads the records, loads the base, tokenises, and says how much there is.
+
+    Raises:
+      ExperimentError, RecordError, WeightsError, SiteError: as they say.
+    """
+    from_files = read_files(config)  # broken files are found before any work
+    base = load(config.model, mesh, config.dtype)
+    began = time.perf_counter()
+    train, validation, dataset = from_files or deal_facts(config, base)
+    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
+    data = prepare(config, base, train, validation)
+    say(
+        f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
+        f"validation records; left out: {data.left_out}"
+    )
+    return Gathered(base, sites, data, dataset, began)
 
 
 def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
@@ -65,16 +96,7 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         check_out(config)
     else:
         say = _silent
-    from_files = read_files(config)  # broken files are found before any work
-    base = load(config.model, mesh, config.dtype)
-    began = time.perf_counter()
-    raw_train, raw_validation, dataset = from_files or deal_facts(config, base)
-    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
-    data = prepare(config, base, raw_train, raw_validation)
-    say(
-        f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
-        f"validation records; left out: {data.left_out}"
-    )
+    base, sites, data, dataset, began = gather(config, mesh, say)
     if not config.resume:  # from here on the directory is in use
         write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
     with Reporter(config.steps, is_first()) as reporter:

@@ -19,7 +19,7 @@ ALL = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,none"
 
 
 def settings(files: Files, out: Path, **changes: Any) -> Compare:
-    made = options(files, out, steps=2, calibrate=2, **changes.pop("run", {}))
+    made = options(files, out, steps=2, calibrate=2, ridge=1.0, **changes.pop("run", {}))
     known = {field.name: getattr(made, field.name) for field in fields(made)}
     return Compare(**(known | changes))
 
