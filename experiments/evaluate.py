@@ -87,6 +87,9 @@ class Evaluate(ReadingOptions):
     results.json shows it for some edits. `exact` and `contains` do so anyway."""
     batch: int = 8
     """Records evaluated side by side; at least one group of k."""
+    alone: bool = False
+    """Score one edit after another, each pair by a pass of the whole base: slow, and the plainest
+    way, to check the others by."""
     longest: int = 128
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 32
@@ -179,13 +182,13 @@ def check(config: Evaluate) -> None:
     for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
         if not 1 <= getattr(config, name) <= most:
             raise ValueError(f"--{name.replace('_', '-')} must be from 1 to {most}")
-    single = config.k == 1 and config.at_once is None
+    single = config.k == 1 and config.at_once is None and not config.alone
     if config.sequential and not (
         single and config.protocol == "sequence" and not config.generate
     ):
         raise ValueError(
             "--sequential makes one edit after another and scores them under the protocol "
-            "`sequence`: --k, --at-once, --protocol and --generate do not go with it"
+            "`sequence`: --k, --at-once, --alone, --protocol and --generate do not go with it"
         )
 
 
@@ -213,7 +216,7 @@ def measure(config: Evaluate, work: Work) -> tuple[dict[str, Metric], dict[str, 
 
 def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
-    trunk, outputs, cache = tail_of(work)
+    trunk, outputs, cache = tail_of(work, config.alone)
     editor = build_editor(work.saved.config, outputs)
     return score(
         make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
@@ -246,13 +249,17 @@ def speak(config: Evaluate, work: Work) -> list[Interview]:
 
 def side_by_side(config: Evaluate) -> int:
     """Groups of k records that are evaluated at a time."""
-    return max(1, config.batch // config.k)
+    return 1 if config.alone else max(1, config.batch // config.k)
 
 
-def tail_of(work: Work) -> tuple[nn.Module | None, Outputs, TrunkCache | None]:
+def tail_of(
+    work: Work, alone: bool = False
+) -> tuple[nn.Module | None, Outputs, TrunkCache | None]:
     """(trunk to run on every example, outputs of the tail, cached outputs of the trunk); one of the
-    outer two."""
+    outer two. `alone`: neither, and outputs of the whole base."""
     base = work.saved.base
+    if alone:
+        return None, outputs_of(base.model), None
     trunk, tail = split(base.model, work.saved.sites)
     outputs = outputs_of(tail, trunk)
     if trunk is None or not can_be_cached(trunk):

@@ -126,6 +126,7 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
     ways = {
         "contains": ("--protocol", "contains"),
         "token": ("--protocol", "token", "--generate", "6"),
+        "alone": ("--protocol", "token", "--alone"),
         "k": ("--k", "3", "--at-once", "summed"),
         "sequence": ("--sequential", "6"),
     }
@@ -144,7 +145,7 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
         assert child.returncode == 0, error
         found[name] = json.loads((tmp_path / name / "results.json").read_text())
     assert {name: x["n"] for name, x in found.items()} == {
-        "contains": 7, "token": 7, "k": 6, "sequence": 6,
+        "contains": 7, "token": 7, "alone": 7, "k": 6, "sequence": 6,
     }  # fmt: skip
     assert found["contains"]["protocol"] == "greedy generation, contains the answer"
     assert found["token"]["protocol"] == "teacher-forced token"
@@ -152,6 +153,8 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
         first = found[name]["texts"][0]["outer"][0]
         assert first["prompt"] == "Person 24 lives in" and first["answer"] == "Paris"
     assert [point["edits"] for point in found["sequence"]["curve"]] == [1, 2, 5, 6]
+    for name, metric in found["token"]["metrics"].items():
+        assert found["alone"]["metrics"][name] == pytest.approx(metric, rel=1e-4, abs=1e-5), name
 
 
 def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):
