@@ -179,7 +179,7 @@ def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Pa
         (
             ("-m", "experiments.evaluate", "--editor", editor, "--out", "x", "--sequential", "9",
              "--k", "2"),
-            "--k, --at-once, --protocol and --generate do not go with it",
+            "--k, --at-once, --alone, --protocol and --generate do not go with it",
         ),
         (
             ("-m", "experiments.quickstart", "--out", editor),
