@@ -75,9 +75,9 @@ class Evaluate(ReadingOptions):
     that is; or the model's own words: they are the answer, or contain it."""
     k: int = 1
     """Records that are edited at once."""
-    at_once: Literal["joint", "summed"] | None = None
-    """Of k edits: one gradient of their mean loss, or k edits that are made alone and added; by
-    default as the editor was trained."""
+    at_once: Literal["joint", "summed", "solved"] | None = None
+    """Of k edits: one gradient of their mean loss; or k edits that are made alone and added, or
+    joined without their crosstalk; by default as the editor was trained."""
     allow_conflicts: bool = False
     """Let one prompt be edited to two targets at once."""
     sequential: int = 0

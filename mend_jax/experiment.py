@@ -16,8 +16,7 @@ from jax.sharding import Mesh
 from mend_jax.data.records import Record
 from mend_jax.editors.base import Editor
 from mend_jax.editors.gradient import gradient_editor
-from mend_jax.editors.saved import SavedEditor, check_trained, save_editor
-from mend_jax.editors.summed import summed
+from mend_jax.editors.saved import SavedEditor, check_trained, made_at_once, save_editor
 from mend_jax.figures import score_bars, training_curve
 from mend_jax.files import write_text
 from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, unit_strength
@@ -141,4 +140,4 @@ def mend_editor(config: TrainConfig, outputs: Outputs, sites: Sequence[str]) -> 
         inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
         network = discriminant(inner, config.ridge)
     editor = gradient_editor(outputs.loss, sites, chain(network, rate(config.alpha)))
-    return summed(editor) if config.at_once == "summed" else editor
+    return made_at_once(editor, config.at_once, outputs, sites)

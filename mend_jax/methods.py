@@ -11,7 +11,7 @@ from mend_jax.editors.enn import enn, used_by
 from mend_jax.editors.finetune import finetune, finetune_together
 from mend_jax.editors.gradient import mend
 from mend_jax.editors.ke import ke
-from mend_jax.editors.summed import summed
+from mend_jax.editors.saved import made_at_once
 from mend_jax.experiment import mend_editor
 from mend_jax.objectives import Outputs
 from mend_jax.options import ExperimentError, TrainConfig
@@ -117,7 +117,9 @@ def _known(options: MethodOptions) -> dict[str, Method]:
         return enn(outputs, setting.sites, rate=options.enn_rate, trains=trained)
 
     def build_ke(setting: Setting, outputs: Outputs) -> Editor:
-        return _at_once(setting, ke(outputs, setting.sites))
+        made = ke(outputs, setting.sites)
+        how = "summed" if setting.config.k > 1 else "joint"  # it makes one edit at a time
+        return made_at_once(made, how, outputs, setting.sites)
 
     def build_cache(setting: Setting, outputs: Outputs) -> Editor:
         return cache(outputs, setting.sites, epsilon=options.cache_epsilon)
@@ -160,7 +162,7 @@ def ablations(names: str) -> dict[str, Method]:
             made = mend(
                 outputs.loss, setting.sites, rank=config.rank, alpha=config.alpha, **changes
             )
-            return _at_once(setting, made)
+            return made_at_once(made, config.at_once, outputs, setting.sites)
 
         return Method(build)
 
@@ -178,7 +180,3 @@ def localities(setting: Setting) -> Pair:
     if not pairs:
         raise ExperimentError("FT+KL needs locality pairs, and the training records have none")
     return collate([[pair] for pair in pairs], shapes_of(records).locality)
-
-
-def _at_once(setting: Setting, editor: Editor) -> Editor:
-    return summed(editor) if setting.config.at_once == "summed" else editor

@@ -92,9 +92,10 @@ class TrainConfig(ReadingOptions):
     """Longest target or answer in tokens; longer pairs are left out and counted."""
     k: int = 1
     """Records that are edited at once, as one edit; --batch counts such edits."""
-    at_once: Literal["joint", "summed"] = "joint"
-    """Of k edits: one gradient of their mean loss (the authors' code), or k edits that are made
-    alone and added (the paper's text)."""
+    at_once: Literal["joint", "summed", "solved"] = "joint"
+    """Of k edits: one gradient of their mean loss (the authors' code); k edits that are made alone
+    and added (the paper's text); or that are joined by a least-squares problem, so that none
+    disturbs the others (as in MALMEN)."""
     allow_conflicts: bool = False
     """Let one prompt be edited to two targets at once."""
     protocol: Literal["sequence", "token"] = "sequence"

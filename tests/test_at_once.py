@@ -11,6 +11,7 @@ import mend_jax as mj
 from mend_jax.data.batches import Draw, TokenRecord, grouped, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.editors.solved import solved, without_crosstalk
 from mend_jax.editors.summed import summed
 from mend_jax.evaluation import collate_records, make_scorer, score, widths
 from mend_jax.options import ExperimentError
@@ -130,3 +131,50 @@ def test_edits_that_contradict_each_other_are_named(records: list[TokenRecord]):
     check_conflicts([[*records, records[1]], [other]])  # the same twice, and in another group
     with pytest.raises(ExperimentError, match="'p1' to 't' and 'another'.*--allow-conflicts"):
         check_conflicts([records, [records[1], other]])
+
+
+def test_without_crosstalk_every_edit_answers_its_keys_as_if_alone():
+    """Keys that differ, and a dead row in each edit; exact without ridge, half-way with much."""
+    rng = np.random.default_rng(0)
+    keys = rng.normal(size=(4, 3, 30)).astype("f")
+    keys[:, 2] = 0.0
+    u = keys + 0.1 * rng.normal(size=keys.shape).astype("f")
+    edits = mj.Factors(u * (keys != 0), rng.normal(size=(4, 3, 7)).astype("f"))
+    wanted = np.einsum("krd,ksd,kso->kro", keys, *edits)
+
+    def answers(part: mj.Factors) -> np.ndarray:
+        return np.einsum("krd,jsd,jso->kro", keys, part.u, part.delta)
+
+    gaps = [
+        np.abs(answers(part) - wanted).max()
+        for part in (edits, *(without_crosstalk(keys, edits, r) for r in (1.0, 1e-6)))
+    ]
+    assert gaps[0] > 1.5 * gaps[1] > 100 * gaps[2] and gaps[2] < 1e-2
+    one = jax.tree.map(lambda x: x[:1], edits)
+    np.testing.assert_allclose(without_crosstalk(keys[:1], one, 0.1).delta, one.delta, atol=1e-6)
+
+
+def test_solved_edits_of_an_editor(
+    editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
+):
+    joint, _, state = editors
+    loss = mj.sequence_loss(tiny.model)
+    editor = solved(joint, loss, SITES, ridge=1e-5)
+    chosen = records[:K]
+    shapes, width = shapes_of(chosen), widths(chosen)
+    together = jax.tree.map(lambda x: x[0], collate_records([chosen], shapes, width))
+    edit = jax.jit(editor.edit)(state, tiny.params, together)
+    trained = jax.jit(editor.observe)(state, tiny.params, jax.tree.map(lambda x: x[None], together))
+    for site, part in trained[1].items():
+        assert mj.to_dense(part).shape[1:] == mj.to_dense(edit[site]).shape
+    for record in chosen:
+        example = jax.tree.map(
+            lambda x: x[0], collate_records([[record]], shapes, width)
+        )
+        factors = mj.capture(loss, SITES)(tiny.params, example.edit)[1]
+        alone = jax.jit(joint.edit)(state, tiny.params, example)
+        for site, rows in factors.items():
+            keys = rows.u * np.any(np.asarray(rows.delta) != 0, axis=-1, keepdims=True)
+            gap = keys @ (mj.to_dense(edit[site]) - mj.to_dense(alone[site]))
+            size = np.abs(keys @ mj.to_dense(alone[site])).max()
+            assert np.abs(gap).max() < 0.05 * size, site

@@ -23,9 +23,10 @@ from mend_jax.editors.enn import enn
 from mend_jax.editors.finetune import finetune, finetune_together, pair_from_lists
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.ke import ke
+from mend_jax.editors.solved import solved
 from mend_jax.editors.summed import summed
 from mend_jax.files import replace_whole, write_text
-from mend_jax.intercept import SiteError
+from mend_jax.intercept import SiteError, Sites
 from mend_jax.links import Link, from_config
 from mend_jax.memory import Dtype
 from mend_jax.models.fingerprint import difference, fingerprint
@@ -183,7 +184,14 @@ def build_editor(
     else:
         known = ", ".join(("gradient", "finetune", *OTHERS))
         raise ValueError(f"the editor {kind!r} is not known; known are {known}")
-    return summed(editor) if config.get("at_once") == "summed" else editor
+    return made_at_once(editor, config.get("at_once", "joint"), outputs, at)
+
+
+def made_at_once(editor: Editor, how: str, outputs: Outputs, at: Sites) -> Editor:
+    """The editor with its way to make several edits at once: joint, summed or solved."""
+    if how == "solved":
+        return solved(editor, outputs.loss, at)
+    return summed(editor) if how == "summed" else editor
 
 
 def check_trained(state: EditorState, name: str) -> None:

@@ -22,18 +22,18 @@ def summed(editor: Editor) -> Editor:
     """
 
     def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
-        alone = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[0], _alone(_batched(x))), example)
-        return editor.init(key, params, alone)
+        each = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[0], alone(batched(x))), example)
+        return editor.init(key, params, each)
 
     def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
-        return editor.calibrate(state, params, _alone(examples))
+        return editor.calibrate(state, params, alone(examples))
 
     def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
-        alone = _alone(_batched(example))
-        return total(jax.vmap(editor.edit, (None, None, 0))(state, params, alone))
+        each = alone(batched(example))
+        return total(jax.vmap(editor.edit, (None, None, 0))(state, params, each))
 
     def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        stats, edits = editor.observe(state, params, _alone(examples))
+        stats, edits = editor.observe(state, params, alone(examples))
         batch = len(examples.edit.labels)
         together = jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), edits)
         return stats, jax.vmap(total)(together)
@@ -43,11 +43,12 @@ def summed(editor: Editor) -> Editor:
     )
 
 
-def _batched(example: Example) -> Example:
+def batched(example: Example) -> Example:
+    """With a leading axis of one."""
     return jax.tree.map(lambda x: x[None], example)
 
 
-def _alone(examples: Example) -> Example:
+def alone(examples: Example) -> Example:
     """Leading axes [batch, k p] of each kind of pair as [batch k, p]."""
     k = examples.edit.labels.shape[1]
 
