@@ -102,6 +102,9 @@ def edit_in_sequence(
       at: numbers of edits after which all is scored; the last is always scored.
       trunk: run on every example, if its outputs are not cached.
       batch: records scored side by side.
+
+    Raises:
+      ValueError: the editor changes no weights, so that its edits cannot be added.
     """
     original, logits = over(outputs), outputs.logits
     width = widths(records)
@@ -131,6 +134,11 @@ def edit_in_sequence(
         ),
         params, example_of(records[:1]),
     )  # fmt: skip
+    if not one or not all(isinstance(part, Factors | Dense) for part in one.values()):
+        raise ValueError(
+            f"the editor {original.config['editor']!r} changes no weights: its edits cannot be "
+            "added one after another"
+        )
     so_far = empty(one, total)
     points: list[Point] = []
     newest: list[Array] = []

@@ -105,3 +105,12 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     ]
     np.testing.assert_allclose(scores.agreement[:, 0], [np.all(same) for same in moved])
     assert points[-1].locality_agreement == np.mean(scores.agreement)
+
+
+def test_edits_that_change_no_weights_are_refused(tiny: Any, records: list[TokenRecord]):
+    for over in (mj.cache, lambda outputs: mj.no_edit()):
+        with pytest.raises(ValueError, match="changes no weights: its edits cannot be added"):
+            edit_in_sequence(
+                over, outputs_of(tiny.model), mj.EditorState({}, {}), tiny.params, records,
+                shapes_of(records), at=(1,),
+            )  # fmt: skip
