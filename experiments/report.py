@@ -47,7 +47,8 @@ def write_report(config: Report) -> None:
         for sizes in at_once(group):
             file = f"at_once_{len(figures)}.png"
             draw_at_once(config.out / file, sizes)
-            about = f"{sizes[0]['editor']} on {sizes[0]['model']}, {data_of(sizes[0])}"
+            how = sizes[-1].get("config", {}).get("at_once") or ""
+            about = f"{sizes[0]['editor']} on {sizes[0]['model']}, {how}, {data_of(sizes[0])}"
             figures.append((f"Edits made at once, {about}, {protocol}", file))
     for one in results:
         if "curve" in one:

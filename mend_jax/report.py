@@ -75,7 +75,7 @@ def read_results(path: str | Path) -> list[Results]:
     rows = found if isinstance(found, list) else [found]
     needed = ("editor", "model", "dataset", "protocol", "n", "metrics")
     kept = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
-    for row in kept:
+    for row in kept or [{}]:
         missing = [k for k in needed if not isinstance(row, dict) or k not in row]
         if missing:
             raise ValueError(f"{path}: not the results of an evaluation: no {', '.join(missing)}")
@@ -91,19 +91,20 @@ def by_protocol(results: Sequence[Results]) -> dict[str, list[Results]]:
 
 
 def name_of(results: Results) -> str:
-    """The editor, the base (its dtype, unless float32), how many edits are made at once or one
-    after another."""
+    """The editor, the base (its dtype, unless float32), how many edits are made at once, and in
+    which way, or one after another."""
     config = results.get("config", {})
     how = [config["dtype"]] if config.get("dtype") not in (None, "float32") else []
-    how += [f"k = {config['k']}"] if config.get("k", 1) > 1 else []
+    way = config.get("at_once") or ""
+    how += [f"k = {config['k']} {way}".strip()] if config.get("k", 1) > 1 else []
     how += [f"{results['n']} in sequence"] if config.get("sequential") else []
     base = Path(results["model"]).name
     return ", ".join([f"{results['editor']} on {base}", *how])
 
 
 def data_of(results: Results) -> str:
-    """The name of the data that was scored."""
-    return Path(str(results["dataset"]).split(", scored on ")[-1]).name
+    """The name of the data that was scored; of a file, with its folder's."""
+    return "/".join(Path(str(results["dataset"]).split(", scored on ")[-1]).parts[-2:])
 
 
 def report(results: Sequence[Results], figures: Sequence[tuple[str, str]] = ()) -> str:
