@@ -27,7 +27,7 @@ COMMANDS = {
         ("(default: 8)", "{sequence,token,exact,contains}"),
     ),  # fmt: skip
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
-    "compare": (TRAINING | {"--editors", "--minutes"}, ("mend,ft,ft_kl,ft_breadth,enn,ke,",)),
+    "compare": (TRAINING | {"--editors", "--minutes"}, ("mend,ft,ft_kl,ft_breadth,",)),
     "ablate": (TRAINING | {"--editors"}, ("no_sharing,no_norm",)),
     "batch_edits": (TRAINING | {"--ks"}, ("(default: 1,5,25,75,125)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
