@@ -167,12 +167,13 @@ def test_solved_edits_of_an_editor(
     trained = jax.jit(editor.observe)(state, tiny.params, jax.tree.map(lambda x: x[None], together))
     for site, part in trained[1].items():
         assert mj.to_dense(part).shape[1:] == mj.to_dense(edit[site]).shape
+    capture, make = jax.jit(mj.capture(loss, SITES)), jax.jit(joint.edit)
     for record in chosen:
         example = jax.tree.map(
             lambda x: x[0], collate_records([[record]], shapes, width)
         )
-        factors = mj.capture(loss, SITES)(tiny.params, example.edit)[1]
-        alone = jax.jit(joint.edit)(state, tiny.params, example)
+        factors = capture(tiny.params, example.edit)[1]
+        alone = make(state, tiny.params, example)
         for site, rows in factors.items():
             keys = rows.u * np.any(np.asarray(rows.delta) != 0, axis=-1, keepdims=True)
             gap = keys @ (mj.to_dense(edit[site]) - mj.to_dense(alone[site]))

@@ -63,7 +63,7 @@ def test_padding_moves_no_score(family: str):
     scorer = make_scorer(editor, mj.sequence_logits(model))
     tight = score(scorer, state, params, records, shapes, batch=1)
     assert np.nanmax(tight.kl) > 1e-3  # the edits do something
-    wider = Shapes(*((length + 9, answers + 2) for length, answers in shapes))
+    wider = Shapes(*((length + 9, answers + 2) for length, answers in shapes[:3]))
     order = [3, 0, 4, 1, 2]
     loose = score(scorer, state, params, [records[i] for i in order], wider, batch=4)
     for name, a, b in zip(Scores._fields, tight, loose, strict=True):

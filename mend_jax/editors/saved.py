@@ -150,8 +150,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise EditorError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(config, dict):
         raise EditorError(f"{path}: not the config of an editor")
-    needed = ["editor", "sites", "base", "fingerprint"]
-    needed += ["chain"] if config.get("editor") == "gradient" else []
+    needed = ["editor", "chain", "sites", "base", "fingerprint"]
+    if config.get("editor", "gradient") != "gradient":
+        needed.remove("chain")
     missing = [k for k in needed if k not in config]
     if missing:
         raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")
