@@ -34,7 +34,7 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.formats import read_records
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
-from mend_jax.editors.saved import SavedEditor, build_editor, load_editor
+from mend_jax.editors.saved import SavedEditor, build_editor, editor_name, load_editor
 from mend_jax.evaluation import make_scorer, score
 from mend_jax.figures import score_bars
 from mend_jax.free_running import Interview, fluency, interview, make_speaker, scores_of, speak_of
@@ -147,7 +147,7 @@ def evaluate(config: Evaluate) -> None:
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     results = make_results(
-        "mend",
+        editor_name(saved.config),
         saved.base.name,
         dataset,
         PROTOCOLS[config.protocol],
