@@ -62,6 +62,23 @@ class Editor(NamedTuple):
     config: dict[str, Any]
 
 
+def calibrate_nothing(state: EditorState, params: PyTree, examples: Example) -> PyTree:
+    """`Editor.calibrate` of methods without statistics."""
+    del params, examples
+    return state.stats
+
+
+def observe_nothing(
+    edit: Callable[[EditorState, PyTree, Example], Any],
+) -> Callable[[EditorState, PyTree, Example], tuple[PyTree, Any]]:
+    """`Editor.observe` of methods whose edits change no statistics."""
+
+    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Any]:
+        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
+
+    return observe
+
+
 def untrained(
     edit: Callable[[EditorState, PyTree, Example], Edit], config: dict[str, Any]
 ) -> Editor:
@@ -71,10 +88,7 @@ def untrained(
         jax.eval_shape(edit, EditorState({}, {}), params, example)  # its errors come now
         return EditorState({}, {})
 
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
-
-    return Editor(init, lambda state, *_: state.stats, edit, observe, apply_edit, config)
+    return Editor(init, calibrate_nothing, edit, observe_nothing(edit), apply_edit, config)
 
 
 def no_edit() -> Editor:

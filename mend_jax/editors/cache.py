@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.editors.base import Editor, EditorState, Example, Pair, observe_nothing
 from mend_jax.intercept import Sites
 from mend_jax.objectives import IGNORED, Outputs
 
@@ -34,6 +34,8 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
     def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
         del key, params, example
         zero = jnp.zeros(())
+        if epsilon is not None:  # nothing has to be measured
+            return EditorState({}, {})
         return EditorState({}, {"outer": zero, "locality": zero, "updates": zero})
 
     def distances(params: PyTree, example: Example, pair: Pair) -> Float[Array, ""]:
@@ -43,6 +45,9 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
         return jnp.sum(jnp.where(scored, far, 0.0)) / jnp.maximum(jnp.sum(scored), 1)
 
     def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
+        if epsilon is not None:
+            return state.stats
+
         def mean(pairs: str) -> Float[Array, ""]:
             each = jax.vmap(lambda x: distances(params, x, getattr(x, pairs)))(examples)
             return jnp.mean(each)
@@ -59,15 +64,10 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
         pair = example.edit
         return {"states": outputs.states(params, pair), "labels": jnp.asarray(pair.labels)}
 
-    def observe(
-        state: EditorState, params: PyTree, examples: Example
-    ) -> tuple[PyTree, dict[str, Any]]:
-        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
-
     def apply(state: EditorState, function: Any, edit: Any) -> Any:
-        stats = state.stats
-        radius = (stats["outer"] + stats["locality"]) / (2 * stats["updates"])
-        radius = radius if epsilon is None else epsilon
+        stats, radius = state.stats, epsilon
+        if radius is None:
+            radius = (stats["outer"] + stats["locality"]) / (2 * stats["updates"])
 
         def after(params: PyTree, pair: Pair) -> Any:
             out = function(params, pair)
@@ -90,7 +90,7 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
 
     options = {"epsilon": epsilon}
     config = {"editor": "cache", "options": options}
-    return Editor(init, calibrate, edit, observe, apply, config)
+    return Editor(init, calibrate, edit, observe_nothing(edit), apply, config)
 
 
 def _same(one: Float[Array, "d"], others: Float[Array, "k d"]) -> Array:

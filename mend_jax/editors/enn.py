@@ -15,7 +15,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example
+from mend_jax.editors.base import (
+    Editor,
+    EditorState,
+    Example,
+    calibrate_nothing,
+    observe_nothing,
+)
 from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import Sites, capture, edited
 from mend_jax.objectives import Outputs
@@ -67,19 +73,16 @@ def enn(
         alpha = state.phi["alpha"]
         return {site: Factors(f.u, -alpha[site] * f.delta) for site, f in factors.items()}
 
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
-
     def apply(state: EditorState, function: Any, edit: Edit) -> Any:
         after = edited(function, edit)
         return lambda params, *args: after(own(state, params), *args)
 
     config = {"editor": "enn", "options": {"rate": rate, "trains": _listed(trains)}}
-    return Editor(init, lambda state, *_: state.stats, edit, observe, apply, config)
+    return Editor(init, calibrate_nothing, edit, observe_nothing(edit), apply, config)
 
 
 def names_of(params: PyTree) -> dict[str, Any]:
-    """The leaves of a parameter tree by name."""
+    """The leaves of a tree by name (`layers_3/mlp/up_proj/kernel`)."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
 

@@ -16,7 +16,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example, apply_edit
+from mend_jax.editors.base import (
+    Editor,
+    EditorState,
+    Example,
+    apply_edit,
+    calibrate_nothing,
+    observe_nothing,
+)
 from mend_jax.factors import Edit, Factors, shape_of
 from mend_jax.intercept import Sites, capture
 from mend_jax.objectives import Outputs
@@ -111,12 +118,9 @@ def ke(
             out[site] = masked(part, said[0], scale)
         return out
 
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
-
     options = {"scale": scale, "lstm": lstm, "width": width, "hidden": hidden}
     config = {"editor": "ke", "options": options | {"embedding": embedding}}
-    return Editor(init, lambda state, *_: state.stats, edit, observe, apply_edit, config)
+    return Editor(init, calibrate_nothing, edit, observe_nothing(edit), apply_edit, config)
 
 
 def masked(gradient: Factors, said: Float[Array, "out"], scale: float = 1.0) -> Factors:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from mend_jax.editors.base import Editor, EditorState, Example, Pair, no_edit
 from mend_jax.editors.cache import cache
-from mend_jax.editors.enn import enn
+from mend_jax.editors.enn import enn, names_of
 from mend_jax.editors.finetune import finetune, finetune_together, pair_from_lists
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.ke import ke
@@ -195,6 +195,14 @@ def made_at_once(editor: Editor, how: str, outputs: Outputs, at: Sites) -> Edito
     return summed(editor) if how == "summed" else editor
 
 
+def editor_name(config: Mapping[str, Any]) -> str:
+    """What the editor is called in results, by its config."""
+    if config["editor"] == "finetune":
+        return "ft_kl" if "locality" in config["options"] else "ft"
+    names: dict[str, str] = {"gradient": "mend", "finetune_together": "ft_breadth"}
+    return names.get(config["editor"], config["editor"])
+
+
 def check_trained(state: EditorState, name: str) -> None:
     """Raises EditorError if statistics have seen fewer than two rows or are not finite."""
     arrays = named_arrays(state)
@@ -208,11 +216,7 @@ def check_trained(state: EditorState, name: str) -> None:
 
 def named_arrays(state: EditorState) -> dict[str, np.ndarray]:
     """All arrays of the state by name."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in leaves
-    }
+    return {name: np.asarray(leaf) for name, leaf in names_of(state).items()}
 
 
 def _read_arrays(path: Path, shapes: PyTree) -> EditorState:
