@@ -43,23 +43,27 @@ def calibrated(link: mj.Link, batches: int = 1) -> tuple[Any, Any]:
 def pair_by_pair(around: Around) -> tuple[np.ndarray, np.ndarray]:
     """T and D of the docstring, by loops over pairs of pairs, in float64."""
     means: list[list[list[np.ndarray]]] = []
+    gradients: list[list[list[np.ndarray]]] = []
     seconds = []
     for side in around:
         u, delta = np.float64(side["site"].u), np.float64(side["site"].delta)
         means.append([])
+        gradients.append([])
         for e in range(EDITS):
             means[-1].append([])
+            gradients[-1].append([])
             for k in range(u.shape[1]):
                 weight = np.sum(delta[e, k] ** 2, axis=-1)
                 if weight.sum() == 0:
                     continue
+                gradients[-1][-1].append(u[e, k].T @ delta[e, k] / np.sqrt(weight.sum()))
                 weight /= weight.sum()
                 means[-1][-1].append(weight @ u[e, k])
                 seconds.append(np.einsum("r,ri,rj->ij", weight, u[e, k], u[e, k]))
     apart = []
-    for mine, others in zip(*means, strict=True):
-        same = [np.outer(a, b) for i, a in enumerate(mine) for j, b in enumerate(mine) if i != j]
-        found = np.mean(same or [np.outer(mine[0], mine[0])], axis=0)
+    for own, mine, others in zip(gradients[0], *means, strict=True):
+        same = [a @ b.T for i, a in enumerate(own) for j, b in enumerate(own) if i != j]
+        found = np.mean(same or [own[0] @ own[0].T], axis=0)
         if others:
             cross = np.mean([np.outer(a, b) for a in mine for b in others], axis=0)
             found = found - (cross + cross.T) / 2
@@ -109,6 +113,26 @@ def test_keys_look_where_facts_differ_and_phrasings_agree():
     assert size[2:].max() < 0.1 * size[:2].min()
     rome = np.diagonal(np.linalg.inv(second)) * np.diagonal(second)
     assert rome[2:].min() > 0.9 * rome[:2].max()
+
+
+def test_keys_tell_the_words_of_an_answer_apart():
+    """What all rows of an edit share is as good a sign of the fact as what each row shares with its
+    like, but brings a word where another is wanted."""
+    rng = np.random.default_rng(0)
+    edits, phrasings, rows = 400, 3, 4
+    fact = np.broadcast_to(rng.normal(size=(edits, 1, 1, 2)), (edits, phrasings, rows, 2))
+    word = np.broadcast_to(rng.normal(size=(edits, 1, rows, 2)), (edits, phrasings, rows, 2))
+    wanted = np.broadcast_to(rng.normal(size=(edits, 1, rows, 64)), (edits, phrasings, rows, 64))
+    outer = mj.Factors(np.float32(np.concatenate([fact, word], axis=-1)), np.float32(wanted))
+    around = Around({"site": outer}, {"site": mj.Factors(*(x[:, :1] * 0 for x in outer))})
+    edit = {"site": mj.Factors(*(x[:, 0] for x in outer))}
+    link = mj.discriminant(mj.chain(), 0.01)
+    phi, stats = link.init(jax.random.key(0), edit)
+    key = link.apply(phi, link.observe(phi, stats, edit, around), edit)["site"].u
+    answers = np.einsum("erd,esd->ers", outer.u[:, 1], key)  # of an edit, to another phrasing
+    own = np.mean(np.einsum("err->er", answers))
+    other = (np.sum(answers) - np.sum(np.einsum("err->er", answers))) / (edits * rows * (rows - 1))
+    assert other < 0.55 * own  # by the rows' mean, which the fact fills, it is 0.8
 
 
 def test_coordinates_are_made_at_powers_of_two_and_the_inner_link_starts_over():

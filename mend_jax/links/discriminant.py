@@ -6,9 +6,11 @@ share a few strong directions, and x . u is large for nearly everything. Among t
 the one that sets a fact's own phrasings furthest apart from its neighbours, as measured by the
 spread of x . M u over unrelated x and u, is Fisher's:
 
-    M = T^{-1} D T^{-1},    T = E[x x^T],    D = E[x_e x_outer^T] - E[x_e x_loc^T]
+    M = T^{-1} D T^{-1},    T = E[x x^T],    D = E[G_e G_outer^T] - E[x_e x_loc^T]
 
-of which the positive part is taken, M = F F^T, so that every input answers to its own key. In the
+where G = sum_r u_r delta_r^T / |delta| is the gradient of a phrasing: each word of an answer should
+meet the same word in other phrasings, not the words beside it. With one row that is x_e x_outer^T.
+Of M the positive part is taken, M = F F^T, so that every input answers to its own key. In the
 coordinates y = F^T x, where the inner link works, x . u' becomes y . g(y_u) for whatever g that is.
 ROME's key (Meng et al. 2022, Eq. 2) is T^{-1} u: M with the identity in the place of D.
 """
@@ -116,15 +118,9 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
         pairs = pairs + jnp.sum(present[-1])
         means.append(jnp.einsum("ekr,ekrd->ekd", share, rows.u))
     (mine, other), (k, near) = means, (jnp.sum(x, axis=-1) for x in present)
-    # over ordered pairs of different phrasings; a phrasing that is alone counts with itself
-    both = mine.sum(1)
-    per_pair = 1.0 / jnp.maximum(k * jnp.maximum(k - 1, 1), 1)
-    alone = (k <= 1)[:, None, None]
-    same = (both * per_pair[:, None]).T @ both
-    itself = jnp.where(alone, 0.0, mine * per_pair[:, None, None]).reshape(-1, mine.shape[-1])
-    same = same - itself.T @ mine.reshape(-1, mine.shape[-1])
+    same = _agreement(outer, k)
     scale = 1.0 / jnp.maximum(k * near, 1)
-    cross = (both * scale[:, None]).T @ other.sum(1)
+    cross = (mine.sum(1) * scale[:, None]).T @ other.sum(1)
     apart = old.apart + same - (cross + cross.T) / 2
     examples, updates = old.examples + jnp.sum(k > 0), old.updates + 1
     coordinates = jax.lax.cond(
@@ -135,6 +131,22 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
         lambda: old.coordinates,
     )
     return PairMoments(updates, pairs, examples, total, apart, coordinates)
+
+
+def _agreement(outer: Factors, k: Float[Array, "edits"]) -> Float[Array, "d_in d_in"]:
+    """Sum over edits of the mean G_a G_b^T over ordered pairs of their k different phrasings.
+
+    A phrasing that is alone counts with itself. No G is formed: its rows meet each other.
+    """
+    edits, pairs, rows, d_in = outer.u.shape
+    square = jnp.sum(jnp.square(outer.delta), axis=(-2, -1), keepdims=True)
+    unit = outer.delta * jax.lax.rsqrt(jnp.where(square > 0, square, 1.0))
+    unit, u = unit.reshape(edits, pairs * rows, -1), outer.u.reshape(edits, pairs * rows, d_in)
+    pair = jnp.repeat(jnp.arange(pairs), rows)
+    counts = (pair[:, None] != pair) | (k <= 1)[:, None, None]
+    agree = jnp.where(counts, jnp.einsum("erd,esd->ers", unit, unit), 0.0)
+    agree = agree / jnp.maximum(k * jnp.maximum(k - 1, 1), 1)[:, None, None]
+    return jnp.einsum("eri,erj->ij", u, jnp.einsum("ers,esj->erj", agree, u))
 
 
 def _coordinates(
