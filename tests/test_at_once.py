@@ -154,6 +154,24 @@ def test_without_crosstalk_every_edit_answers_its_keys_as_if_alone():
     np.testing.assert_allclose(without_crosstalk(keys[:1], one, 0.1).delta, one.delta, atol=1e-6)
 
 
+def test_more_rows_than_features_are_solved_among_the_features():
+    """Equals the least-squares problem among the rows, in float64; dead rows keep their deltas."""
+    rng = np.random.default_rng(1)
+    k, rows, d_in = 5, 4, 6
+    keys = rng.normal(size=(k, rows, d_in))
+    keys[:, 3] = 0.0
+    u = (keys + 0.3 * rng.normal(size=keys.shape)) * (keys != 0)
+    delta = rng.normal(size=(k, rows, 7))
+    flat, answers = delta.reshape(k * rows, -1), keys.reshape(-1, d_in) @ u.reshape(-1, d_in).T
+    off = answers * (1 - np.kron(np.eye(k), np.ones((rows, rows))))
+    shift = 0.1 * np.mean(np.abs(np.diagonal(answers))[np.any(keys != 0, -1).reshape(-1)])
+    moved = flat - np.linalg.solve(answers + shift * np.eye(k * rows), off @ flat)
+    edits = mj.Factors(np.float32(u), np.float32(delta))
+    got = without_crosstalk(np.float32(keys), edits, 0.1)
+    np.testing.assert_allclose(got.delta.reshape(k * rows, -1), moved, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(got.delta[:, 3], edits.delta[:, 3])
+
+
 def test_solved_edits_of_an_editor(
     editors: tuple[mj.Editor, mj.Editor, Any], tiny: Any, records: list[TokenRecord]
 ):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ FEW: dict[str, Any] = dict(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
+@contextmanager
 def optimised() -> Iterator[None]:
-    """Here running takes longer than compiling, unlike in the other tests."""
+    """Where running takes longer than compiling, unlike in the other tests."""
     jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,8 @@ def small_t5(tmp_path_factory: Any) -> Path:
     """A T5 that knows three facts of each relation."""
     out = tmp_path_factory.mktemp("bases") / "t5"
     options = dict(facts=3, steps=240, batch=32, vocabulary=700, learning_rate=4e-3)
-    result = run(Pretrain(family="t5", out=out, **options))
+    with optimised():
+        result = run(Pretrain(family="t5", out=out, **options))
     assert result["facts"] == 63
     assert result["trained"]["exact_match"] >= 0.9, result
     return out

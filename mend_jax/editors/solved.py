@@ -7,7 +7,8 @@ keys K (what the site sees at the rows of all edits), the edits' rows U and delt
     G = K U^T,   C = D - (G + ridge g I)^-1 (G_off D),   edit = U^T C
 
 where G_off is G without the blocks of an edit with itself, and g the mean of |diagonal of G|.
-Without ridge K U^T C is what the edits answer alone; of one edit, C = D whatever the ridge.
+Without ridge K U^T C is what the edits answer alone; of one edit, C = D whatever the ridge. Rows
+without a gradient are zero in K, and keep their deltas.
 """
 
 import jax
@@ -70,13 +71,26 @@ def without_crosstalk(
 ) -> Factors:
     """The edits [k, rows, d] with other deltas (see above)."""
     k, rows, d_in = keys.shape
+    keys, u = keys.reshape(-1, d_in), edits.u.reshape(-1, d_in)
     delta = edits.delta.reshape(k * rows, -1)
-    answers = keys.reshape(-1, d_in) @ edits.u.reshape(-1, d_in).T
     edit = jnp.arange(k * rows) // rows
-    own = edit[:, None] == edit
-    diagonal = jnp.abs(jnp.diagonal(answers))
+    crosstalk = jnp.where(edit[:, None] == edit, 0.0, keys @ u.T) @ delta
+    diagonal = jnp.abs(jnp.sum(keys * u, axis=-1))
     mean = jnp.sum(diagonal) / jnp.maximum(jnp.sum(diagonal > 0), 1)
-    system = answers + (ridge * mean + jnp.where(diagonal > 0, 0.0, 1.0)) * jnp.eye(k * rows)
-    crosstalk = jnp.where(own, 0.0, answers) @ delta
-    moved = delta - jnp.linalg.solve(system, crosstalk)
+    moved = delta - _solve(keys, u, ridge * mean, crosstalk)
     return Factors(edits.u, moved.reshape(edits.delta.shape))
+
+
+def _solve(
+    keys: Float[Array, "n d"], u: Float[Array, "n d"], shift: Array, b: Float[Array, "n out"]
+) -> Float[Array, "n out"]:
+    """(keys u^T + shift I)^-1 b, by a system of min(n, d) equations; rows without a key give 0.
+
+    The larger by the smaller: (A B + s I)^-1 = (I - A (B A + s I)^-1 B) / s.
+    """
+    n, d = keys.shape
+    if n <= d:
+        dead = ~jnp.any(keys != 0, axis=-1)
+        return jnp.linalg.solve(keys @ u.T + jnp.diag(shift + dead), b)
+    inner = jnp.linalg.solve(u.T @ keys + shift * jnp.eye(d), u.T @ b)
+    return (b - keys @ inner) / shift
