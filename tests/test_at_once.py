@@ -1,8 +1,10 @@
 """k edits at once: the sum of single edits, one gradient of the mean loss, and what scores them."""
 
+import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from compare import assert_equal
@@ -11,7 +13,7 @@ import mend_jax as mj
 from mend_jax.data.batches import Draw, TokenRecord, grouped, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
-from mend_jax.editors.solved import solved, without_crosstalk
+from mend_jax.editors.solved import solve, solved, without_crosstalk
 from mend_jax.editors.summed import summed
 from mend_jax.evaluation import collate_records, make_scorer, score, widths
 from mend_jax.options import ExperimentError
@@ -170,6 +172,26 @@ def test_more_rows_than_features_are_solved_among_the_features():
     got = without_crosstalk(np.float32(keys), edits, 0.1)
     np.testing.assert_allclose(got.delta.reshape(k * rows, -1), moved, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(got.delta[:, 3], edits.delta[:, 3])
+
+
+def test_a_batch_of_systems_is_solved_one_by_one():
+    """Batches of LU decompositions side by side can hang the CPU backend."""
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(size=(3, 5, 5)) + 3 * np.eye(5), rng.normal(size=(3, 5, 2))
+    weights = rng.normal(size=b.shape)
+
+    def total(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.sum(weights * jax.vmap(solve)(a, b))
+
+    text = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(a, b))
+    found = re.findall(r"\[([\d,]+)\] \w+:i32\S+ \w+:i32\S+ = lu ", text)
+    assert found and set(found) == {"5,5"}, found
+    with jax.enable_x64(True):
+        got = jax.grad(total, argnums=(0, 1))(jnp.asarray(a), jnp.asarray(b))
+    back = np.linalg.solve(np.swapaxes(a, 1, 2), weights)
+    np.testing.assert_allclose(got[1], back, rtol=1e-9)
+    by_a = -back @ np.swapaxes(np.linalg.solve(a, b), 1, 2)
+    np.testing.assert_allclose(got[0], by_a, rtol=1e-9)
 
 
 def test_solved_edits_of_an_editor(

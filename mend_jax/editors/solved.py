@@ -13,6 +13,7 @@ without a gradient are zero in K, and keep their deltas.
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example
@@ -91,6 +92,18 @@ def _solve(
     n, d = keys.shape
     if n <= d:
         dead = ~jnp.any(keys != 0, axis=-1)
-        return jnp.linalg.solve(keys @ u.T + jnp.diag(shift + dead), b)
-    inner = jnp.linalg.solve(u.T @ keys + shift * jnp.eye(d), u.T @ b)
+        return solve(keys @ u.T + jnp.diag(shift + dead), b)
+    inner = solve(u.T @ keys + shift * jnp.eye(d), u.T @ b)
     return (b - keys @ inner) / shift
+
+
+def solve(a: Float[Array, "n n"], b: Float[Array, "n out"]) -> Float[Array, "n out"]:
+    """a^-1 b, with derivatives; under `vmap`, one system after another.
+
+    XLA's CPU backend shares the LU decompositions of a batch out among its threads, and several
+    such batches side by side (one for each site) can wait for each other for ever.
+    """
+    one = sequential_vmap(jnp.linalg.solve)
+    return jax.lax.custom_linear_solve(
+        lambda x: a @ x, b, lambda _, b: one(a, b), lambda _, b: one(a.T, b)
+    )
