@@ -1,11 +1,12 @@
 """The trunk's outputs for a data set, computed once.
 
 The base is frozen, so the hidden states before the first edited site never change. They are
-computed in batches of fixed shape (bucketed length, the last batch filled up), so that a sequence's
-states do not depend on which sequences stood beside it, and stored end to end without padding.
+computed in batches of fixed shapes, one for each bucket of lengths, and stored end to end without
+padding. Sequences that fill no batch of their bucket wait for the next longer one: compiling a
+program, or filling a batch up, takes longer than a little padding.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,33 +71,35 @@ def cache_trunk(
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0
-    for length, members in _by_bucket(unique, lengths):
-        size = max(1, TOKENS_PER_BATCH // length)
-        for first in range(0, len(members), size):
-            part = members[first : first + size]
-            x, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
-            mask[:, 0] = True  # also of the rows that only fill up
-            for i, tokens in enumerate(part):
-                x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
-            states = fetch(run(params, x, mask))
-            if rows is None:
-                rows = _allocate((total, states.shape[-1]), states.dtype, directory)
-            for tokens, state in zip(part, states, strict=False):
-                places[tokens.tobytes()] = (done, len(tokens))
-                rows[done : done + len(tokens)] = state[: len(tokens)]
-                done += len(tokens)
-            progress(done, total)
+    for size, length, part in trunk_batches(list(unique.values()), lengths):
+        x, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
+        mask[:, 0] = True  # also of the rows that only fill up
+        for i, tokens in enumerate(part):
+            x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
+        states = fetch(run(params, x, mask))
+        if rows is None:
+            rows = _allocate((total, states.shape[-1]), states.dtype, directory)
+        for tokens, state in zip(part, states, strict=False):
+            places[tokens.tobytes()] = (done, len(tokens))
+            rows[done : done + len(tokens)] = state[: len(tokens)]
+            done += len(tokens)
+        progress(done, total)
     return TrunkCache(rows, places)
 
 
-def _by_bucket(
-    unique: dict[bytes, np.ndarray], lengths: Sequence[int]
-) -> list[tuple[int, list[np.ndarray]]]:
-    groups: dict[int, list[np.ndarray]] = {}
-    for tokens in unique.values():
-        length = next(n for n in lengths if n >= len(tokens))
-        groups.setdefault(length, []).append(tokens)
-    return sorted(groups.items())
+def trunk_batches(
+    sequences: list[np.ndarray], lengths: Sequence[int]
+) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+    """(rows, length, sequences) of each batch; only the last has fewer sequences than rows."""
+    longest = max(len(tokens) for tokens in sequences)
+    last = next(n for n in lengths if n >= longest)
+    waiting: list[np.ndarray] = []
+    for shorter, length in zip((0, *lengths), lengths, strict=False):
+        waiting += [tokens for tokens in sequences if shorter < len(tokens) <= length]
+        size = max(1, TOKENS_PER_BATCH // length)
+        while len(waiting) >= size or (waiting and length == last):
+            yield size, length, waiting[:size]
+            waiting = waiting[size:]
 
 
 def _allocate(shape: tuple[int, int], dtype: Any, directory: str | Path | None) -> np.ndarray:
