@@ -138,6 +138,6 @@ def mend_editor(config: TrainConfig, outputs: Outputs, sites: Sequence[str]) -> 
     network = chain(normalize(), residual_mlp(config.rank))
     if config.ridge < 1:
         inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
-        network = discriminant(inner, config.ridge)
+        network = discriminant(inner, config.ridge, config.words)
     editor = gradient_editor(outputs.loss, sites, chain(network, rate(config.alpha)))
     return made_at_once(editor, config.at_once, outputs, sites)

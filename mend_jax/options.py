@@ -70,6 +70,8 @@ class TrainConfig(ReadingOptions):
     ridge: float = 0.05
     """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
     unit strength; 1: neither, the paper's chain."""
+    words: bool = False
+    """In these coordinates, tell the words of an answer apart too: for answers of many tokens."""
     calibrate: int = 48
     """Batches whose gradients are counted into the statistics before the first step."""
     alpha: float = 6e-4

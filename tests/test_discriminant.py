@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 
 import mend_jax as mj
 from mend_jax.links import Around, from_config
@@ -40,7 +41,7 @@ def calibrated(link: mj.Link, batches: int = 1) -> tuple[Any, Any]:
     return phi, stats
 
 
-def pair_by_pair(around: Around) -> tuple[np.ndarray, np.ndarray]:
+def pair_by_pair(around: Around, words: bool) -> tuple[np.ndarray, np.ndarray]:
     """T and D of the docstring, by loops over pairs of pairs, in float64."""
     means: list[list[list[np.ndarray]]] = []
     gradients: list[list[list[np.ndarray]]] = []
@@ -62,8 +63,9 @@ def pair_by_pair(around: Around) -> tuple[np.ndarray, np.ndarray]:
                 seconds.append(np.einsum("r,ri,rj->ij", weight, u[e, k], u[e, k]))
     apart = []
     for own, mine, others in zip(gradients[0], *means, strict=True):
-        same = [a @ b.T for i, a in enumerate(own) for j, b in enumerate(own) if i != j]
-        found = np.mean(same or [own[0] @ own[0].T], axis=0)
+        kept = own if words else [x[:, None] for x in mine]
+        same = [a @ b.T for i, a in enumerate(kept) for j, b in enumerate(kept) if i != j]
+        found = np.mean(same or [kept[0] @ kept[0].T], axis=0)
         if others:
             cross = np.mean([np.outer(a, b) for a in mine for b in others], axis=0)
             found = found - (cross + cross.T) / 2
@@ -71,11 +73,12 @@ def pair_by_pair(around: Around) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(seconds, axis=0), np.mean(apart, axis=0)
 
 
-def test_keys_are_the_positive_part_of_the_discriminant():
-    link = mj.discriminant(mj.chain(), RIDGE)
+@pytest.mark.parametrize("words", [False, True])
+def test_keys_are_the_positive_part_of_the_discriminant(words: bool):
+    link = mj.discriminant(mj.chain(), RIDGE, words)
     phi, stats = calibrated(link)
     factors, around = batch(0)
-    total, apart = pair_by_pair(around)
+    total, apart = pair_by_pair(around, words)
     rms = np.sqrt(np.diagonal(total))
     ridged = (1 - RIDGE) * total + RIDGE * np.diag(rms**2)
     # generalised eigenproblem: D v = value * T v, v^T T v = 1, and M = sum value v v^T
@@ -126,7 +129,7 @@ def test_keys_tell_the_words_of_an_answer_apart():
     outer = mj.Factors(np.float32(np.concatenate([fact, word], axis=-1)), np.float32(wanted))
     around = Around({"site": outer}, {"site": mj.Factors(*(x[:, :1] * 0 for x in outer))})
     edit = {"site": mj.Factors(*(x[:, 0] for x in outer))}
-    link = mj.discriminant(mj.chain(), 0.01)
+    link = mj.discriminant(mj.chain(), 0.01, words=True)
     phi, stats = link.init(jax.random.key(0), edit)
     key = link.apply(phi, link.observe(phi, stats, edit, around), edit)["site"].u
     answers = np.einsum("erd,esd->ers", outer.u[:, 1], key)  # of an edit, to another phrasing

@@ -6,10 +6,11 @@ share a few strong directions, and x . u is large for nearly everything. Among t
 the one that sets a fact's own phrasings furthest apart from its neighbours, as measured by the
 spread of x . M u over unrelated x and u, is Fisher's:
 
-    M = T^{-1} D T^{-1},    T = E[x x^T],    D = E[G_e G_outer^T] - E[x_e x_loc^T]
+    M = T^{-1} D T^{-1},    T = E[x x^T],    D = E[x_e x_outer^T] - E[x_e x_loc^T]
 
-where G = sum_r u_r delta_r^T / |delta| is the gradient of a phrasing: each word of an answer should
-meet the same word in other phrasings, not the words beside it. With one row that is x_e x_outer^T.
+An answer of many tokens has as many rows, and x is their mean: facts are told apart, the words of
+one answer are not. By words, the first term is E[G_e G_outer^T], G = sum_r u_r delta_r^T / |delta|
+the gradient of a phrasing: each word meets its like in other phrasings, not the words beside it.
 Of M the positive part is taken, M = F F^T, so that every input answers to its own key. In the
 coordinates y = F^T x, where the inner link works, x . u' becomes y . g(y_u) for whatever g that is.
 ROME's key (Meng et al. 2022, Eq. 2) is T^{-1} u: M with the identity in the place of D.
@@ -41,7 +42,7 @@ class PairMoments(NamedTuple):
     coordinates: Float[Array, "d_in d_in"]
 
 
-def discriminant(inner: Link, ridge: float = 0.05) -> Link:
+def discriminant(inner: Link, ridge: float = 0.05, words: bool = False) -> Link:
     """`inner` in the coordinates that tell facts apart best; made by `Editor.calibrate`.
 
     They are made anew when the number of calibrated batches is a power of two, and the inner link
@@ -52,6 +53,7 @@ def discriminant(inner: Link, ridge: float = 0.05) -> Link:
       inner: e.g. `chain(residual_mlp(), unit_strength())`; observes and sees u in these
         coordinates, where the mean of y^2 is 1.
       ridge: share of the identity in the correlation matrix of the inputs, in (0, 1].
+      words: tell the words of an answer apart too; for answers of many tokens.
     """
 
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
@@ -70,7 +72,7 @@ def discriminant(inner: Link, ridge: float = 0.05) -> Link:
         moments, inner_stats = stats["moments"], stats["inner"]
         if around is not None:
             moments = {
-                site: _count(moments[site], around.outer[site], around.locality[site], ridge)
+                site: _count(moments[site], around.outer[site], around.locality[site], ridge, words)
                 for site in factors
             }
             updates = next(iter(moments.values())).updates
@@ -90,7 +92,7 @@ def discriminant(inner: Link, ridge: float = 0.05) -> Link:
             for site, rows in out.items()
         }
 
-    config = {"link": "discriminant", "inner": inner.config, "ridge": ridge}
+    config = {"link": "discriminant", "inner": inner.config, "ridge": ridge, "words": words}
     return Link(init, observe, apply, config)
 
 
@@ -104,7 +106,9 @@ def _renews(updates: Int[Array, ""]) -> Array:
     return updates & (updates - 1) == 0
 
 
-def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) -> PairMoments:
+def _count(
+    old: PairMoments, outer: Factors, locality: Factors, ridge: float, words: bool
+) -> PairMoments:
     """Counts a batch in (leading axes [edits, k]); at times makes the coordinates anew."""
     total, pairs = old.total, old.pairs
     means, present = [], []
@@ -118,7 +122,7 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
         pairs = pairs + jnp.sum(present[-1])
         means.append(jnp.einsum("ekr,ekrd->ekd", share, rows.u))
     (mine, other), (k, near) = means, (jnp.sum(x, axis=-1) for x in present)
-    same = _agreement(outer, k)
+    same = _agreement(outer, k) if words else _likeness(mine, k)
     scale = 1.0 / jnp.maximum(k * near, 1)
     cross = (mine.sum(1) * scale[:, None]).T @ other.sum(1)
     apart = old.apart + same - (cross + cross.T) / 2
@@ -131,6 +135,15 @@ def _count(old: PairMoments, outer: Factors, locality: Factors, ridge: float) ->
         lambda: old.coordinates,
     )
     return PairMoments(updates, pairs, examples, total, apart, coordinates)
+
+
+def _likeness(mine: Array, k: Float[Array, "edits"]) -> Float[Array, "d_in d_in"]:
+    """As `_agreement`, of the means [edits, pairs, d_in] in the place of gradients."""
+    both, d_in = mine.sum(1), mine.shape[-1]
+    per_pair = 1.0 / jnp.maximum(k * jnp.maximum(k - 1, 1), 1)
+    alone = (k <= 1)[:, None, None]
+    itself = jnp.where(alone, 0.0, mine * per_pair[:, None, None]).reshape(-1, d_in)
+    return (both * per_pair[:, None]).T @ both - itself.T @ mine.reshape(-1, d_in)
 
 
 def _agreement(outer: Factors, k: Float[Array, "edits"]) -> Float[Array, "d_in d_in"]:
