@@ -122,7 +122,8 @@ def _count(
         pairs = pairs + jnp.sum(present[-1])
         means.append(jnp.einsum("ekr,ekrd->ekd", share, rows.u))
     (mine, other), (k, near) = means, (jnp.sum(x, axis=-1) for x in present)
-    same = _agreement(outer, k) if words else _likeness(mine, k)
+    mean = Factors(mine[:, :, None], present[0][..., None, None])  # one row a pair, all alike
+    same = _agreement(outer if words else mean, k)
     scale = 1.0 / jnp.maximum(k * near, 1)
     cross = (mine.sum(1) * scale[:, None]).T @ other.sum(1)
     apart = old.apart + same - (cross + cross.T) / 2
@@ -135,15 +136,6 @@ def _count(
         lambda: old.coordinates,
     )
     return PairMoments(updates, pairs, examples, total, apart, coordinates)
-
-
-def _likeness(mine: Array, k: Float[Array, "edits"]) -> Float[Array, "d_in d_in"]:
-    """As `_agreement`, of the means [edits, pairs, d_in] in the place of gradients."""
-    both, d_in = mine.sum(1), mine.shape[-1]
-    per_pair = 1.0 / jnp.maximum(k * jnp.maximum(k - 1, 1), 1)
-    alone = (k <= 1)[:, None, None]
-    itself = jnp.where(alone, 0.0, mine * per_pair[:, None, None]).reshape(-1, d_in)
-    return (both * per_pair[:, None]).T @ both - itself.T @ mine.reshape(-1, d_in)
 
 
 def _agreement(outer: Factors, k: Float[Array, "edits"]) -> Float[Array, "d_in d_in"]:
