@@ -220,7 +220,7 @@ def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     editor = build_editor(work.saved.config, outputs)
     return score(
         make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
-        work.saved.state, work.saved.base.params, work.records, shapes_of(work.records),
+        work.saved.state, work.saved.base.params, work.records, None,
         cache, side_by_side(config), config.k, work.reporter.scored,
     )  # fmt: skip
 
@@ -265,7 +265,7 @@ def tail_of(
     if trunk is None or not can_be_cached(trunk):
         return trunk, outputs, None
     sequences = [p.tokens for r in work.records for p in (*r.outer, *r.locality)]
-    cache = cache_trunk(trunk, base.params, sequences, LENGTHS, progress=work.reporter.cached)
+    cache = cache_trunk(trunk, base.params, sequences, progress=work.reporter.cached)
     return None, outputs, cache
 
 

@@ -4,7 +4,7 @@ Each edit is made on the unedited base and evaluated beside others, vmapped over
 score does not depend on who stands beside whom. What the scores mean: `mend_jax.scores`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,8 +15,9 @@ from jax.lax import with_sharding_constraint as constrain
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
+from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped, shapes_of
 from mend_jax.data.codec import Tokens
+from mend_jax.data.lots import lots
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.objectives import (
@@ -32,6 +33,9 @@ from mend_jax.parallel import replicated, split_examples
 from mend_jax.scores import Scores
 
 Scorer = Callable[[EditorState, PyTree, Example], dict[str, Array]]
+
+PROGRAM = 8000
+"""What compiling a scorer takes, in tokens of the longest pair of every edit that it scores."""
 
 
 def judged(
@@ -113,7 +117,7 @@ def score(
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
-    shapes: Shapes,
+    shapes: Shapes | None = None,
     cache: TrunkCache | None = None,
     batch: int = 8,
     k: int = 1,
@@ -122,6 +126,8 @@ def score(
     """Scores every record once, `batch` edits at a time (the last batch filled up).
 
     Args:
+      shapes: to pad to; None: those of the records, in a few lots of like lengths if that is less
+        work, each compiled on its own.
       k: records that are edited at once, as one edit, and scored under it; they are taken in
         order, and a rest of fewer than k is left out.
       progress: called with (edits done, edits in all).
@@ -134,16 +140,35 @@ def score(
         raise ValueError(f"{len(records)} records are too few to edit {k} at once")
     records = [record for group in groups for record in group]
     width = widths(records)
+    order: list[int] = []
     parts: list[dict[str, np.ndarray]] = []
-    for i in range(0, len(groups), batch):
-        chosen = groups[i : i + batch]
-        filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
-        example = collate_records(filled, shapes, width, cache)
+    for shape, chosen in _batches(groups, shapes, batch):
+        filled = [groups[i] for i in (*chosen, *[chosen[-1]] * (batch - len(chosen)))]
+        example = collate_records(filled, shape, width, cache)
         result = jax.device_get(scorer(state, params, example))
-        parts.append({name: _by_record(x[: len(chosen)], k) for name, x in result.items()})
-        progress((i + len(chosen)) * k, len(records))
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return as_scores(joined, records)
+        parts.append({name: x[: len(chosen)] for name, x in result.items()})
+        order += chosen
+        progress(len(order) * k, len(records))
+    back = np.argsort(order)
+    joined = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    return as_scores({name: _by_record(x, k) for name, x in joined.items()}, records)
+
+
+def _batches(
+    groups: Sequence[Sequence[TokenRecord]], shapes: Shapes | None, batch: int
+) -> Iterator[tuple[Shapes, list[int]]]:
+    """(shapes to pad to, indices of the groups) of each batch."""
+    sizes = [0 if shapes else _size(group) for group in groups]
+    program = PROGRAM / len(groups[0])
+    for size, chosen in lots(sizes, program, lambda _: batch):
+        lot = [r for group, own in zip(groups, sizes, strict=True) if own <= size for r in group]
+        yield shapes or shapes_of(lot), chosen
+
+
+def _size(group: Sequence[TokenRecord]) -> int:
+    """Tokens of the longest pair, read and answered."""
+    pairs = [pair for record in group for pair in (*record.outer, *record.locality)]
+    return max(len(p.tokens) for p in pairs) + max(len(p.labels) for p in pairs)
 
 
 def widths(records: Sequence[TokenRecord]) -> tuple[int, int]:

@@ -190,6 +190,8 @@ def check_ranges(config: TrainConfig) -> None:
     for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
         if getattr(config, name) > most:
             raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
+    if config.words and config.ridge >= 1:
+        raise ExperimentError("--words needs a --ridge below 1, in whose coordinates it works")
 
 
 def check_data(config: TrainConfig) -> None:

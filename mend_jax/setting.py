@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from mend_jax.data.batches import LENGTHS, Draw, TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import Draw, Shapes, TokenRecord, shapes_of, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.evaluation import make_scorer, score
@@ -76,7 +76,7 @@ def make_setting(
         records = [*data.train, *data.dev, *data.validation]
         sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
         directory = config.out / "trunk" if config.trunk_cache == "disk" else None
-        cache = cache_trunk(trunk, base.params, sequences, LENGTHS, directory, reporter.cached)
+        cache = cache_trunk(trunk, base.params, sequences, directory, reporter.cached)
         trunk = None
     return Setting(config, base, sites, data, trunk, outputs, cache, mesh)
 
@@ -177,11 +177,11 @@ def score_with(setting: Setting, editor: Editor) -> Callable[..., Scores]:
     def scored(
         state: EditorState,
         records: Sequence[TokenRecord],
-        shapes: Any = None,
+        shapes: Shapes | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Scores:
         return score(
-            scorer, state, setting.base.params, records, shapes or shapes_of(records),
+            scorer, state, setting.base.params, records, shapes,
             setting.cache, setting.side_by_side, config.k, progress,
         )  # fmt: skip
 

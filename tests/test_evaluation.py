@@ -8,6 +8,7 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
+from mend_jax import evaluation
 from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
@@ -106,6 +107,22 @@ def test_side_by_side_is_one_at_a_time_and_the_batch_does_not_matter(
         assert seen == [(n, 5) for n in wanted]
 
 
+def test_scores_in_lots_of_like_lengths_are_the_same(
+    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord],
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    used: list[Any] = []
+
+    def scorer(state: Any, params: Any, example: Any) -> Any:
+        used.append((example.outer.labels.shape, example.locality.labels.shape))
+        return ready.scorer(state, params, example)
+
+    monkeypatch.setattr(evaluation, "PROGRAM", 0.5)  # as if it cost nothing
+    in_lots = score(scorer, ready.state, tiny.params, records[::-1], batch=1)
+    assert len(set(used)) > 1
+    assert_same(Scores(*(x[::-1] for x in in_lots)), scores)
+
+
 def test_scores_are_missing_where_a_record_has_no_pair(
     scores: Scores, records: list[TokenRecord]
 ):
@@ -160,7 +177,7 @@ def test_scores_from_cached_trunk_outputs_are_the_same(
     ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord]
 ):
     sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
-    cache = cache_trunk(ready.trunk, tiny.params, sequences, (16,))
+    cache = cache_trunk(ready.trunk, tiny.params, sequences)
     scorer = make_scorer(ready.editor, mj.sequence_logits(ready.tail))
     shapes = shapes_of(records)
     assert_same(score(scorer, ready.state, tiny.params, records, shapes, cache, batch=5), scores)

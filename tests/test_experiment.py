@@ -13,7 +13,7 @@ from mend_jax.checkpoint import CheckpointError
 from mend_jax.data.batches import LENGTHS
 from mend_jax.data.records import Record, RecordError, write_records
 from mend_jax.experiment import run
-from mend_jax.options import ExperimentError
+from mend_jax.options import ExperimentError, TrainConfig, check_ranges
 from mend_jax.preparation import prepare
 from mend_jax.results import ORDER
 from mend_jax.weights import WeightsError
@@ -164,6 +164,12 @@ def test_options_out_of_range(
 ):
     with pytest.raises(ExperimentError, match=message):
         run(options(tiny_files, tmp_path / "out", **{option: value}))
+
+
+def test_the_paper_s_chain_has_no_words_to_tell_apart(tmp_path: Path):
+    check_ranges(TrainConfig(out=tmp_path, words=True))
+    with pytest.raises(ExperimentError, match="--words needs a --ridge below 1"):
+        check_ranges(TrainConfig(out=tmp_path, words=True, ridge=1.0))
 
 
 def test_a_start_that_fails_leaves_the_directory_free(tiny_files: Files, tmp_path: Path):

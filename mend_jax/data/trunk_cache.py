@@ -1,12 +1,10 @@
 """The trunk's outputs for a data set, computed once.
 
 The base is frozen, so the hidden states before the first edited site never change. They are
-computed in batches of fixed shapes, one for each bucket of lengths, and stored end to end without
-padding. Sequences that fill no batch of their bucket wait for the next longer one: compiling a
-program, or filling a batch up, takes longer than a little padding.
+computed in lots of like lengths, one program each, and stored end to end without padding.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from mend_jax.data.lots import lots
 from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.parallel import fetch
 
 TOKENS_PER_BATCH = 1024
+"""Of a batch; compiling its program takes about as long as running it."""
 
 
 class TrunkCache:
@@ -52,7 +52,6 @@ def cache_trunk(
     trunk: nn.Module,
     params: PyTree,
     sequences: Iterable[Int[np.ndarray, "n"]],
-    lengths: Sequence[int],
     directory: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrunkCache:
@@ -61,18 +60,20 @@ def cache_trunk(
     Args:
       trunk: the first part of `split(model, sites)`.
       sequences: int32 token sequences, repeats welcome.
-      lengths: bucket lengths, ascending; one program is compiled for each that is used.
       directory: keep the states there in a memory-mapped file, instead of in memory.
       progress: called with (tokens done, tokens in all).
     """
-    unique = {tokens.tobytes(): tokens for tokens in sequences}
-    total = sum(len(tokens) for tokens in unique.values())
+    unique = list({tokens.tobytes(): tokens for tokens in sequences}.values())
+    sizes = [len(tokens) for tokens in unique]
+    total = sum(sizes)
     run = jax.jit(lambda params, x, mask: run_trunk(trunk, params, Inputs(x, mask=mask)).x)
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0
-    for size, length, part in trunk_batches(list(unique.values()), lengths):
-        x, mask = np.zeros((size, length), np.int32), np.zeros((size, length), bool)
+    for length, chosen in lots(sizes, TOKENS_PER_BATCH, rows_of):
+        part = [unique[i] for i in chosen]
+        x = np.zeros((rows_of(length), length), np.int32)
+        mask = np.zeros(x.shape, bool)
         mask[:, 0] = True  # also of the rows that only fill up
         for i, tokens in enumerate(part):
             x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
@@ -87,19 +88,9 @@ def cache_trunk(
     return TrunkCache(rows, places)
 
 
-def trunk_batches(
-    sequences: list[np.ndarray], lengths: Sequence[int]
-) -> Iterator[tuple[int, int, list[np.ndarray]]]:
-    """(rows, length, sequences) of each batch; only the last has fewer sequences than rows."""
-    longest = max(len(tokens) for tokens in sequences)
-    last = next(n for n in lengths if n >= longest)
-    waiting: list[np.ndarray] = []
-    for shorter, length in zip((0, *lengths), lengths, strict=False):
-        waiting += [tokens for tokens in sequences if shorter < len(tokens) <= length]
-        size = max(1, TOKENS_PER_BATCH // length)
-        while len(waiting) >= size or (waiting and length == last):
-            yield size, length, waiting[:size]
-            waiting = waiting[size:]
+def rows_of(length: int) -> int:
+    """Sequences of a batch."""
+    return max(1, TOKENS_PER_BATCH // length)
 
 
 def _allocate(shape: tuple[int, int], dtype: Any, directory: str | Path | None) -> np.ndarray:

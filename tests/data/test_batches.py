@@ -27,10 +27,8 @@ from mend_jax.data.batches import (
 from mend_jax.data.codec import Tokens, encode_pair
 from mend_jax.data.records import Locality, Record
 from mend_jax.data.trunk_cache import (
-    TOKENS_PER_BATCH,
     TrunkCache,
     cache_trunk,
-    trunk_batches,
 )
 from mend_jax.models.stages import split
 from mend_jax.objectives import IGNORED, after_trunk, sequence_logits
@@ -131,7 +129,7 @@ def test_an_empty_place_is_scored_nowhere():
 
 def build(tiny: Any, sequences: list[np.ndarray], **options: Any) -> TrunkCache:
     trunk, _ = split(tiny.model, SITES)
-    return cache_trunk(trunk, tiny.params, sequences, LENGTHS, **options)
+    return cache_trunk(trunk, tiny.params, sequences, **options)
 
 
 def test_collating_cached_states_is_collating_and_running_the_trunk(tiny: Any):
@@ -179,20 +177,6 @@ def test_cached_states_do_not_depend_on_the_neighbours(tiny: Any):
     for sequence in sequences[:3]:
         alone = build(tiny, [sequence])
         assert_close(everyone.lookup(sequence), alone.lookup(sequence), 1e-5)
-
-
-@pytest.mark.parametrize("n", [1, 200, 1500])
-def test_the_trunk_runs_full_batches_and_a_rest(n: int):
-    rng = np.random.default_rng(n)
-    sequences = [rng.integers(9, size=rng.integers(1, 60)).astype(np.int32) for _ in range(n)]
-    made = list(trunk_batches(sequences, LENGTHS))
-    assert all(len(part) == rows for rows, _, part in made[:-1])
-    assert all(len(tokens) <= length for _, length, part in made for tokens in part)
-    assert all(rows * length <= TOKENS_PER_BATCH for rows, length, _ in made)
-    seen = [tokens.tobytes() for _, _, part in made for tokens in part]
-    assert sorted(seen) == sorted(tokens.tobytes() for tokens in sequences)
-    if n == 200:  # of ten lengths that occur, those that fill a batch
-        assert len({length for _, length, _ in made}) <= 5
 
 
 SHAPES = Shapes((16, 3), (16, 3), (16, 3))

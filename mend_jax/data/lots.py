@@ -1,0 +1,48 @@
+"""Few shapes, and little padding: a data set is cut into lots that are padded to one shape each.
+
+More lots pad less, and each needs a program of its own, which takes time to compile.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+
+def cuts(sizes: Sequence[int], program: float) -> list[int]:
+    """The largest size of each lot, ascending, if every item is padded to the largest of its lot.
+
+    The sum of all padded sizes, and of `program` for every lot, is the least there is: dynamic
+    programming over the sizes that occur.
+
+    Args:
+      program: what compiling a program takes, in the unit of the sizes.
+    """
+    values, counts = np.unique(sizes, return_counts=True)
+    items = [0, *np.cumsum(counts)]
+    best: list[tuple[float, list[int]]] = [(0.0, [])]  # of the smallest n values
+    for n, largest in enumerate(values.tolist(), 1):
+        ways = [
+            (cost + (items[n] - items[m]) * largest + program, [*before, largest])
+            for m, (cost, before) in enumerate(best)
+        ]
+        best.append(min(ways))
+    return best[-1][1]
+
+
+def lots(
+    sizes: Sequence[int], program: float, room: Callable[[int], int]
+) -> Iterator[tuple[int, list[int]]]:
+    """(size to pad to, indices of the items) of each batch, from the smallest lot on.
+
+    Items that fill no batch of their lot wait for the next one; only the last batch is not full.
+
+    Args:
+      room: items of a batch, by the size that they are padded to.
+    """
+    waiting: list[int] = []
+    ends = cuts(sizes, program)
+    for smaller, size in zip((-1, *ends), ends, strict=False):
+        waiting += [i for i, own in enumerate(sizes) if smaller < own <= size]
+        while len(waiting) >= room(size) or (waiting and size == ends[-1]):
+            yield size, waiting[: room(size)]
+            waiting = waiting[room(size) :]
