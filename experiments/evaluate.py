@@ -88,8 +88,8 @@ class Evaluate(ReadingOptions):
     batch: int = 8
     """Records evaluated side by side; at least one group of k."""
     alone: bool = False
-    """Score one edit after another, each pair by a pass of the whole base: slow, and the plainest
-    way, to check the others by."""
+    """Score one edit after another in one shape, each pair by a pass of the whole base: slow, and
+    the plainest way, to check the others by."""
     longest: int = 128
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: int = 32
@@ -218,9 +218,10 @@ def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
     trunk, outputs, cache = tail_of(work, config.alone)
     editor = build_editor(work.saved.config, outputs)
+    shapes = shapes_of(work.records) if config.alone else None
     return score(
         make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
-        work.saved.state, work.saved.base.params, work.records, None,
+        work.saved.state, work.saved.base.params, work.records, shapes,
         cache, side_by_side(config), config.k, work.reporter.scored,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped, shapes_of
 from mend_jax.data.codec import Tokens
-from mend_jax.data.lots import lots
+from mend_jax.data.lots import lots, overlapped
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.objectives import (
@@ -49,21 +49,24 @@ def judged(
 
     Args:
       logits, after: of the base, and of the edited model.
+      example: its outer and locality pairs are padded to the same shape, so that one pass of each
+        model is over both.
 
     Returns:
       the fields of `Scores` but `near`: one value for each pair, and edit_loss.
     """
-    outer, labels = example.outer, example.locality.labels
-    said = after(params, outer)
-    before, moved = logits(params, example.locality), after(params, example.locality)
+    outer, labels = example.outer.labels, example.locality.labels
+    pairs = jax.tree.map(lambda *x: jnp.concatenate(x), example.outer, example.locality)
+    said_before, before = jnp.split(logits(params, pairs), [len(outer)])
+    said, moved = jnp.split(after(params, pairs), [len(outer)])
     scored = labels != IGNORED
     tokens = jnp.sum(scored, axis=-1)
     same = jnp.argmax(before, axis=-1) == jnp.argmax(moved, axis=-1)
     kl = jnp.where(scored, kl_divergence(before, moved), 0.0)
     nll = jax.vmap(negative_log_likelihood)
     return {
-        "success": answered(said, outer.labels, protocol),
-        "success_before": answered(logits(params, outer), outer.labels, protocol),
+        "success": answered(said, outer, protocol),
+        "success_before": answered(said_before, outer, protocol),
         "agreement": jnp.all(same | ~scored, axis=-1),
         "kl": jnp.sum(kl, axis=-1) / jnp.maximum(tokens, 1),
         "accuracy": answered(moved, labels, protocol),
@@ -71,7 +74,7 @@ def judged(
         "nll": nll(moved, labels) * tokens,
         "nll_before": nll(before, labels) * tokens,
         "tokens": tokens,
-        "edit_loss": negative_log_likelihood(said, outer.labels),
+        "edit_loss": negative_log_likelihood(said, outer),
     }
 
 
@@ -142,11 +145,16 @@ def score(
     width = widths(records)
     order: list[int] = []
     parts: list[dict[str, np.ndarray]] = []
-    for shape, chosen in _batches(groups, shapes, batch):
-        filled = [groups[i] for i in (*chosen, *[chosen[-1]] * (batch - len(chosen)))]
-        example = collate_records(filled, shape, width, cache)
-        result = jax.device_get(scorer(state, params, example))
-        parts.append({name: x[: len(chosen)] for name, x in result.items()})
+
+    def started() -> Iterator[tuple[list[int], dict[str, Array]]]:
+        for shape, chosen in _batches(groups, shapes, batch):
+            filled = [groups[i] for i in (*chosen, *[chosen[-1]] * (batch - len(chosen)))]
+            example = collate_records(filled, shape, width, cache)
+            yield chosen, scorer(state, params, example)
+
+    for chosen, result in overlapped(started()):
+        found = jax.device_get(result)
+        parts.append({name: x[: len(chosen)] for name, x in found.items()})
         order += chosen
         progress(len(order) * k, len(records))
     back = np.argsort(order)
@@ -186,6 +194,7 @@ def collate_records(
     cache: TrunkCache | None = None,
 ) -> Example:
     """One example for each group of records, with all their pairs: leading axes [groups, pairs].
+    Outer and locality pairs are padded to one shape.
 
     Args:
       width: places for the outer and the locality pairs of every record.
@@ -193,10 +202,11 @@ def collate_records(
     outer = [[p for r in group for p in all_pairs(r, width)[: width[0]]] for group in groups]
     locality = [[p for r in group for p in all_pairs(r, width)[width[0] :]] for group in groups]
     edits = [[r.edit for r in group] for group in groups]
+    scored = max(shapes.outer[0], shapes.locality[0]), max(shapes.outer[1], shapes.locality[1])
     return Example(
         collate(edits, shapes.edit, cache),
-        collate(outer, shapes.outer, cache),
-        collate(locality, shapes.locality, cache),
+        collate(outer, scored, cache),
+        collate(locality, scored, cache),
         conditions(edits, shapes.condition),
     )
 

@@ -3,9 +3,13 @@
 More lots pad less, and each needs a program of its own, which takes time to compile.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+Started = TypeVar("Started")
 
 
 def cuts(sizes: Sequence[int], program: float) -> list[int]:
@@ -46,3 +50,17 @@ def lots(
         while len(waiting) >= room(size) or (waiting and size == ends[-1]):
             yield size, waiting[: room(size)]
             waiting = waiting[room(size) :]
+
+
+def overlapped(started: Iterable[Started], ahead: int = 4) -> Iterator[Started]:
+    """The same items, each after `ahead` more have been started.
+
+    JAX computes in the background: a batch runs while the next ones are collated, and their program
+    is compiled.
+    """
+    running: deque[Started] = deque()
+    for item in started:
+        running.append(item)
+        if len(running) > ahead:
+            yield running.popleft()
+    yield from running

@@ -4,7 +4,7 @@ The base is frozen, so the hidden states before the first edited site never chan
 computed in lots of like lengths, one program each, and stored end to end without padding.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from mend_jax.data.lots import lots
+from mend_jax.data.lots import lots, overlapped
 from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.parallel import fetch
 
@@ -70,14 +70,19 @@ def cache_trunk(
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0
-    for length, chosen in lots(sizes, TOKENS_PER_BATCH, rows_of):
-        part = [unique[i] for i in chosen]
-        x = np.zeros((rows_of(length), length), np.int32)
-        mask = np.zeros(x.shape, bool)
-        mask[:, 0] = True  # also of the rows that only fill up
-        for i, tokens in enumerate(part):
-            x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
-        states = fetch(run(params, x, mask))
+
+    def started() -> Iterator[tuple[list[Any], jax.Array]]:
+        for length, chosen in lots(sizes, TOKENS_PER_BATCH, rows_of):
+            part = [unique[i] for i in chosen]
+            x = np.zeros((rows_of(length), length), np.int32)
+            mask = np.zeros(x.shape, bool)
+            mask[:, 0] = True  # also of the rows that only fill up
+            for i, tokens in enumerate(part):
+                x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
+            yield part, run(params, x, mask)
+
+    for part, output in overlapped(started()):
+        states = fetch(output)
         if rows is None:
             rows = _allocate((total, states.shape[-1]), states.dtype, directory)
         for tokens, state in zip(part, states, strict=False):

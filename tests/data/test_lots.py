@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mend_jax.data.lots import cuts, lots
+from mend_jax.data.lots import cuts, lots, overlapped
 
 
 def cost(sizes: list[int], ends: tuple[int, ...], program: float) -> float:
@@ -37,3 +37,11 @@ def test_every_item_comes_once_in_full_batches_and_a_rest(n: int):
     assert len(made[-1][1]) <= 128 // made[-1][0]
     assert all(sizes[i] <= size for size, chosen in made for i in chosen)
     assert sorted(i for _, chosen in made for i in chosen) == list(range(n))
+
+
+def test_what_is_started_is_waited_for_later_and_in_order():
+    started: list[int] = []
+    finished = []
+    for item in overlapped((started.append(i) or i for i in range(6)), ahead=2):
+        finished.append((item, len(started)))
+    assert finished == [(0, 3), (1, 4), (2, 5), (3, 6), (4, 6), (5, 6)]
