@@ -105,9 +105,12 @@ def _row(
     config = dataclasses.replace(setting.config, out=out, **method.changes)
     setting = setting._replace(config=config)
     base, data = setting.base, setting.data
-    if config.k > 1 and not config.allow_conflicts:
-        parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
-        check_conflicts([data.train, *parts])
+    if not config.allow_conflicts:
+        if config.k > 1:
+            parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
+            check_conflicts([data.train, *parts])
+        elif method.together:
+            check_conflicts([data.validation])
     editor = method.build(setting, setting.outputs)
     began = time.perf_counter()
     learns = _learns(setting, editor)

@@ -89,6 +89,19 @@ def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tm
     assert "ENN trains the base" in (config.out / "compare.md").read_text()
 
 
+def test_edits_that_contradict_each_other_are_not_made_at_once(
+    tiny_files: Files, tmp_path: Path
+):
+    held_out = some_records(24, 4)
+    both = tmp_path / "both.jsonl"
+    write_records(both, [*held_out, held_out[0]._replace(target="Nowhere")])
+    files = tiny_files._replace(validation=both)
+    config = settings(files, tmp_path / "out", editors="ft_breadth,none")
+    first, second = run(config, methods_of(config.editors, config))
+    assert "'Person 24 lives in' to 'Paris' and 'Nowhere'" in first["error"]
+    assert second["n"] == 5  # each alone: no contradiction
+
+
 def test_a_budget_of_minutes_is_turned_into_steps(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out", editors="mend", steps=0, minutes=0.02)
     (row,) = run(config, methods_of(config.editors, config))
