@@ -6,10 +6,8 @@ others still run.
 
 import dataclasses
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +37,8 @@ from mend_jax.setting import (
 
 Row = dict[str, Any]
 TRIAL = 4
-"""Steps that are made, and thrown away, to learn how many fit in a budget of minutes."""
+"""Steps that are made, and thrown away, to learn how many fit in a budget of minutes; the first
+compiles."""
 
 
 class Method(NamedTuple):
@@ -116,8 +115,7 @@ def _row(
     learns = _learns(setting, editor)
     if learns:
         if not config.steps:
-            reporter.restart(TRIAL)
-            setting = _within(setting, editor, minutes, reporter)
+            setting = _within(setting, editor, minutes)
         reporter.restart(setting.config.steps)
         fitted = train(setting, editor, reporter, lambda message: None)
         state = fetch(fitted.progress.best)
@@ -156,19 +154,17 @@ def _learns(setting: Setting, editor: Editor) -> bool:
     return bool(jax.tree.leaves(shapes.phi))
 
 
-def _within(
-    setting: Setting, editor: Editor, minutes: float, reporter: Reporter
-) -> Setting:
+def _within(setting: Setting, editor: Editor, minutes: float) -> Setting:
     """The setting with as many steps as fit; a tenth of the time is for looks at the slice."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = setting.config
-        few = dataclasses.replace(
-            config, out=Path(folder), steps=TRIAL, calibrate=min(config.calibrate, 1),
-            log_every=1, evaluate_every=TRIAL, checkpoint_every=TRIAL,
-        )  # fmt: skip
-        rows = train(setting._replace(config=few), editor, reporter, lambda _: None).history
-    each = (rows[-2]["seconds"] - rows[0]["seconds"]) / (TRIAL - 2)
-    steps = max(1, int(0.9 * 60 * minutes / max(each, 1e-3)))
+    step, state = start(setting, editor)
+    batches = batches_of(setting, 0, setting.config.seed)
+    seconds = []
+    for _ in range(TRIAL):
+        examples = next(batches)
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, setting.base.params, examples))
+        seconds.append(time.perf_counter() - began)
+    steps = max(1, int(0.9 * 60 * minutes / float(np.median(seconds[1:]))))
     every = max(1, steps // 4)
     return setting._replace(
         config=dataclasses.replace(
