@@ -1,5 +1,6 @@
 """Figures: a run's training curve and scores, several runs beside each other, curves over edits."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,19 +100,31 @@ def success_and_locality(path: str | Path, names: Sequence[str], results: Sequen
 def success_against_drawdown(
     path: str | Path, rows: Sequence[Mapping[str, Any]], drawdown: str
 ) -> None:
-    """One point for each editor, with 95 % intervals; up and left is better."""
+    """One point for each row, with 95 % intervals; up and left is better. A number at a point is of
+    edits made at once."""
+    from matplotlib.ticker import FormatStrFormatter, SymmetricalLogLocator
+
     figure, axes = _figure(width=7.2, height=4.4)
-    for number, row in enumerate(rows):
-        across, up = row["metrics"].get(drawdown), row["metrics"].get("edit_success")
+    colours: dict[str, str] = {}
+    for row in rows:
+        name, across, up = row["editor"], *map(row["metrics"].get, (drawdown, "edit_success"))
         if across is None or up is None:
             continue
         (x, x_spread), (y, y_spread) = _spread(across), _spread(up)
-        colour = _EDIT if row["editor"] == "mend" else f"C{number}"
+        label = None if name in colours else name
+        colour = colours.setdefault(name, _EDIT if name == "mend" else f"C{len(colours)}")
         axes.errorbar(
             x, y, xerr=x_spread, yerr=y_spread, fmt="o", color=colour, capsize=2, linewidth=1,
-            label=row["editor"],
+            label=label,
         )  # fmt: skip
+        if row["config"]["k"] > 1:
+            at_once = str(row["config"]["k"])
+            axes.annotate(at_once, (x, y), (4, 4), textcoords="offset points", color=colour)
     axes.set_xscale("symlog", linthresh=0.01)
+    decades = sum(math.log10(max(abs(end) / 0.01, 1)) for end in axes.get_xlim())
+    steps = (1, 2, 5) if decades < 2.5 else (1,)
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=0.01, subs=steps))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(f"{drawdown.replace('_', ' ')} (0.01 and more: log scale)")
     axes.set_ylabel("edit success")
