@@ -4,6 +4,7 @@ Each edit is made on the unedited base and evaluated beside others, vmapped over
 score does not depend on who stands beside whom. What the scores mean: `mend_jax.scores`.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -167,10 +168,14 @@ def _batches(
 ) -> Iterator[tuple[Shapes, list[int]]]:
     """(shapes to pad to, indices of the groups) of each batch."""
     sizes = [0 if shapes else _size(group) for group in groups]
-    program = PROGRAM / len(groups[0])
-    for size, chosen in lots(sizes, program, lambda _: batch):
-        lot = [r for group, own in zip(groups, sizes, strict=True) if own <= size for r in group]
-        yield shapes or shapes_of(lot), chosen
+
+    @functools.cache
+    def shapes_up_to(size: int) -> Shapes:
+        pairs = zip(groups, sizes, strict=True)
+        return shapes_of([record for group, own in pairs if own <= size for record in group])
+
+    for size, chosen in lots(sizes, PROGRAM / len(groups[0]), lambda _: batch):
+        yield shapes or shapes_up_to(size), chosen
 
 
 def _size(group: Sequence[TokenRecord]) -> int:
