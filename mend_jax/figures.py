@@ -102,8 +102,6 @@ def success_against_drawdown(
 ) -> None:
     """One point for each row, with 95 % intervals; up and left is better. A number at a point is of
     edits made at once."""
-    from matplotlib.ticker import FormatStrFormatter, SymmetricalLogLocator
-
     figure, axes = _figure(width=7.2, height=4.4)
     colours: dict[str, str] = {}
     for row in rows:
@@ -121,10 +119,14 @@ def success_against_drawdown(
             at_once = str(row["config"]["k"])
             axes.annotate(at_once, (x, y), (4, 4), textcoords="offset points", color=colour)
     axes.set_xscale("symlog", linthresh=0.01)
-    decades = sum(math.log10(max(abs(end) / 0.01, 1)) for end in axes.get_xlim())
-    steps = (1, 2, 5) if decades < 2.5 else (1,)
-    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=0.01, subs=steps))
-    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    low, high = axes.get_xlim()
+    decades = sum(math.log10(max(abs(end) / 0.01, 1)) for end in (low, high))
+    few = (1, 2, 5) if decades < 2.5 else (1,)
+    every = max(1, math.ceil(decades / 8))
+    sizes = [n * 10.0**e for e in range(-2, 99, every) for n in few]
+    ticks = [tick for tick in (0, *sizes, *(-x for x in sizes)) if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(f"{drawdown.replace('_', ' ')} (0.01 and more: log scale)")
     axes.set_ylabel("edit success")
