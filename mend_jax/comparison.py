@@ -108,7 +108,7 @@ def _row(
         if config.k > 1:
             parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
             check_conflicts([data.train, *parts])
-        elif method.together:
+        if method.together:
             check_conflicts([data.validation])
     editor = method.build(setting, setting.outputs)
     began = time.perf_counter()

@@ -120,11 +120,7 @@ def success_against_drawdown(
             axes.annotate(at_once, (x, y), (4, 4), textcoords="offset points", color=colour)
     axes.set_xscale("symlog", linthresh=0.01)
     low, high = axes.get_xlim()
-    decades = sum(math.log10(max(abs(end) / 0.01, 1)) for end in (low, high))
-    few = (1, 2, 5) if decades < 2.5 else (1,)
-    every = max(1, math.ceil(decades / 8))
-    sizes = [n * 10.0**e for e in range(-2, 99, every) for n in few]
-    ticks = [tick for tick in (0, *sizes, *(-x for x in sizes)) if low <= tick <= high]
+    ticks = symlog_ticks(low, high, 0.01)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)
@@ -134,6 +130,20 @@ def success_against_drawdown(
         frameon=False, fontsize=8, ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0)
     )
     figure.savefig(path, dpi=150)
+
+
+def symlog_ticks(low: float, high: float, straight: float) -> list[float]:
+    """At least two numbers, round if there are any, between the limits of an axis that is straight
+    from -`straight` to `straight` and logarithmic beyond."""
+    place = [math.copysign(math.log10(max(abs(x) / straight, 1)), x) for x in (low, high)]
+    apart = max(1, math.ceil((place[1] - place[0]) / 8))
+    found: list[float] = []
+    for few in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        sizes = [n * straight * 10.0**e for e in range(0, 40, apart) for n in few]
+        found = sorted(t for t in (0.0, *sizes, *(-x for x in sizes)) if low <= t <= high)
+        if len(found) >= 4 or apart > 1:
+            break
+    return found if len(found) > 1 else [low, (low + high) / 2, high]
 
 
 def _spread(metric: Mapping[str, float]) -> tuple[float, list[list[float]]]:

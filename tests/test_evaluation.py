@@ -107,9 +107,10 @@ def test_side_by_side_is_one_at_a_time_and_the_batch_does_not_matter(
         assert seen == [(n, 5) for n in wanted]
 
 
+@pytest.mark.parametrize(("batch", "k"), [(1, 1), (2, 1), (1, 2)])
 def test_scores_in_lots_of_like_lengths_are_the_same(
-    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord],
-    monkeypatch: pytest.MonkeyPatch,
+    ready: Ready, tiny: Any, records: list[TokenRecord], monkeypatch: pytest.MonkeyPatch,
+    batch: int, k: int,
 ):  # fmt: skip
     used: list[Any] = []
 
@@ -118,9 +119,12 @@ def test_scores_in_lots_of_like_lengths_are_the_same(
         return ready.scorer(state, params, example)
 
     monkeypatch.setattr(evaluation, "PROGRAM", 0.5)  # as if it cost nothing
-    in_lots = score(scorer, ready.state, tiny.params, records[::-1], batch=1)
+    backwards = records[::-1]
+    in_lots = score(scorer, ready.state, tiny.params, backwards, batch=batch, k=k)
     assert len(set(used)) > 1
-    assert_same(Scores(*(x[::-1] for x in in_lots)), scores)
+    shapes = shapes_of(records)
+    plain = score(ready.scorer, ready.state, tiny.params, backwards, shapes, batch=batch, k=k)
+    assert_same(in_lots, plain)
 
 
 def test_scores_are_missing_where_a_record_has_no_pair(

@@ -18,7 +18,10 @@ from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.parallel import fetch
 
 TOKENS_PER_BATCH = 1024
-"""Of a batch; compiling its program takes about as long as running it."""
+"""Of a batch. Compiling its program takes about as long as running it, for SmolLM2 on two CPU
+cores."""
+PROGRAMS = 50
+"""A program of its own must save at least such a part of all tokens, however many there are."""
 
 
 class TrunkCache:
@@ -62,17 +65,23 @@ def cache_trunk(
       sequences: int32 token sequences, repeats welcome.
       directory: keep the states there in a memory-mapped file, instead of in memory.
       progress: called with (tokens done, tokens in all).
+
+    Raises:
+      ValueError: there are no sequences, or an empty one.
     """
     unique = list({tokens.tobytes(): tokens for tokens in sequences}.values())
     sizes = [len(tokens) for tokens in unique]
+    if min(sizes, default=0) == 0:
+        raise ValueError("the trunk has no outputs for no tokens: sequences are missing or empty")
     total = sum(sizes)
+    program = max(TOKENS_PER_BATCH, total / PROGRAMS)
     run = jax.jit(lambda params, x, mask: run_trunk(trunk, params, Inputs(x, mask=mask)).x)
     places: dict[bytes, tuple[int, int]] = {}
     rows: Any = None
     done = 0
 
     def started() -> Iterator[tuple[list[Any], jax.Array]]:
-        for length, chosen in lots(sizes, TOKENS_PER_BATCH, rows_of):
+        for length, chosen in lots(sizes, program, rows_of):
             part = [unique[i] for i in chosen]
             x = np.zeros((rows_of(length), length), np.int32)
             mask = np.zeros(x.shape, bool)

@@ -179,6 +179,12 @@ def test_cached_states_do_not_depend_on_the_neighbours(tiny: Any):
         assert_close(everyone.lookup(sequence), alone.lookup(sequence), 1e-5)
 
 
+@pytest.mark.parametrize("sequences", [[], [np.zeros(0, np.int32)]])
+def test_no_tokens_have_no_states(tiny: Any, sequences: list[np.ndarray]):
+    with pytest.raises(ValueError, match="missing or empty"):
+        build(tiny, sequences)
+
+
 SHAPES = Shapes((16, 3), (16, 3), (16, 3))
 
 

@@ -39,6 +39,13 @@ def test_every_item_comes_once_in_full_batches_and_a_rest(n: int):
     assert sorted(i for _, chosen in made for i in chosen) == list(range(n))
 
 
+def test_a_lot_that_fills_no_batch_joins_the_next():
+    sizes = [5] * 10 + [1] * 10 + [9] * 3
+    assert cuts(sizes, 2.0) == [1, 5, 9]
+    made = [(size, len(chosen)) for size, chosen in lots(sizes, 2.0, lambda size: 8)]
+    assert made == [(1, 8), (5, 8), (9, 7)]
+
+
 def test_what_is_started_is_waited_for_later_and_in_order():
     started: list[int] = []
     finished = []
