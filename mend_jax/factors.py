@@ -1,4 +1,4 @@
-"""Edits as values: sums of outer products that are never multiplied out.
+"""Edits as values: sums of outer products, multiplied out only where that is less work.
 
 An edit is `{site: Factors}` (or `{site: Dense}`). `Factors(u, delta)` stands for the matrix
 
@@ -45,15 +45,24 @@ def mask_rows(factors: Factors, keep: Bool[Array, "*batch rows"]) -> Factors:
 
 
 def matmul(x: Float[Array, "*any d_in"], part: Factors | Dense) -> Float[Array, "*any d_out"]:
-    """`x @ (sum_r u_r delta_r^T)` in float32, as two thin products."""
+    """`x @ (sum_r u_r delta_r^T)` in float32, multiplied in the order that takes less work.
+
+    With n positions and r rows, two thin products take n r (d_in + d_out) multiplications, the
+    matrix and one product (n + r) d_in d_out: less where 1/n + 1/r < 1/d_in + 1/d_out, as for a
+    hundred edits at once.
+    """
     x = x.astype(jnp.float32)
     if isinstance(part, Dense):
         return x @ part.kernel
+    n = x.shape[-2] if part.u.ndim > 2 else x.size // x.shape[-1]
+    r, (d_in, d_out) = part.u.shape[-2], shape_of(part)
+    if (n + r) * d_in * d_out < n * r * (d_in + d_out):
+        return x @ to_dense(part)
     return (x @ part.u.swapaxes(-1, -2)) @ part.delta
 
 
 def to_dense(part: Factors | Dense) -> Float[Array, "*batch d_in d_out"]:
-    """Multiplies the factors out. For `merge` and export; training and evaluation never do."""
+    """Multiplies the factors out."""
     if isinstance(part, Dense):
         return part.kernel
     return part.u.swapaxes(-1, -2) @ part.delta

@@ -95,7 +95,7 @@ def capture(
 
 
 def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
-    """`function` as if the edit had been added to the kernels: z + (x u^T) delta at every site.
+    """`function` as if the edit had been added to the kernels: z + x u^T delta at every site.
 
     The base's weights are neither read for this nor written; dropping the edit undoes it. The
     factors are applied in float32, whatever the layer's dtype. With an empty edit the function is

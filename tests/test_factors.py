@@ -57,6 +57,20 @@ def test_a_bfloat16_input_is_multiplied_in_float32():
     assert_close(out, np.asarray(x, np.float32) @ matrix(part), 1e-5)
 
 
+@pytest.mark.parametrize("n, rows", [(1, 3), (40, 3), (40, 500), (2, 500), (3000, 500)])
+def test_a_product_takes_the_cheaper_order(n: int, rows: int):
+    part, x = factors(rows=rows), normal(2, n, D_IN)
+    counted = jax.jit(matmul).lower(x, part).cost_analysis()
+    thin, whole = 2 * n * rows * (D_IN + D_OUT), (2 * n + rows) * D_IN * D_OUT
+    assert isinstance(counted, dict) and counted["flops"] == 2 * min(thin, whole)
+    assert_close(matmul(x, part), np.asarray(x, float) @ matrix(part), 1e-4)
+    many = jax.tree.map(lambda x: jnp.stack([x, -x]), part)  # one for each of the x
+    counted = jax.jit(jax.vmap(matmul)).lower(x, many).cost_analysis()
+    thin, whole = n * rows * (D_IN + D_OUT), (n + rows) * D_IN * D_OUT
+    assert isinstance(counted, dict) and counted["flops"] == 4 * min(thin, whole)
+    assert jax.jit(matmul).lower(x, many).cost_analysis() == counted
+
+
 @KINDS
 @pytest.mark.parametrize("other", [lambda: factors(rows=2), dense])
 def test_add(make: Callable[..., Any], other: Callable[..., Any]):
