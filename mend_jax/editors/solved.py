@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, Example
 from mend_jax.editors.summed import alone, batched, summed
-from mend_jax.factors import Edit, Factors, live, total
+from mend_jax.factors import Edit, Factors, live, matmul, total
 from mend_jax.intercept import Sites, capture
 from mend_jax.objectives import LossFn
 
@@ -71,11 +71,9 @@ def without_crosstalk(
     keys: Float[Array, "k rows d_in"], edits: Factors, ridge: float
 ) -> Factors:
     """The edits [k, rows, d] with other deltas (see above)."""
-    k, rows, d_in = keys.shape
-    keys, u = keys.reshape(-1, d_in), edits.u.reshape(-1, d_in)
-    delta = edits.delta.reshape(k * rows, -1)
-    edit = jnp.arange(k * rows) // rows
-    crosstalk = jnp.where(edit[:, None] == edit, 0.0, keys @ u.T) @ delta
+    own = jax.vmap(matmul)(keys, edits)
+    keys, u, delta, own = (x.reshape(-1, x.shape[-1]) for x in (keys, *edits, own))
+    crosstalk = matmul(keys, Factors(u, delta)) - own
     diagonal = jnp.abs(jnp.sum(keys * u, axis=-1))
     mean = jnp.sum(diagonal) / jnp.maximum(jnp.sum(diagonal > 0), 1)
     moved = delta - _solve(keys, u, ridge * mean, crosstalk)
