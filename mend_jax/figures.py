@@ -104,6 +104,7 @@ def success_against_drawdown(
     edits made at once."""
     figure, axes = _figure(width=7.2, height=4.4)
     colours: dict[str, str] = {}
+    many: dict[tuple[str, float, float], list[str]] = {}
     for row in rows:
         name, across, up = row["editor"], *map(row["metrics"].get, (drawdown, "edit_success"))
         if across is None or up is None:
@@ -116,8 +117,10 @@ def success_against_drawdown(
             label=label,
         )  # fmt: skip
         if row["config"]["k"] > 1:
-            at_once = str(row["config"]["k"])
-            axes.annotate(at_once, (x, y), (4, 4), textcoords="offset points", color=colour)
+            here = many.setdefault((colour, round(x, 3), round(y, 2)), [])
+            here.append(str(row["config"]["k"]))
+    for (colour, *at), numbers in many.items():
+        axes.annotate(", ".join(numbers), at, (4, 4), textcoords="offset points", color=colour)
     axes.set_xscale("symlog", linthresh=0.01)
     low, high = axes.get_xlim()
     ticks = symlog_ticks(low, high, 0.01)

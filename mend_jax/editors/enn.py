@@ -5,6 +5,9 @@
 The editor's own base theta_0 starts as the given one, which stays what locality is measured
 against. The authors of MEND add the KL of theta_0 itself to their loss; here the locality term is
 between the given base and the edited theta_0, which covers it.
+
+The loss of an example of k edit pairs is their mean; a step descends k times as far on it, so that
+a rate is that of one edit, however many are made at once.
 """
 
 import re
@@ -70,8 +73,8 @@ def enn(
 
     def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
         factors = gradient(own(state, params), example.edit)[1]
-        alpha = state.phi["alpha"]
-        return {site: Factors(f.u, -alpha[site] * f.delta) for site, f in factors.items()}
+        alpha, k = state.phi["alpha"], len(example.edit.labels)
+        return {site: Factors(f.u, -k * alpha[site] * f.delta) for site, f in factors.items()}
 
     def apply(state: EditorState, function: Any, edit: Edit) -> Any:
         after = edited(function, edit)

@@ -275,6 +275,21 @@ def test_enn_learns_and_keeps_the_given_base(base: Base, examples: mj.Example):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_a_rate_of_enn_is_that_of_one_edit(base: Base, examples: mj.Example):
+    tokens = np.sum(np.asarray(examples.edit.labels) >= 0, axis=(1, 2))
+    chosen = np.flatnonzero(tokens == tokens[0])  # as many in the mean of each
+    assert len(chosen) > 1
+    editor = enn(outputs_of(base.model), SITES)
+    state = ready(editor, base, examples)
+    alone = [editor.edit(state, base.params, one_of(examples, i)) for i in chosen]
+    pairs = jax.tree.map(lambda x: x[chosen, 0], examples.edit)
+    together = editor.edit(state, base.params, examples._replace(edit=pairs))
+    for site, part in together.items():
+        wanted = sum(mj.to_dense(edit[site]) for edit in alone)
+        assert_close(mj.to_dense(part), wanted, 1e-5)
+        assert mj.norm(part) > 1e-3
+
+
 def test_enn_over_a_tail_trains_what_the_tail_uses(base: Base, examples: mj.Example):
     tail = outputs_of(split(base.model, SITES)[1])
     carry = jax.eval_shape(
