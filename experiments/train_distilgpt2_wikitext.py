@@ -12,9 +12,9 @@ instead. Hardware: a GPU of any size, or a CPU.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +25,7 @@ class DistilGPT2Wikitext(PaperConfig):
     model: str = "distilbert/distilgpt2"
 
 
+COMMAND = Command(DistilGPT2Wikitext, run, __doc__)
+
 if __name__ == "__main__":
-    main(DistilGPT2Wikitext, run, __doc__)
+    main(COMMAND)

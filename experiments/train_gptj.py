@@ -12,10 +12,10 @@ experiments.plan --model EleutherAI/gpt-j-6B`.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.memory import Dtype
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.models.memory import Dtype
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,5 +27,7 @@ class GPTJ(PaperConfig):
     dtype: Dtype = "bfloat16"
 
 
+COMMAND = Command(GPTJ, run, __doc__)
+
 if __name__ == "__main__":
-    main(GPTJ, run, __doc__)
+    main(COMMAND)

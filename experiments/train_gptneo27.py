@@ -12,9 +12,9 @@ experiments.plan --model EleutherAI/gpt-neo-2.7B`.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +25,7 @@ class GPTNeo27(PaperConfig):
     model: str = "EleutherAI/gpt-neo-2.7B"
 
 
+COMMAND = Command(GPTNeo27, run, __doc__)
+
 if __name__ == "__main__":
-    main(GPTNeo27, run, __doc__)
+    main(COMMAND)

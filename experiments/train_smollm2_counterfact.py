@@ -11,9 +11,9 @@ scored.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.options import TrainConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,5 +40,7 @@ class CounterFact(TrainConfig):
     checkpoint_every: int = 500
 
 
+COMMAND = Command(CounterFact, run, __doc__)
+
 if __name__ == "__main__":
-    main(CounterFact, run, __doc__)
+    main(COMMAND)

@@ -12,9 +12,9 @@ experiments.plan --model google/t5-xl-ssm-nq`.
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,5 +25,7 @@ class T5XL(PaperConfig):
     model: str = "google/t5-xl-ssm-nq"
 
 
+COMMAND = Command(T5XL, run, __doc__)
+
 if __name__ == "__main__":
-    main(T5XL, run, __doc__)
+    main(COMMAND)

@@ -13,10 +13,10 @@ runs the same code on a small T5 that is trained from nothing, in minutes on a C
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.command import main
-from mend_jax.experiment import run
-from mend_jax.memory import Dtype
-from mend_jax.options import PaperConfig
+from mend_jax.commands.command import Command, main
+from mend_jax.models.memory import Dtype
+from mend_jax.runs.options import PaperConfig
+from mend_jax.runs.run import run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +28,7 @@ class T5XXL(PaperConfig):
     dtype: Dtype = "bfloat16"
 
 
+COMMAND = Command(T5XXL, run, __doc__)
+
 if __name__ == "__main__":
-    main(T5XXL, run, __doc__)
+    main(COMMAND)

@@ -5,17 +5,17 @@ turn them into an edit: a value that can be applied, added, dropped, saved and m
 """
 
 from mend_jax.data.codec import Codec, codec_of
-from mend_jax.data.facts import facts_records
-from mend_jax.data.formats import read_records
-from mend_jax.data.reading import Reading
 from mend_jax.data.records import Locality, Record, write_records
-from mend_jax.editors.base import Editor, EditorState, Example, Pair, no_edit
+from mend_jax.data.sources.facts import facts_records
+from mend_jax.data.sources.reading import Reading
+from mend_jax.data.sources.registry import read_records
+from mend_jax.editors.base import Editor, EditorState, no_edit
 from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn
 from mend_jax.editors.finetune import finetune, finetune_together
 from mend_jax.editors.gradient import gradient_editor, mend
 from mend_jax.editors.ke import ke
-from mend_jax.editors.saved import SavedEditor, load_editor, save_editor
+from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Factors, add, norm, scale, to_dense
 from mend_jax.intercept import SiteError, capture, edited, linear_sites, merge
 from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_mlp, unit_strength
@@ -24,7 +24,8 @@ from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
 from mend_jax.parallel import make_mesh, start_distributed
-from mend_jax.training import TrainState, editor_optimiser, init_state, make_step
+from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
+from mend_jax.training.step import TrainState, editor_optimiser, init_state, make_step
 
 __all__ = [
     "Base",

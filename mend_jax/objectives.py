@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example, Pair
+from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit
 from mend_jax.intercept import edited
 from mend_jax.models.stages import Staged, run_trunk
@@ -148,44 +148,3 @@ def after_trunk(trunk: nn.Module | None, params: PyTree, example: Example) -> Ex
     return Example(edit, outer, locality, example.condition)
 
 
-class Losses(NamedTuple):
-    """Means over a batch of edits, in nats."""
-
-    total: Float[Array, ""]
-    edit: Float[Array, ""]
-    locality: Float[Array, ""]
-
-
-def edit_then_evaluate(
-    editor: Editor,
-    state: EditorState,
-    params: PyTree,
-    examples: Example,
-    loss: LossFn,
-    logits: LogitsFn,
-    c_edit: float = 0.1,
-    c_loc: float = 1.0,
-) -> tuple[Float[Array, ""], tuple[Losses, Any]]:
-    """The editor's training loss on a batch of independent edits, and its new statistics.
-
-    Edits are made one per example and evaluated side by side, vmapped over shared weights.
-
-    Args:
-      examples: leading axis = edits.
-      loss: scores the outer pair after the edit. logits: compared before and after on locality.
-
-    Returns:
-      total, (losses, stats).
-    """
-    stats, edits = editor.observe(state, params, examples)
-
-    def one(edit: Any, example: Example) -> tuple[Array, Array]:
-        l_edit = editor.apply(state, loss, edit)(params, example.outer)
-        before = jax.lax.stop_gradient(logits(params, example.locality))
-        after = editor.apply(state, logits, edit)(params, example.locality)
-        scored = example.locality.labels != IGNORED
-        return l_edit, mean_where(kl_divergence(before, after), scored)
-
-    l_edit, l_loc = jax.tree.map(jnp.mean, jax.vmap(one)(edits, examples))
-    total = c_edit * l_edit + c_loc * l_loc
-    return total, (Losses(total, l_edit, l_loc), stats)

@@ -10,14 +10,16 @@ only the pieces that lie there. `jax.jit` does the rest: it moves what a product
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from mend_jax.models.family import Partition
+Partition: TypeAlias = tuple[tuple[str, tuple[str | None, ...]], ...]
+"""Rules (regular expression of a parameter's path, mesh axis of each of its dimensions). The first
+that matches counts; what matches none is replicated."""
 
 HEARTBEAT = 10
 """Seconds after which a process that says nothing is lost. A busy process still says something."""

@@ -17,10 +17,12 @@ from compare import assert_close
 from gpt2 import GPT2
 
 import mend_jax as mj
-from mend_jax.editors.base import EditorState, Example, Pair
+from mend_jax.editors.base import EditorState
+from mend_jax.example import Example, Pair
 from mend_jax.factors import live
 from mend_jax.links import Link
-from mend_jax.objectives import edit_then_evaluate, negative_log_likelihood
+from mend_jax.objectives import negative_log_likelihood
+from mend_jax.training.step import edit_then_evaluate
 
 SITES = r"h_(1|2)/mlp/c_(fc|proj)"
 VARIANTS: dict[str, dict[str, Any]] = {  # arguments of residual_mlp

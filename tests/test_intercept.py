@@ -13,7 +13,7 @@ from compare import assert_close, assert_equal
 from conftest import TINY, Tiny
 
 import mend_jax as mj
-from mend_jax.editors.base import Example, Pair
+from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs
 
 ALL = r"layers_\d/(self_attn|mlp)/.*_proj"

@@ -20,7 +20,7 @@ MESH = AbstractMesh((2, 4), ("data", "model"))
 
 def test_on_eight_devices():
     """Runs on_eight_devices.py: JAX can be given virtual devices only before it starts."""
-    script = Path(__file__).with_name("on_eight_devices.py")
+    script = Path(__file__).parent / "support" / "on_eight_devices.py"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", script],

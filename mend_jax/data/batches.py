@@ -14,7 +14,7 @@ from jaxtyping import Int
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.trunk_cache import TrunkCache
-from mend_jax.editors.base import Example, Pair
+from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import IGNORED
 

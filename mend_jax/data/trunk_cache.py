@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from mend_jax.data.lots import lots, overlapped
+from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.parallel import fetch
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example, Pair, observe_nothing
+from mend_jax.editors.base import Editor, EditorState, observe_nothing
+from mend_jax.example import Example, Pair
 from mend_jax.intercept import Sites
 from mend_jax.objectives import IGNORED, Outputs
 

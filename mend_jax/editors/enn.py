@@ -18,13 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import (
-    Editor,
-    EditorState,
-    Example,
-    calibrate_nothing,
-    observe_nothing,
-)
+from mend_jax.editors.base import Editor, EditorState, calibrate_nothing, observe_nothing
+from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import Sites, capture, edited
 from mend_jax.objectives import Outputs

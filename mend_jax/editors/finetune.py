@@ -14,7 +14,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example, Pair, untrained
+from mend_jax.editors.base import Editor, EditorState, untrained
+from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, shape_of
 from mend_jax.intercept import Sites, capture, edited
 from mend_jax.models.stages import Inputs

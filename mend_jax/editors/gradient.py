@@ -10,7 +10,8 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from mend_jax import links as link
-from mend_jax.editors.base import Editor, EditorState, Example, Pair, apply_edit
+from mend_jax.editors.base import Editor, EditorState, apply_edit
+from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import Sites, capture
 from mend_jax.links import Around, Link

@@ -19,11 +19,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mend_jax.editors.base import (
     Editor,
     EditorState,
-    Example,
     apply_edit,
     calibrate_nothing,
     observe_nothing,
 )
+from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors, shape_of
 from mend_jax.intercept import Sites, capture
 from mend_jax.objectives import Outputs

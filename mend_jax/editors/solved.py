@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example
+from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.summed import alone, batched, summed
+from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors, live, matmul, total
 from mend_jax.intercept import Sites, capture
 from mend_jax.objectives import LossFn

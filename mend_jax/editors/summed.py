@@ -8,7 +8,8 @@ any editor does with an example of k edit pairs). `summed(editor)` is the first 
 import jax
 from jaxtyping import PRNGKeyArray, PyTree
 
-from mend_jax.editors.base import Editor, EditorState, Example
+from mend_jax.editors.base import Editor, EditorState
+from mend_jax.example import Example
 from mend_jax.factors import Edit, total
 
 

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import (
     ACTIVATIONS,
     Cache,
@@ -28,6 +28,7 @@ from mend_jax.models.layers import (
 )
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes
 from mend_jax.models.stages import Inputs
+from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
 _OFFSET = 2

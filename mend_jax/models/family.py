@@ -1,13 +1,10 @@
 """What a model family is: the five things that each family's file ends with, and its tables."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
-
-Partition: TypeAlias = tuple[tuple[str, tuple[str | None, ...]], ...]
-"""Rules (regular expression of a parameter's path, mesh axis of each of its dimensions). The first
-that matches counts; what matches none is replicated."""
 
 
 class Family(NamedTuple):

@@ -17,8 +17,9 @@ from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
 from mend_jax.models.causal import EMBEDDING_INIT, CausalModel, Sizes
-from mend_jax.models.family import Family, Partition, expect_linear, expect_norm, last_blocks
+from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
 from mend_jax.models.layers import Linear, layer_norm, logits_against, take
+from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
 

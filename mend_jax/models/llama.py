@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models.causal import CausalModel, Sizes
-from mend_jax.models.family import Family, Partition, last_blocks
+from mend_jax.models.family import Family, last_blocks
 from mend_jax.models.layers import (
     Cache,
     Linear,
@@ -26,6 +26,7 @@ from mend_jax.models.layers import (
     rotary,
     take,
 )
+from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
 

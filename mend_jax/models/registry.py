@@ -10,9 +10,9 @@ from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from mend_jax.memory import Dtype, check_room
 from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
+from mend_jax.models.memory import Dtype, check_room
 from mend_jax.models.quantize import quantize_kernel
 from mend_jax.models.stages import sites_of
 from mend_jax.parallel import placer

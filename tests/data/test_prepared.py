@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mend_jax.data.formats import read_records
 from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+from mend_jax.data.sources.registry import read_records
 
 for package in ("tensorflow_datasets", "grain", "array_record"):
     pytest.importorskip(package)
@@ -76,7 +76,7 @@ def test_what_is_no_prepared_folder(tmp_path: Path, folder: Path):
 
 def test_no_tensorflow(folder: Path):
     code = (
-        "import sys; from mend_jax.data.formats import read_records; "
+        "import sys; from mend_jax.data.sources.registry import read_records; "
         "assert not {'grain', 'tensorflow_datasets'} & set(sys.modules); "
         f"read_records({str(folder)!r}); assert 'tensorflow' not in sys.modules"
     )

@@ -8,7 +8,6 @@ from words import ids, words
 
 from mend_jax.data.batches import encode_records
 from mend_jax.data.codec import encode_pair
-from mend_jax.data.formats import read_records
 from mend_jax.data.records import (
     Locality,
     Record,
@@ -20,6 +19,7 @@ from mend_jax.data.records import (
     to_json,
     write_records,
 )
+from mend_jax.data.sources.registry import read_records
 
 FULL = Record(
     "The capital of Brazil is",

@@ -26,7 +26,7 @@ from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn, names_of, used_by
 from mend_jax.editors.finetune import finetune, finetune_together
 from mend_jax.editors.ke import ke, masked
-from mend_jax.evaluation import collate_records, make_scorer, score, widths
+from mend_jax.evaluation.teacher_forced import collate_records, make_scorer, score, widths
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.objectives import (
@@ -35,7 +35,7 @@ from mend_jax.objectives import (
     kl_divergence,
     outputs_of,
 )
-from mend_jax.training import editor_optimiser, init_state, make_step
+from mend_jax.training.step import editor_optimiser, init_state, make_step
 
 pytest_plugins = ["finished_run"]
 

@@ -64,7 +64,7 @@ def test_memory_beside_the_arrays(
     dtype: str,
 ):
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", str(MB))  # what is freed goes back at once
-    script = Path(__file__).with_name("load_and_tell.py")
+    script = Path(__file__).parents[1] / "support" / "load_and_tell.py"
     child = start(tmp_path, script, folders[kind], folders["warm"], dtype)
     out, error = child.communicate()
     assert child.returncode == 0, error

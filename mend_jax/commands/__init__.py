@@ -1,0 +1,1 @@
+"""One file a command: what `mend-jax NAME` calls."""

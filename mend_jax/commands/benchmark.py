@@ -1,0 +1,255 @@
+"""Time and memory of training and editing, beside PyTorch and beside what the machine can do.
+
+    mend-jax benchmark --random-weights --json results/benchmark_cpu.json
+    mend-jax benchmark --random-weights --model google/t5-xxl-ssm-nq --dtype bfloat16
+
+Setting of the original's measurement: distilGPT-2, sequences of 32 tokens of which 10 are labelled,
+one edit, one outer and one locality pair, rank 1920. The unit is PyTorch's forward and backward of
+the same base on the same edit (without PyTorch it is left out). Measured for the original on
+2 cores: a training edit 4.5 units, an edit applied 1.7. `evaluate` scores edits `batch` at a time
+over the tail, after one pass of the trunk; `evaluate_alone` one after another over the whole base.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mend_jax.commands.command import Command
+from mend_jax.cost.benchmark import (
+    Matmul,
+    Timing,
+    flops_of,
+    in_turns,
+    make_edit_and_answer,
+    peak_bytes,
+    random_examples,
+    random_params,
+    reset_peak,
+)
+from mend_jax.cost.torch_unit import make_unit
+from mend_jax.cost.workload import Workload, make_workload
+from mend_jax.editors.gradient import mend
+from mend_jax.evaluation.teacher_forced import make_scorer
+from mend_jax.files import write_text
+from mend_jax.models.memory import Dtype
+from mend_jax.models.published import config_of
+from mend_jax.models.registry import load
+from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
+from mend_jax.training.step import init_state
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Options of the benchmark."""
+
+    model: str = "distilgpt2"
+    """A built-in model (with --random-weights), or a folder."""
+    random_weights: bool = False
+    """Weights from shapes alone: no files are needed."""
+    dtype: Dtype = "float32"
+    """Of the base's weights; the editor is float32."""
+    batch: int = 10
+    """Edits of a training step; steps of one edit are timed too."""
+    length: int = 32
+    """Tokens of a sequence."""
+    answers: int = 10
+    """Labelled tokens of a sequence."""
+    rank: int = 1920
+    """Rank of the editor network."""
+    evaluated: int = 100
+    """Edits that are evaluated in a round."""
+    rounds: int = 7
+    """Each thing is timed so often, in turns; the fastest counts."""
+    only_step: bool = False
+    """Only the training step of `batch` edits, without PyTorch."""
+    json: Path | None = None
+    """Write the results to this file."""
+
+
+class Runs:
+    """The programs to be timed, over one base and one training state.
+
+    A step donates the state, so the newest is kept here.
+    """
+
+    def __init__(self, config: BenchmarkConfig) -> None:
+        active = jnp.float32 if config.dtype == "float32" else jnp.bfloat16
+        published = config_of(config.model)
+        self.work: Workload = make_workload(
+            published, config.length, config.answers, config.rank, active
+        )
+        if config.random_weights:
+            self.params = random_params(self.work.params, config.dtype)
+        else:
+            self.params = load(config.model, dtype=config.dtype).params
+        work, params = self.work, self.params
+        first = after_trunk(work.trunk, params, random_examples(work, 1))
+        one = jax.tree.map(lambda x: x[0], first)
+        key = jax.random.key(0)
+        self.state = init_state(work.editor, work.optimiser, key, params, one)
+        self.answer = make_edit_and_answer(work)
+        self.edits = config.evaluated
+        self.scorer = make_scorer(work.editor, work.logits, work.trunk)
+        whole = mend(sequence_loss(work.model), work.sites, rank=config.rank)
+        self.lone_scorer = make_scorer(whole, sequence_logits(work.model))
+
+    def step(self, batch: int) -> tuple[Callable[[], None], float]:
+        """A training step of so many edits, and its FLOPs."""
+        examples = random_examples(self.work, batch)
+        flops = flops_of(self.work.step, self.state, self.params, examples)
+
+        def run() -> None:
+            self.state, metrics = self.work.step(self.state, self.params, examples)
+            jax.block_until_ready((self.state, metrics))
+
+        return run, flops
+
+    def edit(self) -> tuple[Callable[[], None], float]:
+        """One edit made, and the edited base's answer to it; and the FLOPs."""
+        example = jax.tree.map(lambda x: x[0], random_examples(self.work, 1))
+        flops = flops_of(self.answer, self.state.editor, self.params, example)
+
+        def run() -> None:
+            self.answer(self.state.editor, self.params, example).block_until_ready()
+
+        return run, flops
+
+    def evaluate(self, batch: int, alone: bool = False) -> tuple[Callable[[], None], float]:
+        """Independent edits scored, `batch` at a time; and the FLOPs. `alone`: over the whole base,
+        without a trunk that runs once."""
+        examples = random_examples(self.work, batch)
+        times = -(-self.edits // batch)
+        scorer = self.lone_scorer if alone else self.scorer
+        flops = flops_of(scorer, self.state.editor, self.params, examples) * times
+
+        def run() -> None:
+            for _ in range(times):
+                scores = scorer(self.state.editor, self.params, examples)
+            jax.block_until_ready(scores)
+
+        return run, flops
+
+
+def run(config: BenchmarkConfig) -> dict[str, Any]:
+    """Times everything; returns what is written to the file.
+
+    Raises:
+      ValueError: a model that is not known, or a number out of its range.
+    """
+    if min(config.batch, config.rounds, config.rank, config.evaluated) < 1:
+        raise ValueError("--batch, --rounds, --rank and --evaluated must be at least 1")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room too
+    runs = Runs(config)
+    wanted: dict[str, tuple[Callable[[], None], float]] = {}
+    if not config.only_step:
+        wanted["step_1"] = runs.step(1)  # first: an editor has to have seen rows before it edits
+        wanted["edit"] = runs.edit()
+        wanted["evaluate"] = runs.evaluate(config.batch)
+        wanted["evaluate_alone"] = runs.evaluate(1, alone=True)
+    wanted[f"step_{config.batch}"] = runs.step(config.batch)
+    peaks = {}
+    for name, (action, _) in wanted.items():
+        action()  # compiles
+        reset_peak()
+        action()
+        peaks[name] = peak_bytes()
+    matmul = Matmul(jnp.float32 if config.dtype == "float32" else jnp.bfloat16)
+    actions: dict[str, Callable[[], Any]] = {"matmul": matmul}
+    missing = "not asked for"
+    if not config.only_step:
+        try:
+            actions["unit"] = make_unit(
+                config_of(config.model), random_examples(runs.work, 1), config.dtype,
+                jax.default_backend() != "cpu",
+            )  # fmt: skip
+        except ImportError as error:
+            missing = f"left out: {error}"
+    actions |= {name: action for name, (action, _) in wanted.items()}
+    times = in_turns(actions, config.rounds)
+    rate = matmul.flops / times["matmul"].seconds
+    unit = times["unit"].seconds if "unit" in times else None
+    edits = {"step_1": 1, f"step_{config.batch}": config.batch, "edit": 1}
+    edits |= dict.fromkeys(("evaluate", "evaluate_alone"), config.evaluated)
+    device = jax.devices()[0]
+    return {
+        "model": config.model,
+        "platform": "cpu" if device.platform == "cpu" else "gpu",
+        "device": device.device_kind,
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),
+        "jax": jax.__version__,
+        "dtype": config.dtype,
+        "setting": {
+            "length": config.length, "answers": config.answers, "rank": config.rank,
+            "batch": config.batch, "evaluated": config.evaluated, "sites": len(runs.work.sites),
+            "rounds": config.rounds,
+        },
+        "matmul_flops_per_second": rate,
+        "unit": _seconds(times["unit"]) if "unit" in times else missing,
+        "results": {
+            name: _result(times[name], edits[name], flops, rate, unit) | {"peak_bytes": peaks[name]}
+            for name, (_, flops) in wanted.items()
+        },
+        "peak_bytes": max(peaks.values()),
+    }  # fmt: skip
+
+
+def _seconds(timing: Timing) -> dict[str, float]:
+    return {"seconds": timing.seconds, "median": timing.median}
+
+
+def _result(
+    timing: Timing, edits: int, flops: float, rate: float, unit: float | None
+) -> dict[str, Any]:
+    """Per edit; `share_of_matmul_rate`: FLOPs a second against those of the large product."""
+    seconds = timing.seconds / edits
+    return {
+        "edits": edits,
+        "seconds_per_edit": seconds,
+        "median_seconds_per_edit": timing.median / edits,
+        "units": None if unit is None else seconds / unit,
+        "flops_per_edit": flops / edits,
+        "share_of_matmul_rate": flops / timing.seconds / rate,
+    }
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The results as lines of text."""
+    s = found["setting"]
+    lines = [
+        f"{found['model']}, {found['dtype']}, {found['device']} ({found['cores']} cores, load "
+        f"{found['load']}), {s['sites']} sites, rank {s['rank']}, {s['length']} tokens of which "
+        f"{s['answers']} labelled",
+        f"  large matmul: {found['matmul_flops_per_second'] / 1e9:,.0f} GFLOP/s",
+    ]
+    unit = found["unit"]
+    said = unit if isinstance(unit, str) else f"{unit['seconds']:.4f} s"
+    lines.append(f"  the unit, PyTorch's forward and backward of the base on one edit: {said}")
+    lines.append(
+        f"  {'per edit':<18} {'seconds':>9} {'(median)':>10} {'units':>7} {'GFLOP':>8} "
+        f"{'of rate':>8} {'peak GB':>8}"
+    )
+    for name, r in found["results"].items():
+        units = "" if r["units"] is None else f"{r['units']:.2f}"
+        lines.append(
+            f"  {name:<18} {r['seconds_per_edit']:9.4f} {r['median_seconds_per_edit']:10.4f} "
+            f"{units:>7} {r['flops_per_edit'] / 1e9:8.1f} {r['share_of_matmul_rate']:8.0%} "
+            f"{r['peak_bytes'] / 1e9:8.2f}"
+        )
+    return "\n".join(lines)
+
+
+def benchmark(config: BenchmarkConfig) -> None:
+    """Times, prints, writes."""
+    found = run(config)
+    print(table(found))
+    if config.json:
+        write_text(config.json, json.dumps(found, indent=1) + "\n")
+
+COMMAND = Command(BenchmarkConfig, benchmark, __doc__)

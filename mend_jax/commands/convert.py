@@ -1,0 +1,173 @@
+"""Makes safetensors of a model that has only pickled weights (pytorch_model.bin).
+
+    mend-jax convert FOLDER --out DIR
+
+Needs PyTorch. The file is mapped and written on tensor by tensor, so a model larger than the
+machine's memory converts too. Nothing in the file is run: what is not a plain dict of tensors is
+refused. Each tensor keeps its dtype; tensors that share their memory are written once, under the
+first of their names (the index says what the others were).
+"""
+
+import json
+import pickle
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from mend_jax.commands.command import Command
+from mend_jax.weights.hf_folder import find_shards
+from mend_jax.weights.safetensors_file import write_safetensors
+from mend_jax.weights.source import WeightsError
+
+_DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
+    "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+_BESIDE = (".json", ".txt", ".model")
+"""Endings of the files that belong to the model beside its weights: config and tokenizer."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Options of a conversion."""
+
+    folder: Positional[Path]
+    """Folder of a model, with pytorch_model.bin or its shards."""
+    out: Path | None = None
+    """New folder for the safetensors, config and tokenizer (default: write beside the .bin)."""
+    shard_gb: float = 5.0
+    """Largest size of a shard, in GB; only a tensor that is larger itself makes a larger one."""
+
+
+def convert(config: Convert) -> None:
+    """Reads, writes, and says what was written.
+
+    Raises:
+      WeightsError: nothing to convert, shards missing, a file that is damaged or is no plain dict
+        of tensors.
+      ValueError: the folder holds safetensors already, or --out anything.
+    """
+    folder, out = config.folder, config.out or config.folder
+    if not config.shard_gb > 0:
+        raise ValueError(f"--shard-gb {config.shard_gb}: must be more than 0")
+    sources = find_shards(folder, "pytorch_model.bin", "pytorch_model.bin.index.json")
+    if sources is None:
+        raise WeightsError(f"{folder} has no pytorch_model.bin and no pytorch_model.bin.index.json")
+    draft = out / "convert.draft"
+    here = out.exists() and out.samefile(folder)
+    for file in out.glob("*"):
+        if file != draft and (".safetensors" in file.name or not here):
+            raise ValueError(f"{out} holds {file.name} already: give another --out")
+    made = not out.exists()
+    shutil.rmtree(draft, ignore_errors=True)  # of a conversion that was killed
+    draft.mkdir(parents=True)
+    try:
+        total = write_shards(sources, draft, config.shard_gb * 1e9)
+        if not here:
+            for file in folder.iterdir():
+                if file.suffix in _BESIDE and not file.name.endswith(".index.json"):
+                    shutil.copyfile(file, draft / file.name)
+        for file in sorted(draft.iterdir(), key=lambda file: file.suffix == ".json"):
+            file.rename(out / file.name)  # the index after the shards: it vouches for them
+    except BaseException:
+        shutil.rmtree(out if made else draft, ignore_errors=True)
+        raise
+    draft.rmdir()
+    print(f"{out}: {total / 1e9:.2f} GB of safetensors")
+
+
+def write_shards(sources: dict[Path, list[str]], draft: Path, limit: float) -> int:
+    """Writes all shards and their index into a folder; returns the number of bytes."""
+    shards: list[list[str]] = []
+    waiting: dict[str, Any] = {}
+    shared: dict[str, str] = {}
+    size = total = 0
+
+    def flush() -> None:
+        kinds = {name: (_DTYPES[_kind(t)], tuple(t.shape), t.nbytes) for name, t in waiting.items()}
+        bodies = (_bytes(tensor) for tensor in waiting.values())
+        write_safetensors(draft / f"{len(shards)}.shard", kinds, bodies, {"format": "pt"})
+        shards.append(list(waiting))
+        waiting.clear()
+
+    for source, promised in sources.items():
+        first: dict[Any, str] = {}
+        lacking = set(promised)
+        for name, tensor in read_tensors(source):
+            lacking.discard(name)
+            place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+            if tensor.numel() and first.setdefault(place, name) != name:
+                shared[name] = first[place]
+                continue
+            if waiting and size + tensor.nbytes > limit:
+                flush()
+                size = 0
+            waiting[name] = tensor
+            size, total = size + tensor.nbytes, total + tensor.nbytes
+        if lacking:
+            raise WeightsError(
+                f"{source} lacks {len(lacking)} tensors that the index places there, such as "
+                f"{min(lacking)}. Download shards and index again."
+            )
+    if waiting:
+        flush()
+    weight_map: dict[str, str] = {}
+    for i, names in enumerate(shards):
+        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        (draft / f"{i}.shard").rename(draft / file)
+        weight_map |= dict.fromkeys(names, file)
+    index = {"metadata": {"total_size": total, "shared": shared}, "weight_map": weight_map}
+    (draft / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
+    return total
+
+
+def read_tensors(path: Path) -> Iterator[tuple[str, Any]]:
+    """The tensors of a pickled file, mapped; no code of the file is run.
+
+    Raises:
+      WeightsError: a damaged file; or one that holds anything else than named tensors.
+    """
+    import torch
+
+    # Files from before PyTorch 1.6 are no zip archives and cannot be mapped: read as a whole.
+    try:
+        mapped = zipfile.is_zipfile(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is refused: it is damaged, or holds more than tensors, and to load that would "
+            "run code from the file. Save the model's plain state_dict, or get it as safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is cut short or was not written by torch.save "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}). "
+            "Download it again."
+        ) from error
+    if not isinstance(tensors, dict) or not tensors:
+        raise WeightsError(f"{path} holds a {type(tensors).__name__}, not a dict of tensors")
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, torch.Tensor) or _kind(tensor) not in _DTYPES:
+            what = getattr(tensor, "dtype", type(tensor).__name__)
+            raise WeightsError(
+                f"{path}: {name!r} is a {what}, and only tensors of {', '.join(_DTYPES)} can be "
+                "converted. Is this a model's state_dict?"
+            )
+        yield str(name), tensor.detach()
+
+
+def _kind(tensor: Any) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _bytes(tensor: Any) -> Any:
+    import torch
+
+    return tensor.contiguous().flatten().view(torch.uint8).numpy()
+
+COMMAND = Command(Convert, convert, __doc__)

@@ -1,0 +1,137 @@
+"""Fine-tunes an encoder as a fact checker: claims in, SUPPORTS or REFUTES out.
+
+    mend-jax finetune_fever --train FILE --validation FILE --out runs/minilm_fever
+    python -m experiments.train_bert_fever --model runs/minilm_fever --train FILE --validation FILE
+
+The paper edits BERT-base fine-tuned on FEVER; the default here is MiniLM, 23 million parameters,
+from the Python package index. Files are FEVER's lists of claims with labels. Writes a Hugging Face
+folder that `mj.load` takes, and finetuning.json: the share of verdicts that are right.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from mend_jax.commands.command import Command
+from mend_jax.data.codec import Tokens, codec_of
+from mend_jax.data.records import Locality
+from mend_jax.data.sources.registry import read_answers
+from mend_jax.files import write_text
+from mend_jax.models.registry import Base, load
+from mend_jax.runs.pretraining import exact_match, pretrain
+from mend_jax.weights.export import write_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Options of fine-tuning; the defaults are meant for 30 minutes on two CPU cores."""
+
+    train: Path
+    """Claims to learn from."""
+    validation: Path
+    """Claims to score on."""
+    out: Path
+    """Folder for the fact checker; must be empty or absent."""
+    model: str = "all-minilm-l6-v2"
+    """A BERT of any kind: all-minilm-l6-v2, a Hugging Face folder or a hub id."""
+    steps: int = 1200
+    """Training steps."""
+    batch: int = 32
+    """Claims a step."""
+    learning_rate: float = 1e-4
+    """Peak learning rate (warm-up, then cosine decay)."""
+    longest: int = 64
+    """Longest claim in tokens; longer ones are left out and counted."""
+    seed: int = 0
+    """Seeds everything that is random."""
+
+
+def fact_checker(base: Base, seed: int) -> Base:
+    """The encoder of the base under a fresh head with one logit, that of a claim's being true.
+
+    Raises:
+      ValueError: the base is no BERT.
+    """
+    if base.model.kind not in ("features", "masked", "classifier"):
+        raise ValueError(f"{base.name!r} is a {base.model.kind!r} model: give a BERT as --model")
+    dimensions = replace(
+        base.config, task="classification", num_labels=1, labels=("REFUTES", "SUPPORTS")
+    )
+    model = base.family.model(dimensions)
+    head = model.init(jax.random.key(seed), model.example_inputs())["params"]["head"]
+    return base._replace(
+        model=model, params={**base.params, "head": head}, config=dimensions
+    )
+
+
+def hf_config(dimensions: Any) -> Mapping[str, Any]:
+    """config.json of the fact checker."""
+    values = {
+        k: v for k, v in asdict(dimensions).items() if k not in ("task", "labels", "num_labels")
+    }
+    labels = {"id2label": {"0": "SUPPORTS"}, "label2id": {"SUPPORTS": 0}}
+    return {
+        "model_type": "bert",
+        "architectures": ["BertForSequenceClassification"],
+        **values,
+        **labels,
+    }
+
+
+def run(config: Finetune) -> dict[str, Any]:
+    """Trains, scores, writes; returns the content of finetuning.json.
+
+    Raises:
+      ValueError: the folder is not empty; the base is no BERT; no claim is short enough.
+      RecordError: a file that does not hold claims with verdicts.
+    """
+    if config.out.exists() and any(config.out.iterdir()):
+        raise ValueError(f"{config.out} is not empty: give another --out")
+    claims = {name: read_answers(getattr(config, name)) for name in ("train", "validation")}
+    learned = {pair.prompt.casefold() for pair in claims["train"]}
+    new = [pair for pair in claims["validation"] if pair.prompt.casefold() not in learned]
+    known = len(claims["validation"]) - len(new)
+    print(f"{known} claims to score on are among those to learn from, and left out")
+    claims["validation"] = new
+    base = fact_checker(load(config.model), config.seed)
+    encode = codec_of(base).pair
+
+    def tokens(pairs: Sequence[Locality]) -> list[Tokens]:
+        encoded = [encode(pair.prompt, pair.answer) for pair in pairs]
+        return [pair for pair in encoded if len(pair.tokens) <= config.longest]
+
+    encoded = {name: tokens(pairs) for name, pairs in claims.items()}
+    for name, kept in encoded.items():
+        left_out = len(claims[name]) - len(kept)
+        print(f"{name}: {len(kept):,} claims, {left_out} longer than {config.longest} tokens")
+        if not kept:
+            raise ValueError(f"{getattr(config, name)}: every claim is longer: raise --longest")
+    began = time.perf_counter()
+
+    def report(step: int, loss: float, seconds: float) -> None:
+        print(f"step {step:>6}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
+
+    params = pretrain(
+        base.model, base.params, lambda rng: encoded["train"], steps=config.steps,
+        batch=config.batch, learning_rate=config.learning_rate, seed=config.seed, report=report,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    scores = {}
+    for name, pairs in encoded.items():
+        right = exact_match(base.model, params, pairs)
+        scores[name] = {"accuracy": float(np.mean(right)), "n": len(pairs)}
+        print(f"{name}: {np.mean(right):.3f} of {len(pairs):,} verdicts are right")
+    expected = base.family.expected_weights(base.config)
+    write_folder(config.out, hf_config(base.config), params, expected, base.tokenizer)
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    result = {**scores, "seconds": round(seconds, 1), "config": options}
+    write_text(config.out / "finetuning.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+COMMAND = Command(Finetune, run, __doc__)

@@ -1,0 +1,128 @@
+"""A training step from shapes alone: for counting what a run will need, and for timing it.
+
+The setting is the one in which the original was measured: one edit, one outer and one locality pair
+per example, all of one length, the last `answers` tokens labelled; the editor is the paper's MEND
+at the family's default sites. Nothing here reads a file or allocates an array.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import PyTree
+
+from mend_jax.editors.base import Editor
+from mend_jax.editors.gradient import mend
+from mend_jax.example import Example, Pair
+from mend_jax.models.family import Family
+from mend_jax.models.registry import FAMILIES
+from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
+from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
+from mend_jax.training.step import TrainState, editor_optimiser, init_state, make_step
+
+
+class Workload(NamedTuple):
+    """What a training step is made of.
+
+    model, trunk, tail: the base, and its parts before and from the first edited site on.
+    loss, logits: over the tail. params: shapes of the base's weights, in float32.
+    step: of `make_step`. vocabulary: number of tokens. length, answers: tokens of a sequence, and
+    labelled ones.
+    """
+
+    family: Family
+    model: Any
+    trunk: nn.Module | None
+    tail: nn.Module
+    sites: tuple[str, ...]
+    editor: Editor
+    loss: LossFn
+    logits: LogitsFn
+    optimiser: optax.GradientTransformation
+    step: Any
+    params: PyTree
+    vocabulary: int
+    length: int
+    answers: int
+
+
+def make_workload(
+    config: Mapping[str, Any],
+    length: int = 32,
+    answers: int = 10,
+    rank: int = 1920,
+    dtype: Any = jnp.float32,
+    mesh: Mesh | None = None,
+    shard_editor: bool = False,
+) -> Workload:
+    """The step for a base with this config.json.
+
+    Args:
+      dtype: of the base's activations. mesh, shard_editor: as for `make_step`.
+
+    Raises:
+      ValueError: an architecture that is not implemented; more answers than tokens; a model that
+        answers nothing that could be edited.
+    """
+    kind = config["model_type"]
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"the architecture {kind!r} is not implemented; "
+            f"implemented are: {', '.join(sorted(FAMILIES))}"
+        )
+    if not 0 < answers < length:
+        raise ValueError(f"{answers} labelled tokens of {length}: at least 1, and not the first")
+    family = FAMILIES[kind]
+    dimensions = family.dimensions(config, ())
+    model = family.model(dimensions, dtype=dtype)
+    if model.kind not in ("causal", "seq2seq", "classifier"):
+        raise ValueError(f"a {model.kind!r} model gives no answers to edit")
+    sites = sites_of(model, family.default_sites(dimensions))
+    trunk, tail = split(model, sites)
+    loss, logits = sequence_loss(tail), sequence_logits(tail)
+    editor = mend(loss, sites, rank=rank)
+    optimiser = editor_optimiser()
+    step = make_step(
+        editor, loss, logits, optimiser, trunk=trunk, mesh=mesh, shard_editor=shard_editor
+    )
+    return Workload(
+        family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,
+        abstract_params(model), dimensions.vocab_size, length, answers,
+    )  # fmt: skip
+
+
+def example_shapes(work: Workload, batch: int) -> Example:
+    """Shapes of a batch of examples, as the model takes them; leading axes [batch, 1]."""
+
+    def ints(n: int) -> Any:
+        return jax.ShapeDtypeStruct((batch, 1, n), jnp.int32)
+
+    mask: Any = jax.ShapeDtypeStruct((batch, 1, work.length), jnp.bool_)
+    kind = work.model.kind
+    answers = work.answers
+    if kind == "causal":
+        inputs = Inputs(ints(work.length), read=ints(answers))
+    elif kind == "seq2seq":
+        inputs = Inputs(ints(work.length), mask=mask, target=ints(answers))
+    else:  # one label a text
+        inputs, answers = Inputs(ints(work.length), mask=mask), 1
+    pair = Pair(inputs, ints(answers))
+    return Example(pair, pair, pair)
+
+
+def state_shapes(work: Workload, examples: Example) -> TrainState:
+    """Shapes of the training state."""
+
+    def fresh(params: PyTree, examples: Example) -> TrainState:
+        carry = examples
+        if work.trunk is not None:
+            inputs = run_trunk(work.trunk, params, examples.edit.inputs)
+            carry = examples._replace(edit=examples.edit._replace(inputs=inputs))
+        one = jax.tree.map(lambda x: x[0], carry)
+        return init_state(work.editor, work.optimiser, jax.random.key(0), params, one)
+
+    return jax.eval_shape(fresh, work.params, examples)

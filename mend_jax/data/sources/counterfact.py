@@ -1,0 +1,25 @@
+"""CounterFact (Meng et al. 2022), with one rephrase and one locality prompt a row.
+
+    {"prompt", "target_new", "subject", "rephrase_prompt", "locality_prompt",
+     "locality_ground_truth"}
+"""
+
+from collections.abc import Iterable
+
+from mend_jax.data.sources.reading import Read, Reading, Row, record_by
+
+FIELDS = ("prompt", "target_new")
+
+
+def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
+    """Every row is a record; it leaves nothing open."""
+    return Read(
+        [
+            record_by(
+                row, "prompt", "target_new", "rephrase_prompt", "locality_prompt",
+                "locality_ground_truth", "near",
+            )
+            for row in rows
+        ],
+        [],
+    )  # fmt: skip

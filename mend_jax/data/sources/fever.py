@@ -1,0 +1,118 @@
+"""FEVER (Thorne et al. 2018): claims, and edits of the verdict on them.
+
+Two forms: a JSON list of {"claim", "label"}, with labels SUPPORTS, REFUTES and NOT ENOUGH INFO; and
+KnowledgeEditor's JSONL (`fever-*-kilt.jsonl`), see `kilt`, which also has a model's own prediction
+and rephrases. An edit flips the prediction. In the paper only half of the edits do, the others ask
+for what the model says already, so that an editor that does nothing is right half of the time.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mend_jax.data.records import Locality, Record, RecordError, text_of
+from mend_jax.data.sources.claims import VERDICTS
+from mend_jax.data.sources.kilt import Line
+from mend_jax.data.sources.reading import Read, Reading, Row, distinct, draw_locality, left_out
+
+FIELDS = ("claim", "label")
+UNKNOWN = "NOT ENOUGH INFO"
+TEMPLATES = {
+    "train": (
+        "It is true that {}",
+        "It is a fact that {}",
+        "According to the record, {}",
+        "The record says that {}",
+        "As is known, {}",
+    ),
+    "validation": ("It is the case that {}", "It is correct that {}", "In fact, {}"),
+}
+"""Rephrases of a claim that has none; they change neither its truth nor a letter of it."""
+REPHRASES = 2
+"""How many of them a claim gets."""
+
+
+class Claim(NamedTuple):
+    """verdict: the true one. predicted: the model's own."""
+
+    text: str
+    verdict: str
+    predicted: str
+    rephrases: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
+    """Of the list; the true verdict stands for the model's own, and templates for rephrases."""
+    rng = random.Random(f"templates {reading.split} {reading.seed}")
+    templates = TEMPLATES[reading.split]
+    claims, unknown = [], []
+    for row in rows:
+        text = text_of(row.value, "claim", row.where)
+        verdict = _label(row)
+        if verdict == UNKNOWN:
+            unknown.append(row.place)
+            continue
+        again = tuple(t.format(text) for t in rng.sample(templates, REPHRASES))
+        claims.append(Claim(text, verdict, verdict, again, (text,)))
+    notes = left_out(unknown, len(claims), f"are labelled {UNKNOWN}")
+    if claims:
+        notes += [
+            f"the rephrases of all {len(claims)} records are made of templates: "
+            + ", ".join(repr(template) for template in templates),
+            "the true verdict stands for the model's own prediction, which the file does not have",
+        ]
+    return Read(_records(claims, reading), notes)
+
+
+def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+    """Of the list: every claim with its true verdict, where there is one."""
+    return [
+        Locality(text_of(row.value, "claim", row.where), _label(row), "far")
+        for row in rows
+        if row.value.get("label") != UNKNOWN
+    ]
+
+
+def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
+    """Of KnowledgeEditor's lines."""
+    claims = [
+        Claim(
+            line.prompt,
+            _verdict(line.answer, "answer", line.where),
+            _verdict(line.prediction, "prediction", line.where),
+            line.rephrases,
+            line.asked,
+        )
+        for line in lines
+    ]
+    return _records(claims, reading)
+
+
+def _records(claims: Sequence[Claim], reading: Reading) -> list[Record]:
+    rng = random.Random(f"fever {reading.split} {reading.seed}")
+    pool = distinct(Locality(claim.text, claim.verdict, "far") for claim in claims)
+    records = []
+    for claim in claims:
+        kept = rng.random() < 0.5 and reading.flip == "half"
+        flipped = VERDICTS[1 - VERDICTS.index(claim.predicted)]
+        records.append(
+            Record(
+                prompt=claim.text,
+                target=claim.predicted if kept else flipped,
+                rephrases=claim.rephrases,
+                locality=draw_locality(rng, pool, reading.localities, claim.asked),
+            )
+        )
+    return records
+
+
+def _label(row: Row) -> str:
+    label = text_of(row.value, "label", row.where)
+    return _verdict(label, "label", row.where, (*VERDICTS, UNKNOWN))
+
+
+def _verdict(text: str, field: str, where: str, allowed: Sequence[str] = VERDICTS) -> str:
+    if text not in allowed:
+        raise RecordError(f"{where}: {field!r} must be one of {', '.join(allowed)}, is {text!r}")
+    return text

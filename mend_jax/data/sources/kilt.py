@@ -1,0 +1,71 @@
+"""The lines that De Cao et al. (2021, KnowledgeEditor) made of KILT's zsRE and FEVER.
+
+    {"input", "output": [{"answer"}], "prediction", "alternatives": [...],
+     "filtered_rephrases": [...], "meta"?: {"template_questions"?: [...]}}
+
+`prediction` is their model's answer, `alternatives` are others that it finds likely: what to edit
+towards. The rephrases are those by which the model answers the same.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from mend_jax.data.records import RecordError, text_of, texts_of
+from mend_jax.data.sources.reading import Row, left_out
+
+FIELDS = ("input", "output", "alternatives", "filtered_rephrases")
+
+
+class Line(NamedTuple):
+    """A line that can be an edit. asked: every way in which the file puts this question."""
+
+    where: str
+    prompt: str
+    answer: str
+    prediction: str
+    alternatives: tuple[str, ...]
+    rephrases: tuple[str, ...]
+    asked: tuple[str, ...]
+
+
+def read_lines(rows: Iterable[Row]) -> tuple[list[Line], list[str]]:
+    """(lines with an alternative and a rephrase that is not the input itself, notes)."""
+    kept, without = [], []
+    for row in rows:
+        line = _line(row)
+        if line.alternatives and line.rephrases:
+            kept.append(line)
+        else:
+            without.append(row.place)
+    return kept, left_out(without, len(kept), "have no alternative answer or no rephrase")
+
+
+def _line(row: Row) -> Line:
+    value, where = row.value, row.where
+    prompt = text_of(value, "input", where)
+    alternatives = texts_of(value, "alternatives", where, blank=True)
+    rephrases = texts_of(value, "filtered_rephrases", where, blank=True)
+    meta = value.get("meta")
+    templates: tuple[str, ...] = ()
+    if isinstance(meta, Mapping):
+        at = f"{where}: meta"
+        templates = texts_of(meta, "template_questions", at, required=False, blank=True)
+    others = tuple(dict.fromkeys(r for r in rephrases if r and r != prompt))
+    return Line(
+        where,
+        prompt,
+        _answer(row),
+        text_of(value, "prediction", where, required=False),
+        tuple(a for a in alternatives if a),
+        others,
+        (prompt, *others, *templates),
+    )
+
+
+def _answer(row: Row) -> str:
+    """The first gold answer; other entries of `output` hold only where it was found."""
+    output = row.value.get("output")
+    for item in output if isinstance(output, list) else ():
+        if isinstance(item, Mapping) and "answer" in item:
+            return text_of(item, "answer", f"{row.where}: output")
+    raise RecordError(f"{row.where}: 'output' must be a list with an object that has 'answer'")

@@ -1,0 +1,46 @@
+"""Natural Questions (Kwiatkowski et al. 2019): what must stay, far from every edit.
+
+Two forms: JSONL of {"question", "answer": [...]} (NQ-open), of whose answers the shortest is taken;
+and MEND's one JSON object, {"questions": [...], "answers": [...]}.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mend_jax.data.records import Locality, RecordError, text_of, texts_of
+from mend_jax.data.sources.reading import Reading, Row
+
+FIELDS = ("question", "answer")
+OBJECT_FIELDS = ("questions", "answers")
+
+
+def read_questions(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+    """Of JSONL."""
+    pairs = []
+    for row in rows:
+        question = text_of(row.value, "question", row.where)
+        answers = texts_of(row.value, "answer", row.where)
+        if not answers:
+            raise RecordError(f"{row.where}: 'answer' is empty")
+        pairs.append(_pair(question, min(answers, key=len), reading.questions))
+    return pairs
+
+
+def read_object(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+    """Of the one object."""
+    pairs = []
+    for row in rows:
+        questions, answers = (texts_of(row.value, field, row.where) for field in OBJECT_FIELDS)
+        if len(questions) != len(answers):
+            raise RecordError(
+                f"{row.where}: there are {len(questions)} 'questions', {len(answers)} 'answers'"
+            )
+        for question, answer in zip(questions, answers, strict=True):
+            pairs.append(_pair(question, answer, reading.questions))
+    return pairs
+
+
+def _pair(question: str, answer: str, form: Literal["sentence", "exact"]) -> Locality:
+    if form == "sentence":
+        question = question[0].upper() + question[1:].removesuffix("?").rstrip() + "?"
+    return Locality(question, answer, "far")

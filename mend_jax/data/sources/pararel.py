@@ -1,0 +1,75 @@
+"""ParaRel (Elazar et al. 2021): facts of Wikidata with several patterns a relation, as relations.
+
+A folder `facts/` of {"sub_label", "obj_label"} and `patterns/` of {"pattern": "[X] ... [Y]."}, both
+JSONL, one file a relation. Only patterns that end with the object can be asked; only facts with
+exactly one object can be learned by heart.
+"""
+
+import json
+import random
+from collections.abc import Collection
+from pathlib import Path
+
+from mend_jax.data.records import RecordError
+from mend_jax.data.sources.facts import Relation
+
+
+def pararel_relations(
+    folder: str | Path, limit: int = 1000, known: Collection[str] = (), seed: int = 0
+) -> tuple[Relation, ...]:
+    """Relations with three or more phrasings; the last phrasing of each is held out.
+
+    Args:
+      limit: facts in all, drawn at random.
+      known: subjects to leave out, because something else is known of them.
+
+    Raises:
+      RecordError: no such files, or one that is not as described.
+    """
+    folder = Path(folder)
+    files = sorted((folder / "facts").glob("*.jsonl"))
+    if not files:
+        raise RecordError(f"{folder}: no facts/*.jsonl here; give the folder of ParaRel's data")
+    facts = []
+    phrasings: dict[str, tuple[str, ...]] = {}
+    taken = {subject.casefold() for subject in known}
+    for file in files:
+        patterns = (row["pattern"] for row in _rows(folder / "patterns" / file.name, "pattern"))
+        asked = tuple(dict.fromkeys(p for p in map(_question, patterns) if p))
+        if len(asked) < 3:
+            continue
+        objects: dict[str, set[str]] = {}
+        for row in _rows(file, "sub_label", "obj_label"):
+            objects.setdefault(row["sub_label"], set()).add(row["obj_label"])
+        phrasings[file.stem] = asked
+        for subject, found in objects.items():
+            if len(found) == 1 and subject.casefold() not in taken:
+                facts.append((file.stem, subject, *found))
+    chosen = random.Random(seed).sample(facts, min(limit, len(facts)))
+    return tuple(
+        Relation(name, asked[:-1], asked[-1:], tuple((s, o) for r, s, o in chosen if r == name))
+        for name, asked in phrasings.items()
+    )
+
+
+def _question(pattern: str) -> str:
+    """The pattern up to the object, with {} for the subject; empty if more follows the object."""
+    begin, _, end = pattern.partition("[Y]")
+    if begin.count("[X]") != 1 or end.strip(" .") or "{" in begin:
+        return ""
+    return begin.strip().replace("[X]", "{}")
+
+
+def _rows(path: Path, *fields: str) -> list[dict[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            rows.append({field: row[field] for field in fields})
+        except (json.JSONDecodeError, KeyError, TypeError):
+            raise RecordError(f"{path}, line {number}: expected an object with {fields}") from None
+    return rows

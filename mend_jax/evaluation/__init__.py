@@ -1,0 +1,1 @@
+"""What is scored, and the ways to do it."""

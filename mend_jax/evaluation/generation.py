@@ -1,0 +1,202 @@
+"""Scores an editor by the model's own words: greedy generation before and after, as people use it.
+
+Teacher forcing feeds the right answer in and asks only for the next token. Here the model goes on
+by itself from the prompt, and its words up to their natural end (of the text, or of its line) are
+compared with the answer: they are it (`exact`), or have it in them (`contains`), but for case,
+spaces and marks at the end.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from mend_jax.data.batches import (
+    LENGTHS,
+    TokenRecord,
+    bucket,
+    edit_examples,
+    grouped,
+    shapes_of_edits,
+)
+from mend_jax.data.codec import Codec, Tokens
+from mend_jax.data.decoding import pad_prompts
+from mend_jax.editors.base import Editor, EditorState
+from mend_jax.evaluation.metrics import Scores
+from mend_jax.evaluation.teacher_forced import all_pairs, as_scores, widths
+from mend_jax.example import Example
+from mend_jax.models.generate import generate
+from mend_jax.models.stages import Inputs
+
+Free = Literal["exact", "contains"]
+Speak = Callable[..., Int[Array, "k new"]]
+Speaker = Callable[[EditorState, PyTree, Example, np.ndarray, np.ndarray], tuple[Array, Array]]
+
+
+class Heard(NamedTuple):
+    """One prompt: what should be answered, and what is said before and after the edit."""
+
+    prompt: str
+    answer: str
+    before: str
+    after: str
+
+
+class Interview(NamedTuple):
+    """What one edit was asked: its input and rephrases, and its locality prompts."""
+
+    outer: list[Heard]
+    locality: list[Heard]
+
+
+def speak_of(model: nn.Module, new: int) -> Speak:
+    """`speak(params, tokens, lengths)`: up to `new` tokens of words, or a classifier's class."""
+    if getattr(model, "kind", "causal") == "classifier":
+        return partial(classify, model)
+    return partial(generate, model, new=new)
+
+
+def classify(
+    model: nn.Module, params: PyTree, tokens: Int[Array, "k length"], lengths: Int[Array, "k"]
+) -> Int[Array, "k 1"]:
+    """The most likely class of each text, as `generate` gives words."""
+    mask = jnp.arange(tokens.shape[1]) < lengths[:, None]
+    logits: Any = model.apply({"params": params}, Inputs(tokens, mask=mask))
+    return jnp.argmax(logits, axis=-1)
+
+
+def make_speaker(editor: Editor, speak: Speak) -> Speaker:
+    """`speaker(state, params, edits, tokens, lengths)` -> ids before and after, jitted.
+
+    The speaker takes examples with leading axes [edits, k], and for each edit the prompts,
+    int32[edits, pairs, length], with their lengths, int32[edits, pairs].
+    """
+
+    def one(
+        state: EditorState, params: PyTree, example: Example, tokens: Array, lengths: Array
+    ) -> Any:
+        edit = editor.edit(state, params, example)
+        after = editor.apply(state, speak, edit)
+        return speak(params, tokens, lengths), after(params, tokens, lengths)
+
+    return jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0)))
+
+
+def interview(
+    speaker: Speaker,
+    codec: Codec,
+    state: EditorState,
+    params: PyTree,
+    records: Sequence[TokenRecord],
+    batch: int = 8,
+    k: int = 1,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Interview]:
+    """Asks every pair of every record, before and after its edit; one compilation.
+
+    Args:
+      speaker: over the whole model, not its tail.
+      batch, k, progress: as in `evaluation.score`.
+    """
+    groups = grouped(records, k)
+    width = widths(records)
+    shapes = shapes_of_edits([r.edit for r in records])
+    length = bucket(max(len(p.tokens) for r in records for p in (*r.outer, *r.locality)), LENGTHS)
+    found: list[Interview] = []
+    for i in range(0, len(groups), batch):
+        chosen = groups[i : i + batch]
+        filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
+        edits = edit_examples([[r.edit for r in group] for group in filled], shapes)
+        asked = [[p for r in group for p in all_pairs(r, width)] for group in filled]
+        ids = jax.device_get(speaker(state, params, edits, *_questions(asked, codec, length)))
+        before, after = (x.reshape(batch * k, sum(width), -1) for x in ids)
+        for j, record in enumerate(record for group in chosen for record in group):
+            heard = [
+                None if pair is None else _hear(codec, pair, *said)
+                for pair, *said in zip(
+                    all_pairs(record, width), before[j], after[j], strict=True
+                )
+            ]
+            places = heard[: width[0]], heard[width[0] :]
+            found.append(Interview(*([x for x in part if x is not None] for part in places)))
+        progress(len(found), len(records))
+    return found
+
+
+def scores_of(
+    interviews: Sequence[Interview], records: Sequence[TokenRecord], protocol: Free
+) -> Scores:
+    """The interviews as scores; what only teacher forcing can tell (KL, perplexity) is NaN."""
+    outer, locality = widths(records)
+
+    def table(part: str, width: int, value: Callable[[Heard], bool]) -> np.ndarray:
+        rows = [[value(heard) for heard in getattr(entry, part)] for entry in interviews]
+        return np.asarray([[*row, *[False] * (width - len(row))] for row in rows], np.float64)
+
+    def right(said: str) -> Callable[[Heard], bool]:
+        return lambda heard: matches(getattr(heard, said), heard.answer, protocol)
+
+    unknown = np.full((len(records), locality), np.nan)
+    return as_scores(
+        {
+            "success": table("outer", outer, right("after")),
+            "success_before": table("outer", outer, right("before")),
+            "agreement": table("locality", locality, lambda heard: heard.before == heard.after),
+            "accuracy": table("locality", locality, right("after")),
+            "accuracy_before": table("locality", locality, right("before")),
+            **dict.fromkeys(("kl", "nll", "nll_before", "tokens"), unknown),
+            "edit_loss": np.full(len(records), np.nan),
+        },
+        records,
+    )
+
+
+def matches(said: str, answer: str, protocol: Free) -> bool:
+    """Whether the words are the answer, or have it in them as whole words."""
+    if _plain(answer):  # of an answer that is nothing but marks, these count
+        said, answer = _plain(said), _plain(answer)
+    if protocol == "exact":
+        return said == answer
+    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", said) is not None
+
+
+def fluency(texts: Sequence[str]) -> float:
+    """Mean over texts of their n-gram entropy in bits, 2/3 of the bigrams' and 4/3 of the
+    trigrams', halved (Meng et al. 2022): low where a text repeats itself. NaN if all are shorter
+    than three words."""
+    found = []
+    for words in (text.split() for text in texts):
+        if len(words) >= 3:
+            found.append(sum(w * _entropy(words, n) for n, w in ((2, 2 / 3), (3, 4 / 3))) / 2)
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _entropy(words: Sequence[str], n: int) -> float:
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    shares = np.asarray(list(Counter(grams).values())) / len(grams)
+    return float(-np.sum(shares * np.log2(shares)))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".!?,;: ")
+
+
+def _hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:
+    asked = codec.words(codec.question(pair).tolist())
+    return Heard(asked, *(codec.text(ids.tolist()) for ids in (pair.labels, before, after)))
+
+
+def _questions(
+    asked: Sequence[Sequence[Tokens | None]], codec: Codec, length: int
+) -> tuple[Int[np.ndarray, "edits pairs length"], Int[np.ndarray, "edits pairs"]]:
+    """The prompts, right-padded, and their lengths; an empty place is one token."""
+    prompts = [[0] if pair is None else codec.question(pair) for row in asked for pair in row]
+    tokens, lengths = pad_prompts(prompts, length=length)
+    return tokens.reshape(len(asked), -1, length), lengths.reshape(len(asked), -1)

@@ -1,0 +1,1 @@
+"""What a run leaves to read: results.json, tables, figures, progress, texts."""

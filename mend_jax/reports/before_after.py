@@ -1,0 +1,80 @@
+"""The model's own words before and after an edit: greedy answers to chosen prompts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jaxtyping import PyTree
+
+from mend_jax.data.batches import edit_examples, shapes_of_edits
+from mend_jax.data.codec import codec_of
+from mend_jax.data.decoding import pad_prompts
+from mend_jax.data.records import Record, rephrases_of
+from mend_jax.editors.base import EditorState
+from mend_jax.evaluation.generation import speak_of
+from mend_jax.example import Example
+from mend_jax.models.registry import Base
+from mend_jax.saved.directory import SavedEditor
+
+
+class Answer(NamedTuple):
+    """One prompt and what the model goes on with, unedited and edited."""
+
+    prompt: str
+    before: str
+    after: str
+
+
+def edit_example(base: Base, prompt: str, target: str) -> Example:
+    """An example that holds one edit pair, padded to a bucket, and nothing to score it with."""
+    pair = codec_of(base).pair(prompt, target)
+    one: Example = jax.tree.map(lambda x: x[0], edit_examples([[pair]], shapes_of_edits([pair])))
+    return one
+
+
+class Stage(NamedTuple):
+    """A saved editor made ready to edit and to speak; one compilation per padded shape.
+
+    edit(prompt, target) -> edit. ask(edit, prompts) -> answers before and after.
+    """
+
+    edit: Callable[[str, str], Any]
+    ask: Callable[[Any, Sequence[str]], list[Answer]]
+
+
+def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
+    """Jits the editor and the decoder of `saved`.
+
+    Args:
+      new_tokens: how many tokens an answer has at most; it ends with its line.
+    """
+    codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
+    speak = speak_of(model, new_tokens)
+    make_edit = jax.jit(saved.editor.edit)
+
+    @jax.jit
+    def both(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
+        edited = saved.editor.apply(state, speak, edit)
+        return speak(params, tokens, lengths), edited(params, tokens, lengths)
+
+    def edit(prompt: str, target: str) -> Any:
+        return make_edit(saved.state, params, edit_example(saved.base, prompt, target))
+
+    def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
+        ids = [codec.prompt(prompt) for prompt in prompts]
+        before, after = jax.device_get(both(saved.state, params, edit, *pad_prompts(ids)))
+        return [
+            Answer(prompt, codec.text(b), codec.text(a))
+            for prompt, b, a in zip(prompts, before, after, strict=True)
+        ]
+
+    return Stage(edit, ask)
+
+
+def prompts_of(record: Record) -> list[tuple[str, str]]:
+    """(kind, prompt) of an edit prompt, a rephrase, a near and a far locality prompt."""
+    chosen = [("edit", record.prompt)]
+    chosen += [("rephrase", rephrase.prompt) for rephrase in rephrases_of(record)[:1]]
+    for kind in ("near", "far"):
+        chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
+    return chosen

@@ -1,0 +1,236 @@
+"""The options of a training run, and the checks on them before any work is done."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from mend_jax.data.batches import ANSWERS, LENGTHS
+from mend_jax.models.memory import Dtype
+from mend_jax.parallel import parse_mesh
+
+
+class ExperimentError(ValueError):
+    """Options that do not fit together, or files that are not there; says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """What published files leave open, and the seed."""
+
+    flip: Literal["all", "half"] = "all"
+    """Edits of FEVER files: all flip the verdict; or half do, as in the paper, and half keep what
+    the model says already."""
+    locality: Path | None = None
+    """File of Natural Questions, whose answers must stay; takes the place of the locality that the
+    records have. Its questions are dealt: 85 % to training, 15 % to the score."""
+    localities: int = 4
+    """Locality pairs of a record, drawn from --locality, or from other rows of a file that leaves
+    the choice (FEVER, Wikitext generation, zsRE lines)."""
+    questions: Literal["sentence", "exact"] = "sentence"
+    """Questions of --locality: with a capital and a question mark, or exactly as in the file."""
+    seed: int = 0
+    """Seeds everything that is random."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(ReadingOptions):
+    """Options of a training run."""
+
+    out: Path
+    """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
+    model: str = "smollm2-135m"
+    """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
+    dtype: Dtype = "float32"
+    """Of the base's weights; the editor and its edits are always float32."""
+    train: Path | None = None
+    """Training records: your own JSONL, or a published file of CounterFact, zsRE, FEVER or Wikitext
+    generation; without it, the project's facts."""
+    validation: Path | None = None
+    """Records to score at the end; without it, the held-out subjects of the facts."""
+    max_train: int = 0
+    """Use only so many training records (0: all)."""
+    max_validation: int = 0
+    """Score only so many validation records (0: all)."""
+    dev: int = 64
+    """Training records held out, by subject, for early stop and the best checkpoint."""
+    steps: int = 1000
+    """Training steps."""
+    batch: int = 10
+    """Edits a step, each made alone."""
+    sites: str = ""
+    """Regular expression of the edited layers; empty: the default of the model family."""
+    rank: int = 256
+    """Rank of the editor network."""
+    learning_rate: float = 1e-5
+    """Learning rate of the editor network; its peak, if it decays."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
+    ridge: float = 0.05
+    """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
+    unit strength; 1: neither, the paper's chain."""
+    words: bool = False
+    """In these coordinates, tell the words of an answer apart too: for answers of many tokens."""
+    calibrate: int = 48
+    """Batches whose gradients are counted into the statistics before the first step."""
+    alpha: float = 6e-4
+    """Edit rate alpha before training."""
+    alpha_learning_rate: float = 3e-5
+    """Learning rate of the edit rates; its peak, if it decays."""
+    c_edit: float = 0.6
+    """Weight of the edit loss; the locality KL has weight 1."""
+    outer: int = 2
+    """Pairs that score an edit in a step: the edit input, and rephrases."""
+    swap: bool = True
+    """Let any phrasing of a record be its edit input in training, not only its prompt."""
+    near: int = 1
+    """Near locality pairs of an edit in a step."""
+    far: int = 1
+    """Far locality pairs of an edit in a step."""
+    longest: int = 64
+    """Longest sequence in tokens; longer pairs are left out and counted."""
+    longest_answer: int = 8
+    """Longest target or answer in tokens; longer pairs are left out and counted."""
+    k: int = 1
+    """Records that are edited at once, as one edit; --batch counts such edits."""
+    at_once: Literal["joint", "summed", "solved"] = "joint"
+    """Of k edits: one gradient of their mean loss (the authors' code); k edits that are made alone
+    and added (the paper's text); or that are joined by a least-squares problem, so that none
+    disturbs the others (as in MALMEN)."""
+    allow_conflicts: bool = False
+    """Let one prompt be edited to two targets at once."""
+    protocol: Literal["sequence", "token"] = "sequence"
+    """Of all scores: every token of an answer right, or the share of them that is."""
+    trunk_cache: Literal["memory", "disk", "off"] = "memory"
+    """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+    mesh: str = "1x1"
+    """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
+    shard_editor: bool = False
+    """Split the editor and its optimiser over MODEL too."""
+    distributed: bool = False
+    """One of several processes, each started with the same options; Slurm, MPI and Kubernetes are
+    found, elsewhere say --address, --processes and --process-id."""
+    address: str | None = None
+    """HOST:PORT of the first process."""
+    processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    evaluate_every: int = 200
+    """Steps between looks at the development slice."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    patience: int = 0
+    """Stop after so many steps without a better development loss (0: never)."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+
+    anything_knows_facts: ClassVar[bool] = True
+    """Without --train, edit the project's facts in any base; else only in one that learned them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig(TrainConfig):
+    """The paper's options, the same for all its models (section 4 and appendix C.3).
+
+    The authors count single edits: 500,000 at most, a look at 500 records every 5,000, and a stop
+    20,000 after the best; ten of theirs are one step here.
+    """
+
+    flip: Literal["all", "half"] = "half"
+    dev: int = 500
+    steps: int = 50_000
+    rank: int = 1920
+    learning_rate: float = 1e-6
+    decay: Literal["cosine", "none"] = "none"
+    ridge: float = 1.0
+    calibrate: int = 1
+    alpha: float = 1e-4
+    alpha_learning_rate: float = 1e-4
+    c_edit: float = 0.1
+    swap: bool = False
+    longest: int = 32
+    longest_answer: int = 32
+    evaluate_every: int = 500
+    checkpoint_every: int = 500
+    patience: int = 2000
+
+    anything_knows_facts: ClassVar[bool] = False
+
+
+KNOWS_FACTS = "pretraining.json"
+"""The file that `experiments.pretrain` leaves in the folder of a base."""
+
+_MAY_DIFFER = (
+    "out", "resume", "log_every", "checkpoint_every", "mesh", "shard_editor", "distributed",
+    "address", "processes", "process_id",
+)  # fmt: skip
+
+
+def check_ranges(config: TrainConfig) -> None:
+    """Raises ExperimentError if a number is out of its range (ParallelError: of the mesh)."""
+    parse_mesh(config.mesh)
+    at_least_one = (
+        "steps", "batch", "k", "rank", "outer", "longest", "longest_answer",
+        "log_every", "evaluate_every", "checkpoint_every",
+    )  # fmt: skip
+    not_negative = (
+        "max_train", "max_validation", "dev", "near", "far", "patience", "seed", "calibrate",
+        "localities",
+    )  # fmt: skip
+    for least, names in ((1, at_least_one), (0, not_negative)):
+        for name in names:
+            value = getattr(config, name)
+            if value < least:
+                option = name.replace("_", "-")
+                raise ExperimentError(f"--{option} must be at least {least}, is {value}")
+    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
+        if getattr(config, name) > most:
+            raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
+    if config.words and config.ridge >= 1:
+        raise ExperimentError("--words needs a --ridge below 1, in whose coordinates it works")
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises ExperimentError unless there is something to train on, and to score on."""
+    if config.train is not None and config.validation is None:
+        raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
+    knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
+    if config.train is None and not knows:
+        raise ExperimentError(
+            f"--model {config.model} was not made by experiments.pretrain, so it need not know the "
+            "project's facts: give --train FILE and --validation FILE"
+        )
+
+
+def check_out(config: TrainConfig) -> None:
+    """Refuses a directory that is in use; checks that a resumed run has the same options."""
+    path = config.out / "run.json"
+    options = as_json(config)
+    if config.resume:
+        if not path.is_file():
+            raise ExperimentError(f"--resume: there is no run in {config.out} to resume")
+        before = json.loads(path.read_text(encoding="utf-8"))
+        different = [
+            f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}"
+            for k, v in options.items()
+            if k not in _MAY_DIFFER and before.get(k) != v
+        ]
+        if different:
+            raise ExperimentError(
+                f"--resume: {config.out} was started with other options: {'; '.join(different)}"
+            )
+        return
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
+        raise ExperimentError(
+            f"{config.out} is not empty: give another --out, or --resume to go on with that run"
+        )
+
+
+def as_json(config: TrainConfig) -> dict[str, Any]:
+    """The options as they stand in run.json and results.json."""
+    values = dataclasses.asdict(config)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in values.items()}

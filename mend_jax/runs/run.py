@@ -1,0 +1,143 @@
+"""One training run from options to results: what every `experiments.train_*` does.
+
+    base and records -> tokens -> trunk outputs, cached -> fit -> best editor -> scores, once
+
+The development slice (early stop, best checkpoint) is held out of the training records by subject.
+The validation records are scored once, at the end; those whose subject was trained on are dropped.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from mend_jax.data.records import Record
+from mend_jax.editors.base import Editor
+from mend_jax.editors.gradient import gradient_editor
+from mend_jax.evaluation.metrics import PROTOCOLS, summarise
+from mend_jax.files import write_text
+from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, unit_strength
+from mend_jax.models.registry import Base, default_sites, load
+from mend_jax.models.stages import sites_of
+from mend_jax.objectives import Outputs, outputs_of
+from mend_jax.parallel import fetch, is_first, mesh_of, start_distributed
+from mend_jax.reports.figures import score_bars, training_curve
+from mend_jax.reports.progress import Reporter
+from mend_jax.reports.results import make_results, table, write_results
+from mend_jax.runs.options import (
+    TrainConfig,
+    as_json,
+    check_data,
+    check_out,
+    check_ranges,
+)
+from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
+from mend_jax.runs.task import make_setting, score_with, train
+from mend_jax.saved.directory import SavedEditor, check_trained, made_at_once, save_editor
+
+
+class Run(NamedTuple):
+    """A finished run: the editor over the whole base, and the content of results.json."""
+
+    saved: SavedEditor
+    results: dict[str, Any]
+    validation: list[Record]
+
+
+class Gathered(NamedTuple):
+    """What a run works on; `began` is when the base had been loaded."""
+
+    base: Base
+    sites: tuple[str, ...]
+    data: Data
+    dataset: str
+    began: float
+
+
+def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -> Gathered:
+    """Reads the records, loads the base, tokenises, and says how much there is.
+
+    Raises:
+      ExperimentError, RecordError, WeightsError, SiteError: as they say.
+    """
+    from_files = read_files(config)  # broken files are found before any work
+    base = load(config.model, mesh, config.dtype)
+    began = time.perf_counter()
+    train, validation, dataset = from_files or deal_facts(config, base)
+    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
+    data = prepare(config, base, train, validation)
+    say(
+        f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
+        f"validation records; left out: {data.left_out}"
+    )
+    return Gathered(base, sites, data, dataset, began)
+
+
+def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
+    """Trains an editor as the options say, scores it, and writes everything to `config.out`.
+
+    Writes editor.safetensors and config.json (the editor), results.json, metrics.jsonl,
+    training.png, scores.png and checkpoints/.
+
+    Raises:
+      ExperimentError: an option out of its range; `out` is not empty and `resume` not given, or
+        resumed with other options.
+      RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
+    """
+    check_ranges(config)
+    check_data(config)
+    if config.distributed or config.address is not None:
+        start_distributed(config.address, config.processes, config.process_id)
+    mesh = mesh_of(config.mesh)
+    if is_first():  # the others would see what the first has begun
+        check_out(config)
+    else:
+        say = _silent
+    base, sites, data, dataset, began = gather(config, mesh, say)
+    if not config.resume:  # from here on the directory is in use
+        write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
+    with Reporter(config.steps, is_first()) as reporter:
+        setting = make_setting(config, base, sites, data, mesh, reporter)
+        editor = mend_editor(config, setting.outputs, sites)
+        fitted = train(setting, editor, reporter, say)
+        best = fetch(fitted.progress.best)
+        check_trained(best, str(config.out))
+        options = as_json(config)
+        save_editor(config.out, editor, best, base, sites, options)
+        scored = score_with(setting, editor)
+        scores = scored(best, data.validation, progress=reporter.scored)
+    metrics = summarise(scores, config.seed, config.k)
+    counts = {
+        "left_out": data.left_out,
+        "skipped_steps": int(fitted.progress.train.skipped),
+        "best_step": int(fitted.progress.best_step),
+        "stopped_early": fitted.stopped_early,
+    }
+    results = make_results(
+        "mend", config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
+        time.perf_counter() - began, options | counts,
+    )  # fmt: skip
+    write_results(config.out / "results.json", results)
+    if is_first():
+        training_curve(config.out / "training.png", fitted.history)
+        score_bars(config.out / "scores.png", results)
+    say(table(results))
+    editor = mend_editor(config, outputs_of(base.model), sites)
+    saved = SavedEditor(editor, best, base, sites, options)
+    return Run(saved, results, [record.record for record in data.validation])
+
+
+def _silent(message: str) -> None:
+    """For what the first process says for all."""
+
+
+def mend_editor(config: TrainConfig, outputs: Outputs, sites: Sequence[str]) -> Editor:
+    """The run's editor over a model, or over its tail."""
+    network = chain(normalize(), residual_mlp(config.rank))
+    if config.ridge < 1:
+        inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
+        network = discriminant(inner, config.ridge, config.words)
+    editor = gradient_editor(outputs.loss, sites, chain(network, rate(config.alpha)))
+    return made_at_once(editor, config.at_once, outputs, sites)

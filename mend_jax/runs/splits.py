@@ -1,0 +1,127 @@
+"""The records of a run: read or dealt, split by subject, tokenised, counted."""
+
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from mend_jax.data.batches import TokenRecord, encode_records, grouped
+from mend_jax.data.codec import codec_of
+from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.sources.claims import claim_records
+from mend_jax.data.sources.facts import facts_records
+from mend_jax.data.sources.reading import Reading
+from mend_jax.data.sources.registry import read_records, replace_locality
+from mend_jax.models.registry import Base
+from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig
+
+
+class Data(NamedTuple):
+    """Tokenised records of a run, and what was left out, in words."""
+
+    train: list[TokenRecord]
+    dev: list[TokenRecord]
+    validation: list[TokenRecord]
+    left_out: dict[str, Any]
+
+
+def reading_of(config: ReadingOptions, split: Literal["train", "validation"]) -> Reading:
+    """How files of this split are read."""
+    return Reading(
+        split, config.flip, config.locality, config.localities, config.questions, config.seed
+    )
+
+
+def read_files(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
+    """(training records, validation records, name of the data set) of the files, if given."""
+    if config.train is None or config.validation is None:
+        return None
+    name = f"{config.train}, scored on {config.validation}"
+    train = read_records(config.train, reading_of(config, "train"))
+    return train, read_records(config.validation, reading_of(config, "validation")), name
+
+
+def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
+    """The project's facts, or for a classifier claims about them; and which of the two."""
+    claims = base.model.kind == "classifier"
+    records = (claim_records if claims else facts_records)(reading.split, reading.seed)
+    return replace_locality(records, reading), "claims" if claims else "facts"
+
+
+def deal_facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
+    """As `read_files`, of the project's own records; or of these, scored on a file."""
+    train, name = own_records(base, reading_of(config, "train"))
+    scored = reading_of(config, "validation")
+    if config.validation is not None:
+        name = f"{name}, scored on {config.validation}"
+        return train, read_records(config.validation, scored), name
+    return train, own_records(base, scored)[0], name
+
+
+def prepare(
+    config: TrainConfig, base: Base, train: list[Record], validation: list[Record]
+) -> Data:
+    """Splits by subject, tokenises, and counts what does not fit.
+
+    Raises:
+      ExperimentError: nothing is left to train on, or to score.
+    """
+    validation, known = drop_known_subjects(validation, train)
+    rng = random.Random(config.seed)
+    train = list(train)
+    rng.shuffle(train)
+    dev_subjects: list[Record] = train[: config.dev]
+    rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
+    encode = codec_of(base).pair
+    limits = (config.longest, config.longest_answer)
+    kept, skipped = encode_records(rest[: config.max_train or None], encode, *limits)
+    dev, skipped_dev = encode_records(dev_subjects, encode, *limits)
+    held_out, skipped_validation = encode_records(
+        validation[: config.max_validation or None], encode, *limits
+    )
+    k = config.k
+    if k > 1:
+        parts = {"training": kept, "development": dev, "validation": held_out}
+        few = [name for name, part in parts.items() if len(part) < k]
+        if few:
+            raise ExperimentError(f"--k {k}: there are fewer {' and '.join(few)} records than that")
+        if not config.allow_conflicts:
+            check_conflicts([kept, *grouped(dev, k), *grouped(held_out, k)])
+    left_out = {
+        "validation records of known subjects": known,
+        "training records of development subjects": shared,
+        "too long, training": _sum(skipped, skipped_dev),
+        "too long, validation": skipped_validation._asdict(),
+        "validation records that fill no group": len(held_out) % k,
+    }
+    if not kept or not held_out:
+        what = "training" if not kept else "validation"
+        raise ExperimentError(
+            f"no {what} records are left ({left_out}; {len(dev)} for development): other records, "
+            "a larger --longest or --longest-answer, or a smaller --dev are needed"
+        )
+    return Data(kept, dev, held_out, left_out)
+
+
+def check_conflicts(groups: Sequence[Sequence[TokenRecord]]) -> None:
+    """Checks that no prompt is edited to two different targets at once.
+
+    Raises:
+      ExperimentError: one is; names the prompts and their targets.
+    """
+    found = []
+    for group in groups:
+        targets: dict[str, str] = {}
+        for record in (entry.record for entry in group):
+            first = targets.setdefault(record.prompt, record.target)
+            if first != record.target:
+                found.append(f"{record.prompt!r} to {first!r} and {record.target!r}")
+    if found:
+        raise ExperimentError(
+            f"edits made at once contradict each other: {'; '.join(found[:5])}"
+            f"{f' and {len(found) - 5} more' if len(found) > 5 else ''}. Leave them out, or allow "
+            "it with --allow-conflicts"
+        )
+
+
+def _sum(*counts: Any) -> dict[str, int]:
+    return {k: sum(c._asdict()[k] for c in counts) for k in counts[0]._fields}

@@ -1,0 +1,1 @@
+"""A trained editor as a directory."""

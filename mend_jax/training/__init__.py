@@ -1,0 +1,1 @@
+"""Training an editor: the step, the loop around it, checkpoints."""

@@ -1,0 +1,116 @@
+"""Checkpoints of a training run, through Orbax: written whole or not at all.
+
+A checkpoint holds all that the rest of a run depends on: the train state (editor, statistics,
+optimiser, step; the data position and all random numbers are functions of the seed and the step)
+and the best editor so far with its bookkeeping. Two are kept, so that one that was damaged leaves
+one to go back to.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from jaxtyping import Array, Float, Int
+
+from mend_jax.editors.base import EditorState
+from mend_jax.training.step import TrainState
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; says which is the last good one."""
+
+
+class Progress(NamedTuple):
+    """A run at a step: where it is, and the best it has had.
+
+    best_loss: lowest loss on the development slice. best_step: where it was.
+    """
+
+    train: TrainState
+    best: EditorState
+    best_loss: Float[Array, ""]
+    best_step: Int[Array, ""]
+
+
+class Checkpoints:
+    """The checkpoints in a directory. Use as a context manager."""
+
+    def __init__(self, directory: str | Path) -> None:
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(Path(directory).resolve(), options=options)
+        self.directory = Path(directory)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, ascending."""
+        self._manager.reload()
+        return sorted(self._manager.all_steps())
+
+    def save(self, progress: Progress) -> None:
+        """Writes a checkpoint; the ones before stay until it is whole.
+
+        Raises:
+          CheckpointError: it could not be written (disk full, say).
+        """
+        step = int(progress.train.step)
+        if step in self.steps():
+            return
+        try:
+            self._manager.save(step, args=ocp.args.StandardSave(progress))
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise CheckpointError(
+                f"the checkpoint of step {step} could not be written to {self.directory} "
+                f"({_first_line(error)}); {self._last_good(step)}"
+            ) from error
+
+    def restore(
+        self, like: Progress, say: Callable[[str], None] = lambda message: None
+    ) -> Progress:
+        """The newest checkpoint that can be read; those that cannot are said and passed over.
+
+        Args:
+          like: a state of the same shapes.
+          say: gets one message for each checkpoint that was passed over.
+
+        Raises:
+          CheckpointError: there is none, or none can be read.
+        """
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(
+                f"there is no checkpoint in {self.directory} to resume from: start without "
+                "--resume, in an empty directory"
+            )
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        damaged = []
+        for step in reversed(steps):
+            try:
+                restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+            except Exception as error:
+                say(
+                    f"the checkpoint of step {step} cannot be read ({_first_line(error)}): "
+                    "going back to the one before"
+                )
+                damaged.append(step)
+                continue
+            for step in damaged:  # only now: if all fail alike, it is not the files' fault
+                self._manager.delete(step)
+            return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
+        raise CheckpointError(f"none of the checkpoints in {self.directory} can be read: {steps}")
+
+    def _last_good(self, failed: int) -> str:
+        good = [step for step in self.steps() if step != failed]
+        return f"the last good one is step {good[-1]}" if good else "there is none before it"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,201 @@
+"""The loop around the training step: checkpoints, early stop, exact resume, a record of metrics.
+
+A run killed at any moment and resumed ends bit-identical to one that never was: every batch is a
+function of (seed, step), and everything else is in the checkpoint.
+
+With several processes each runs this loop over the same batches; the first one writes the metrics
+and talks, all of them write the checkpoints. If one is lost, the others end with an error.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from mend_jax.editors.base import EditorState
+from mend_jax.example import Example
+from mend_jax.files import write_text
+from mend_jax.parallel import is_first
+from mend_jax.training.checkpoint import Checkpoints, Progress
+from mend_jax.training.step import Step, TrainState
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; says why and what to try."""
+
+
+class Schedule(NamedTuple):
+    """How long, and how often what. All in steps.
+
+    patience: stop after so many steps without a better development loss (0: never).
+    stall_limit: stop after so many steps in a row without a usable gradient.
+    """
+
+    steps: int
+    log_every: int = 10
+    evaluate_every: int = 100
+    checkpoint_every: int = 100
+    patience: int = 0
+    stall_limit: int = 20
+
+
+class Fit(NamedTuple):
+    """What a run ended with.
+
+    best: the editor with the lowest development loss. history: the rows of metrics.jsonl.
+    """
+
+    progress: Progress
+    stopped_early: bool
+    history: list[dict[str, float]]
+
+
+def fit(
+    step: Step,
+    state: TrainState,
+    params: PyTree,
+    batches: Callable[[int], Iterator[Example]],
+    develop: Callable[[EditorState], dict[str, float]],
+    schedule: Schedule,
+    directory: str | Path,
+    resume: bool = False,
+    report: Callable[[int, dict[str, float]], None] = lambda step, row: None,
+    say: Callable[[str], None] = print,
+) -> Fit:
+    """Trains until the last step, or until development stops getting better.
+
+    Args:
+      step: from `make_step`. state: from `init_state`.
+      batches: `batches(start)` yields the examples of steps start, start + 1, ...
+      develop: metrics of an editor on the development slice; "loss" decides which is best.
+      directory: gets `checkpoints/` and `metrics.jsonl`.
+      resume: go on from the newest checkpoint there.
+      report: called after each step with its number and, when logged, its metrics.
+      say: for messages to the user.
+
+    Raises:
+      TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient, or the
+        development loss was never finite; or another process of the run was lost.
+      CheckpointError: a checkpoint could not be written, or none was there to resume from.
+    """
+    directory = Path(directory)
+    if not is_first():
+        report, say = _silent, _silent
+    # beside the state, on all its devices: a checkpoint of several processes holds nothing else
+    worst, nowhere = jnp.full_like(state.step, jnp.inf, jnp.float32), jnp.zeros_like(state.step)
+    progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
+    with Checkpoints(directory / "checkpoints") as checkpoints:
+        if resume:
+            progress = checkpoints.restore(progress, say)
+            say(f"resuming from step {int(progress.train.step)}")
+        history = _history(directory / "metrics.jsonl", int(progress.train.step), resume)
+        start = int(progress.train.step)
+        if _is_stale(progress, start, schedule) and start < schedule.steps:  # it had stopped early
+            return Fit(progress, True, history)
+        examples = batches(start)
+        upcoming = next(examples)
+        began = time.perf_counter()
+        path = directory / "metrics.jsonl"
+        file = path.open("a", encoding="utf-8") if is_first() else contextlib.nullcontext()
+        with file as log, _lost_processes():
+            for number in range(start + 1, schedule.steps + 1):
+                train, metrics = step(progress.train, params, upcoming)
+                upcoming = next(examples)  # made while the step runs
+                progress = progress._replace(train=train)
+                last = number == schedule.steps
+                row: dict[str, float] = {}
+                if number % schedule.log_every == 0 or number == 1 or last:
+                    row = {"step": number, **{k: float(v) for k, v in metrics._asdict().items()}}
+                    row["seconds"] = round(time.perf_counter() - began, 2)
+                if row or number % schedule.stall_limit == 0:  # seldom: it waits for the step
+                    _check_stalled(train, schedule.stall_limit)
+                if number % schedule.evaluate_every == 0 or last:
+                    measured = develop(train.editor)
+                    row |= {"step": number} | {f"dev_{k}": v for k, v in measured.items()}
+                    progress = _keep_best(progress, measured["loss"])
+                    if (last or _is_stale(progress, number, schedule)) and not progress.best_step:
+                        raise TrainingError(
+                            f"stopped at step {number}: the development loss was never finite "
+                            f"(now {measured['loss']}): lower the learning rate"
+                        )
+                if row:
+                    history.append(row)
+                    if log is not None:
+                        log.write(json.dumps(row) + "\n")
+                        log.flush()
+                report(number, row)
+                stop = _is_stale(progress, number, schedule)
+                if number % schedule.checkpoint_every == 0 or last or stop:
+                    jax.block_until_ready(progress)  # what went wrong in the step is said as such
+                    checkpoints.save(progress)
+                if stop and not last:
+                    stale = number - int(progress.best_step)
+                    say(f"stopped early: no better development loss for {stale} steps")
+                    return Fit(progress, True, history)
+    return Fit(progress, False, history)
+
+
+def _silent(*_: Any) -> None:
+    """For what the first process says for all."""
+
+
+@contextlib.contextmanager
+def _lost_processes() -> Iterator[None]:
+    """What JAX raises in a run of several processes, in words."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise TrainingError(
+            "another process of this run was lost, or cannot be reached: resume from the newest "
+            f"checkpoint, on one process or several ({str(error).splitlines()[0][:200]})"
+        ) from error
+
+
+def _is_stale(progress: Progress, number: int, schedule: Schedule) -> bool:
+    return bool(schedule.patience) and number - int(progress.best_step) >= schedule.patience
+
+
+def _keep_best(progress: Progress, loss: float) -> Progress:
+    if not loss < float(progress.best_loss):
+        return progress
+    editor = jax.tree.map(jnp.copy, progress.train.editor)  # the step donates the original
+    return progress._replace(
+        best=editor,
+        best_loss=jnp.full_like(progress.best_loss, loss),
+        best_step=progress.train.step + 0,
+    )
+
+
+def _check_stalled(train: TrainState, limit: int) -> None:
+    if int(train.stalled) >= limit:
+        raise TrainingError(
+            f"stopped at step {int(train.step)}: the last {int(train.stalled)} steps had a "
+            f"gradient that was zero or not finite ({int(train.skipped)} not finite in all). The "
+            "editor cannot learn like this: lower the learning rate, or check the sites and that "
+            "the edit loss depends on them"
+        )
+
+
+def _history(path: Path, step: int, resume: bool) -> list[dict[str, Any]]:
+    """Rows up to the step resumed from; later ones are dropped from the file, to be made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    if resume and path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # cut off while it was written
+                break
+            if row["step"] <= step:
+                rows.append(row)
+    if is_first():
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows

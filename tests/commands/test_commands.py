@@ -1,0 +1,194 @@
+"""The commands as a user types them: --help, one edit, an evaluation, and errors in one line."""
+
+import json
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from tiny_run import Finished, some_records, start
+
+from mend_jax.commands.quickstart import Quickstart
+from mend_jax.data.records import Record, write_records
+
+pytest_plugins = ["finished_run"]
+
+TRAINING = {
+    "--out", "--model", "--train", "--validation", "--dev", "--steps", "--batch", "--seed",
+    "--log-every", "--checkpoint-every", "--resume", "--flip", "--locality", "--questions",
+}  # fmt: skip
+COMMANDS = {
+    "quickstart": (TRAINING, ("(default: runs/quickstart)", f"(default: {Quickstart.steps})")),
+    "train_smollm2_counterfact": (TRAINING, ("(required)", "(default: smollm2-135m)")),
+    "evaluate": (
+        {
+            "--editor", "--records", "--out", "--dtype", "--mesh", "--protocol", "--k",
+            "--generate", "--flip", "--locality",
+        },
+        ("(default: 8)", "{sequence,token,exact,contains}"),
+    ),  # fmt: skip
+    "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
+    "compare": (TRAINING | {"--editors", "--minutes"}, ("mend,ft,ft_kl,ft_breadth,",)),
+    "ablate": (TRAINING | {"--editors"}, ("no_sharing,no_norm",)),
+    "batch_edits": (TRAINING | {"--ks"}, ("(default: 1,5,25,75,125)",)),
+    "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
+    "report": ({"--out"}, ("Files results.json or compare.json",)),
+    "convert": ({"--out", "--shard-gb"}, ("FOLDER",)),
+    "plan": ({"--model", "--mesh", "--batch", "--dtype", "--json"}, ("(default: 1x1)",)),
+    "benchmark": ({"--model", "--json", "--random-weights"}, ("distilgpt2",)),
+    **{
+        name: (TRAINING | {"--dtype", "--mesh"}, ("(default: 1920)", f"runs/{name}", base))
+        for name, base in (
+            ("train_t5xxl", "google/t5-xxl-ssm-nq"),
+            ("train_t5xl", "google/t5-xl-ssm-nq"),
+            ("train_gptj", "EleutherAI/gpt-j-6B"),
+            ("train_gptneo27", "EleutherAI/gpt-neo-2.7B"),
+            ("train_bart_zsre", "facebook/bart-base"),
+            ("train_bert_fever", "bert-base-uncased"),
+            ("train_distilgpt2_wikitext", "distilbert/distilgpt2"),
+        )
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Popen]:
+    """All --help at once: starting Python is what takes the time."""
+    folder = tmp_path_factory.mktemp("help")
+    return {name: start(folder, "-m", f"experiments.{name}", "--help") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_every_option_and_its_default(helps: dict[str, Popen], name: str):
+    out, error = helps[name].communicate()
+    assert helps[name].returncode == 0, error
+    wanted, defaults = COMMANDS[name]
+    assert f"python -m experiments.{name}" in out
+    missing = [option for option in wanted if option not in out]
+    assert not missing
+    for text in defaults:
+        assert text in out
+
+
+def test_edit_shows_the_models_words_before_and_after(finished: Finished, tmp_path: Path):
+    child = start(
+        tmp_path, "-m", "experiments.edit", "--editor", finished.config.out, "--prompt",
+        "Person 3 lives in", "--target", "Oslo", "--ask", "The home of person 3 is",
+        "--ask", "Person 4 lives in",
+    )  # fmt: skip
+    out, error = child.communicate()
+    assert child.returncode == 0, error
+    lines = [line for line in out.splitlines() if line.strip()]
+    assert lines[0].startswith("Person 3 lives in -> Oslo   (edited in ")
+    asked = ["Person 3 lives in", "The home of person 3 is", "Person 4 lives in"]
+    assert [line.strip() for line in lines[1::3]] == asked
+    assert all(line.strip().startswith("before:") for line in lines[2::3])
+    assert all(line.strip().startswith("after:") for line in lines[3::3])
+
+
+def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
+    """The run's own validation records give the run's own numbers."""
+    records, out = tmp_path / "records.jsonl", tmp_path / "scores"
+    too_long = Record("word " * 200, "Oslo")
+    write_records(records, [*some_records(24, 8), too_long])
+    child = start(
+        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--records",
+        records, "--out", out,
+    )  # fmt: skip
+    _, error = child.communicate()
+    assert child.returncode == 0, error
+    results = json.loads((out / "results.json").read_text())
+    assert list(results) == list(finished.run.results)
+    assert results["n"] == 8 and results["config"]["left_out"]["records"] == 1
+    assert results["dataset"] == str(records)
+    assert results["config"]["flip"] == "all" and results["config"]["locality"] is None
+    for name, metric in finished.run.results["metrics"].items():
+        assert results["metrics"][name] == pytest.approx(metric, abs=1e-4), name
+    assert (out / "scores.png").stat().st_size > 0
+
+
+def test_evaluate_needs_no_records(finished: Finished, tmp_path: Path):
+    """The facts are there; and the base comes in the dtype that is asked for."""
+    out = tmp_path / "scores"
+    child = start(
+        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--out", out,
+        "--limit", "3", "--dtype", "int8",
+    )  # fmt: skip
+    _, error = child.communicate()
+    assert child.returncode == 0, error
+    results = json.loads((out / "results.json").read_text())
+    assert results["dataset"] == "facts" and results["config"]["dtype"] == "int8"
+    assert results["n"] == 3 and results["metrics"]["edit_success_before"]["value"] == 0
+
+
+def test_evaluate_under_other_protocols_at_once_and_in_sequence(
+    finished: Finished, tmp_path: Path
+):
+    ways = {
+        "contains": ("--protocol", "contains"),
+        "token": ("--protocol", "token", "--generate", "6"),
+        "alone": ("--protocol", "token", "--alone"),
+        "k": ("--k", "3", "--at-once", "summed"),
+        "sequence": ("--sequential", "6"),
+    }
+    records = tmp_path / "records.jsonl"
+    write_records(records, some_records(24, 7))
+    children = {
+        name: start(
+            tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out,
+            "--records", records, "--out", tmp_path / name, "--batch", "2", *way,
+        )
+        for name, way in ways.items()
+    }  # fmt: skip
+    found = {}
+    for name, child in children.items():
+        _, error = child.communicate()
+        assert child.returncode == 0, error
+        found[name] = json.loads((tmp_path / name / "results.json").read_text())
+    assert {name: x["n"] for name, x in found.items()} == {
+        "contains": 7, "token": 7, "alone": 7, "k": 6, "sequence": 6,
+    }  # fmt: skip
+    assert found["contains"]["protocol"] == "greedy generation, contains the answer"
+    assert found["token"]["protocol"] == "teacher-forced token"
+    for name in ("contains", "token"):
+        first = found[name]["texts"][0]["outer"][0]
+        assert first["prompt"] == "Person 24 lives in" and first["answer"] == "Paris"
+    assert [point["edits"] for point in found["sequence"]["curve"]] == [1, 2, 5, 6]
+    for name, metric in found["token"]["metrics"].items():
+        assert found["alone"]["metrics"][name] == pytest.approx(metric, rel=1e-4, abs=1e-5), name
+
+
+def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):
+    """No traceback, and what was wrong."""
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "p"}\n')
+    editor = finished.config.out
+    edit = ("-m", "experiments.edit", "--target", "t")
+    cases = [
+        ((*edit, "--editor", tmp_path, "--prompt", "p"), "no editor here"),
+        ((*edit, "--editor", editor, "--prompt", " "), "--prompt is empty"),
+        ((*edit, "--editor", editor, "--prompt", "p", "--ask", ""), "--ask is empty"),
+        ((*edit, "--editor", editor, "--prompt", "word " * 200), "is too long: at most 128 fit"),
+        (
+            ("-m", "experiments.evaluate", "--editor", editor, "--records", broken, "--out", "x"),
+            f"{broken}, line 1: the field 'target' is missing",
+        ),
+        (
+            ("-m", "experiments.evaluate", "--editor", editor, "--records", "r", "--out", editor),
+            "holds a results.json already",
+        ),
+        (
+            ("-m", "experiments.evaluate", "--editor", editor, "--out", "x", "--sequential", "9",
+             "--k", "2"),
+            "--k, --at-once, --alone, --protocol and --generate do not go with it",
+        ),
+        (
+            ("-m", "experiments.quickstart", "--out", editor),
+            "is not empty: give another --out",
+        ),
+    ]
+    children = [start(tmp_path, *arguments) for arguments, _ in cases]
+    for child, (_, message) in zip(children, cases, strict=True):
+        _, error = child.communicate()
+        assert child.returncode == 1, error
+        assert error.startswith("error: ") and message in error
+        assert "Traceback" not in error and len(error.strip().splitlines()) == 2

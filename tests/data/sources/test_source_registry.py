@@ -1,0 +1,134 @@
+"""Formats: recognised from the content of a file; what fits none is told what is nearest."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mend_jax.data.records import Record, RecordError
+from mend_jax.data.sources.registry import read_records
+
+GOOD = '{"prompt": "p", "target": "t"}'
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
+
+
+def test_a_bad_list_is_named(tmp_path: Path):
+    path = tmp_path / "mine.json"
+    path.write_text(f"[{GOOD},\n {GOOD[:-5]}, ]")
+    with pytest.raises(RecordError, match=r"mine.json, line 2: not valid JSON"):
+        read_records(path)
+    path.write_text(f'[{GOOD},\n {{"prompt": "p"}}]')
+    with pytest.raises(RecordError, match=r"mine.json, record 2: the field 'target' is missing"):
+        read_records(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "[]"])
+def test_a_file_without_records(tmp_path: Path, text: str):
+    path = tmp_path / "empty.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"empty.jsonl: no records in this file"):
+        read_records(path)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path):
+    path = tmp_path / "latin1.jsonl"
+    path.write_bytes('{"prompt": "é", "target": "t"}'.encode("latin-1"))
+    with pytest.raises(RecordError, match=r"latin1.jsonl: not UTF-8"):
+        read_records(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"prompt": "p", "subject": "s"}, "'target' is missing (the nearest format: a record of"),
+        ({"src": "q", "rephrase": "r"}, "'alt' is missing (the nearest format: zsRE, MEND's"),
+        ({"target_new": "t", "subject": "s"}, "'prompt' is missing (the nearest format: Counter"),
+        ({"claim": "c", "id": 3}, "'label' is missing (the nearest format: FEVER"),
+        (
+            {"input": "i", "output": [], "alternatives": []},
+            "'filtered_rephrases' is missing (the nearest format: zsRE or FEVER",
+        ),
+        (
+            {"original": [], "completions": []},
+            "'n_tokens' is missing (the nearest format: Wikitext",
+        ),
+        ({"question": "q"}, "'answer' is missing (the nearest format: Natural Questions, with"),
+        ({"answers": []}, "'questions' is missing (the nearest format: Natural Questions in one"),
+    ],
+)
+def test_a_file_that_fits_none_is_told_the_nearest(
+    tmp_path: Path, row: dict[str, object], message: str
+):
+    path = tmp_path / "mine.json"
+    for text, place in (
+        (json.dumps(row), "line 1"),
+        (f"\n{json.dumps(row)}\n{GOOD}", "line 2"),
+        (json.dumps([row]), "record 1"),
+        (json.dumps(row, indent=2), "the object"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RecordError) as error:
+            read_records(path)
+        assert str(error.value).startswith(f"{path}, {place}: the field {message}")
+
+
+def test_a_file_of_nothing_known(tmp_path: Path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"text": "t", "label_id": 3}')
+    with pytest.raises(RecordError) as error:
+        read_records(path)
+    told = str(error.value)
+    assert told.startswith(f"{path}, line 1: no known format has any of these fields: text, label")
+    assert "CounterFact (prompt, target_new); " in told
+
+
+def test_the_same_records_as_lines_list_and_object(tmp_path: Path):
+    path = tmp_path / "mine"
+    row = {"prompt": "p", "target": "t", "rephrases": ["r"]}
+    for text in (
+        json.dumps(row),
+        json.dumps([row]),
+        json.dumps([row], indent=2),
+        "\n" + json.dumps(row, indent=2),
+        json.dumps(row) + "\r\n\r\n",
+    ):
+        path.write_text(text, newline="")
+        assert read_records(path) == [Record("p", "t", ("r",))]
+
+
+def test_other_fields_do_not_hide_a_format(tmp_path: Path):
+    """All fields of one format weigh more than many of another."""
+    path = tmp_path / "mine.jsonl"
+    more = {"input": "i", "output": "o", "alternatives": []}
+    path.write_text(json.dumps(more | {"prompt": "p", "target": "t"}))
+    assert read_records(path) == [Record("p", "t")]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"prompt": "p"\n' + GOOD, 1),
+        (GOOD + "\n\n" + '{"prompt": "p"\n' + GOOD, 3),
+        ('{\n "prompt": "p",\n "target": }', 3),
+        (f"[{GOOD},\n{GOOD}\n{GOOD}]", 3),
+    ],
+)
+def test_broken_json_is_told_its_line(tmp_path: Path, text: str, line: int):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=rf"mine.jsonl, line {line}: not valid JSON"):
+        read_records(path)
+
+
+def test_records_without_rephrases_or_locality_are_counted(tmp_path: Path):
+    path = tmp_path / "mine.jsonl"
+    with_both = '{"prompt": "p", "target": "t", "rephrases": ["r"], "locality": '
+    with_both += '[{"prompt": "a", "answer": "b"}]}'
+    path.write_text(f"{GOOD}\n{with_both}\n{GOOD}")
+    with pytest.warns(UserWarning) as seen:
+        read_records(path)
+    assert [str(warning.message) for warning in seen] == [
+        f"{path}: 2 of 3 records have no rephrases",
+        f"{path}: 2 of 3 records have no locality",
+    ]

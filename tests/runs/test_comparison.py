@@ -1,0 +1,133 @@
+"""The comparison: one row an editor, the same held-out edits, and no row takes another down."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import Files, options, some_records
+
+import mend_jax as mj
+from mend_jax.commands.compare import Compare, run
+from mend_jax.data.records import write_records
+from mend_jax.runs.methods import ablations, many_at_once, methods_of
+from mend_jax.runs.options import ExperimentError
+
+pytest_plugins = ["finished_run"]
+
+ALL = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,none"
+
+
+def settings(files: Files, out: Path, **changes: Any) -> Compare:
+    made = options(files, out, steps=2, calibrate=2, ridge=1.0, **changes.pop("run", {}))
+    known = {field.name: getattr(made, field.name) for field in fields(made)}
+    return Compare(**(known | changes))
+
+
+@pytest.fixture(scope="module")
+def compared(
+    tiny_files: Files, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Compare, list[dict]]:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    config = settings(
+        tiny_files, out, editors=ALL, ft_learning_rate=1e-2,
+        breadth_learning_rate=1e-2, breadth_epochs=200,
+    )  # fmt: skip
+    return config, run(config, methods_of(config.editors, config))
+
+
+def test_every_editor_has_a_row_on_the_same_edits(compared: tuple[Compare, list[dict]]):
+    config, rows = compared
+    assert [row["editor"] for row in rows] == ALL.split(",")
+    assert not [row["error"] for row in rows if "error" in row]
+    assert {row["n"] for row in rows} == {8}
+    assert len({json.dumps(row["metrics"]["edit_success_before"]) for row in rows}) == 1
+    by_name = {row["editor"]: row for row in rows}
+    assert by_name["none"]["metrics"]["locality_agreement"]["value"] == 1.0
+    assert by_name["none"]["metrics"]["drawdown"]["value"] == 0.0
+    assert by_name["ft"]["metrics"]["reliability"]["value"] == 1.0
+    assert by_name["ft_breadth"]["metrics"]["reliability"]["value"] == 1.0
+    assert by_name["ft_breadth"]["config"]["k"] == 8
+    trained = {name for name, row in by_name.items() if row["steps"]}
+    assert trained == {"mend", "enn", "ke"}
+    assert all((by_name[name]["parameters"] > 0) == (name in trained) for name in by_name)
+    assert all(row["memory_bytes"] > 0 for row in rows if row["editor"] != "none")
+    written = json.loads((config.out / "compare.json").read_text())
+    assert [row["metrics"] for row in written] == [row["metrics"] for row in rows]
+    assert (config.out / "compare.png").stat().st_size > 5000
+    assert len((config.out / "compare.md").read_text().splitlines()) == 2 + len(rows)
+
+
+@pytest.mark.parametrize("name", ["enn", "ft_kl", "ke"])
+def test_each_editor_can_be_loaded_and_used(compared: tuple[Compare, list[dict]], name: str):
+    """Over the whole base, from the disk: the scores that it had over the tail."""
+    from mend_jax.commands.evaluate import Evaluate, evaluate
+
+    config, rows = compared
+    assert config.validation is not None
+    saved = mj.load_editor(config.out / name)
+    assert saved.config["editor"] == ("finetune" if name == "ft_kl" else name)
+    out, records = config.out / f"{name}_scores", config.out / f"{name}.jsonl"
+    write_records(records, some_records(24, 8))  # those of the file that are not known
+    evaluate(Evaluate(editor=config.out / name, records=records, out=out, longest=24))
+    found = json.loads((out / "results.json").read_text())
+    wanted = next(row for row in rows if row["editor"] == name)["metrics"]
+    assert found["editor"] == name and set(found["metrics"]) == set(wanted)
+    if name != "ft_kl":  # RMSprop makes rounding large
+        for metric, value in found["metrics"].items():
+            assert value == pytest.approx(wanted[metric], rel=1e-3, abs=1e-3), metric
+
+
+def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tmp_path: Path):
+    config = settings(
+        tiny_files, tmp_path / "out", editors="enn,none", run={"dtype": "int8"}
+    )
+    first, second = run(config, methods_of(config.editors, config))
+    assert "ENN trains the base" in first["error"] and "int8" in first["error"]
+    assert second["metrics"]["locality_agreement"]["value"] == 1.0
+    assert "ENN trains the base" in (config.out / "compare.md").read_text()
+
+
+def test_edits_that_contradict_each_other_are_not_made_at_once(
+    tiny_files: Files, tmp_path: Path
+):
+    held_out = some_records(24, 4)
+    both = tmp_path / "both.jsonl"
+    write_records(both, [*held_out, held_out[0]._replace(target="Nowhere")])
+    files = tiny_files._replace(validation=both)
+    config = settings(files, tmp_path / "out", editors="ft_breadth,none")
+    first, second = run(config, methods_of(config.editors, config))
+    assert "'Person 24 lives in' to 'Paris' and 'Nowhere'" in first["error"]
+    assert second["n"] == 5  # each alone: no contradiction
+
+
+def test_a_budget_of_minutes_is_turned_into_steps(tiny_files: Files, tmp_path: Path):
+    config = settings(tiny_files, tmp_path / "out", editors="mend", steps=0, minutes=0.02)
+    (row,) = run(config, methods_of(config.editors, config))
+    assert row["steps"] >= 1 and row["config"]["steps"] == row["steps"]
+
+
+def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path: Path):
+    config = settings(tiny_files, tmp_path / "out", editors="none")
+    several = many_at_once("enn,none", "1, 5", config)
+    assert list(several) == ["enn_1", "enn_5", "none_1", "none_5"]
+    assert several["enn_5"].changes["k"] == 5 and several["enn_5"].changes["batch"] == 1
+    with pytest.raises(ExperimentError, match="'x' is none"):
+        many_at_once("mend", "1,x", config)
+    with pytest.raises(ExperimentError, match="known are mend, no_sharing, no_norm, no_identity"):
+        ablations("half")
+    rows = run(config, many_at_once("none", "2,8,9", config))
+    assert [row.get("n") for row in rows] == [8, 8, None]
+    assert "too few to edit 9 at once" in rows[2]["error"]
+
+
+def test_unknown_names_and_budgets(tiny_files: Files, tmp_path: Path):
+    config = settings(tiny_files, tmp_path / "out")
+    with pytest.raises(ExperimentError, match="'rome'; known are mend, ft, ft_kl, ft_breadth"):
+        methods_of("mend,rome", config)
+    with pytest.raises(ExperimentError, match="no editors are named"):
+        methods_of(" ,", config)
+    empty = settings(tiny_files, tmp_path / "out", steps=0, minutes=0.0)
+    with pytest.raises(ExperimentError, match="--minutes above 0"):
+        run(empty, methods_of("none", empty))

@@ -1,0 +1,128 @@
+"""A base made from nothing, by its command, and the flagship run on it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from tiny_run import ROOT
+
+import mend_jax as mj
+from experiments.train_bert_fever import BertFever
+from experiments.train_t5xxl import T5XXL
+from mend_jax.commands.pretrain import Pretrain, fresh_base, knowledge, naming, run
+from mend_jax.data.records import write_records
+from mend_jax.data.sources.pretraining import Questions, common_words
+from mend_jax.data.sources.registry import read_records
+from mend_jax.runs import run as experiment
+from mend_jax.runs.options import ExperimentError
+
+ROWS = Path(__file__).with_name("zsre_rows.json")
+ZSRE = ROOT.parent / "shared" / "data" / "zsre"
+FEW: dict[str, Any] = dict(
+    dev=6, steps=3, rank=8, batch=4, max_train=20, max_validation=8, evaluate_every=3
+)
+
+
+@contextmanager
+def optimised() -> Iterator[None]:
+    """Where running takes longer than compiling, unlike in the other tests."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module")
+def small_t5(tmp_path_factory: Any) -> Path:
+    """A T5 that knows three facts of each relation."""
+    out = tmp_path_factory.mktemp("bases") / "t5"
+    options = dict(facts=3, steps=240, batch=32, vocabulary=700, learning_rate=4e-3)
+    with optimised():
+        result = run(Pretrain(family="t5", out=out, **options))
+    assert result["facts"] == 63
+    assert result["trained"]["exact_match"] >= 0.9, result
+    return out
+
+
+def test_the_folder_is_a_base(small_t5: Path):
+    """What was trained is what is loaded, tokenizer and all."""
+    base = mj.load(str(small_t5))
+    codec = mj.codec_of(base)
+    ids = np.asarray([codec.prompt("The capital of Albania is")], np.int32)
+    said = mj.generate(base.model, base.params, ids, np.asarray([ids.shape[1]]), 6)
+    assert codec.text(np.asarray(said)[0]) == "Tirana"
+
+
+def test_pretraining_refuses_a_folder_in_use(small_t5: Path):
+    with pytest.raises(ValueError, match="not empty"):
+        run(Pretrain(family="t5", out=small_t5))
+
+
+def test_naming_is_for_classifiers(tmp_path: Path):
+    with pytest.raises(ValueError, match="--naming is for BERT"):
+        run(Pretrain(family="t5", out=tmp_path / "t5", naming=5))
+
+
+def test_what_bert_learns_first_is_the_words_of_the_object():
+    """All at the first token, in any order; in a model with one block less and the same words."""
+    config = Pretrain(family="bert", out=Path("unused"), facts=1, vocabulary=600)
+    known = knowledge(config)
+    base, _ = fresh_base(config, known)
+    namer, draw = naming(base, Questions(known, False, common_words()))
+    assert namer.kind == "masked" and namer.stages[-2] == base.model.stages[-3]
+    lesson = draw(np.random.default_rng(0))
+    spoken = {base.tokenizer.decode(pair.labels.tolist()).replace(" ##", "") for pair in lesson}
+    assert len(lesson) == len(known) and not any(np.any(pair.read) for pair in lesson)
+    assert {r.facts[0][1].casefold() for r in known} & {text.casefold() for text in spoken}
+
+
+def test_the_flagship_runs_on_it(small_t5: Path, tmp_path: Path):
+    options = T5XXL(model=str(small_t5), out=tmp_path / "out", dtype="float32", **FEW)
+    finished = experiment.run(options)
+    assert finished.results["dataset"] == "facts"
+    assert finished.results["n"] == 8
+    assert len(finished.saved.sites) == 8
+    again = mj.load_editor(tmp_path / "out")
+    assert again.sites == finished.saved.sites
+
+
+@pytest.mark.parametrize("where", ["own rows", "shared rows"])
+def test_the_flagship_runs_on_zsre(small_t5: Path, tmp_path: Path, where: str):
+    train, validation = ROWS, tmp_path / "validation.jsonl"
+    if where == "shared rows":
+        train, validation = ZSRE / "train.json", ZSRE / "validation.json"
+        if not train.exists():
+            pytest.skip("the shared data is not here")
+    else:
+        held_out = [r._replace(subject="other " + r.subject) for r in read_records(ROWS)]
+        write_records(validation, held_out)
+    options = T5XXL(
+        model=str(small_t5), out=tmp_path / "out", dtype="float32", train=train,
+        validation=validation, **FEW | {"dev": 2, "longest": 64},
+    )  # fmt: skip
+    results = experiment.run(options).results
+    assert results["n"] == 8 and set(results["metrics"]) >= {"edit_success", "drawdown"}
+
+
+def test_a_base_that_learned_no_facts_needs_records(tmp_path: Path):
+    for model in ("google/t5-xxl-ssm-nq", str(tmp_path)):
+        with pytest.raises(ExperimentError, match="give --train FILE and --validation FILE"):
+            experiment.run(T5XXL(model=model, out=tmp_path / "out"))
+    with pytest.raises(ExperimentError, match="--validation FILE, to score"):
+        experiment.run(T5XXL(train=ROWS, out=tmp_path / "out"))
+
+
+def test_a_classifier_is_edited_on_claims(tmp_path: Path):
+    options = dict(facts=2, steps=4, naming=3, batch=16, vocabulary=600)
+    run(Pretrain(family="bert", out=tmp_path / "bert", **options))
+    config = BertFever(model=str(tmp_path / "bert"), out=tmp_path / "out", **FEW)
+    finished = experiment.run(config)
+    assert finished.results["dataset"] == "claims"
+    pretraining = json.loads((tmp_path / "bert" / "pretraining.json").read_text())
+    assert pretraining["trained"]["n"] == 42

@@ -1,0 +1,199 @@
+"""A whole run on a tiny Hugging Face folder: what it writes, drops, counts and refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_run import Files, Finished, options, some_records
+
+from mend_jax.data.batches import LENGTHS
+from mend_jax.data.records import Record, RecordError, write_records
+from mend_jax.reports.results import ORDER
+from mend_jax.runs.options import ExperimentError, TrainConfig, check_ranges
+from mend_jax.runs.run import run
+from mend_jax.runs.splits import prepare
+from mend_jax.training.checkpoint import CheckpointError
+from mend_jax.weights import WeightsError
+
+pytest_plugins = ["finished_run"]
+
+TOO_LONG = {"records": 0, "rephrases": 0, "locality": 0}
+
+
+def test_results_json(finished: Finished):
+    results = json.loads((finished.config.out / "results.json").read_text())
+    assert list(results) == [
+        "editor",
+        "model",
+        "dataset",
+        "n",
+        "protocol",
+        "metrics",
+        "seconds",
+        "config",
+    ]
+    assert results["editor"] == "mend" and results["model"] == finished.config.model
+    assert results["protocol"] == "teacher-forced sequence"
+    assert results["n"] == 8 and results["seconds"] > 0
+    assert list(results["metrics"]) == list(ORDER)
+    for name, metric in results["metrics"].items():
+        assert list(metric) == ["value", "low", "high"]
+        assert metric["low"] <= metric["value"] + 1e-9 <= metric["high"] + 2e-9, name
+    config = results["config"]
+    for field in dataclasses.fields(finished.config):
+        value = getattr(finished.config, field.name)
+        assert config[field.name] == (str(value) if isinstance(value, Path) else value)
+    assert config["best_step"] in (3, 6)
+    assert (config["skipped_steps"], config["stopped_early"]) == (0, False)
+    assert results == json.loads(json.dumps(finished.run.results))
+
+
+def test_what_else_is_written(finished: Finished):
+    out = finished.config.out
+    for name in ("training.png", "scores.png"):
+        assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 6]
+    assert {p.name for p in (out / "checkpoints").iterdir()} >= {"3", "6"}
+    assert {"editor.safetensors", "config.json", "run.json"} <= {p.name for p in out.iterdir()}
+    assert not (out / "trunk").exists()
+
+
+def test_known_subjects_are_dropped_counted_and_said(finished: Finished):
+    left_out = finished.run.results["config"]["left_out"]
+    assert left_out["validation records of known subjects"] == 2
+    assert left_out["too long, training"] == left_out["too long, validation"] == TOO_LONG
+    assert [r.subject for r in finished.run.validation] == [f"Person {i}" for i in range(24, 32)]
+    said = finished.said[0]
+    assert said.startswith("20 training, 4 development and 8 validation records; left out: ")
+    assert "'validation records of known subjects': 2" in said
+
+
+def test_development_subjects_are_held_out_and_counted(finished: Finished):
+    """Two records a subject: the other one of a development subject is in neither part."""
+    train = [r._replace(prompt=f"{r.prompt}{x}") for r in some_records(0, 20) for x in ("", " now")]
+    config = dataclasses.replace(finished.config, dev=6)
+    data = prepare(config, finished.run.saved.base, train, some_records(30, 2))
+    dev = {r.record.subject for r in data.dev}
+    assert len(data.dev) == 6
+    assert not dev & {r.record.subject for r in data.train}
+    shared = data.left_out["training records of development subjects"]
+    assert len(data.train) + len(data.dev) + shared == 40 and shared == 2 * len(dev) - 6
+
+
+@pytest.mark.parametrize("cache", ["disk", "off"])
+def test_the_trunk_cache_changes_no_result(finished: Finished, tmp_path: Path, cache: Any):
+    config = dataclasses.replace(finished.config, out=tmp_path / "out", trunk_cache=cache)
+    metrics = run(config, lambda message: None).results["metrics"]
+    assert (tmp_path / "out" / "trunk" / "trunk.npy").exists() == (cache == "disk")
+    assert metrics["locality_kl"]["value"] > 0.01  # the edits do something
+    assert metrics.keys() == finished.run.results["metrics"].keys()
+    for name, metric in finished.run.results["metrics"].items():
+        for key, value in metric.items():
+            off = 1e-2 if name.startswith("perplexity") else 1e-4  # those are in the hundreds
+            np.testing.assert_allclose(metrics[name][key], value, atol=off, err_msg=name)
+
+
+def test_a_directory_in_use_is_refused(finished: Finished, tmp_path: Path):
+    with pytest.raises(ExperimentError, match="is not empty: give another --out, or --resume"):
+        run(finished.config)
+    (tmp_path / "a file").touch()
+    with pytest.raises(ExperimentError, match="is not empty"):
+        run(dataclasses.replace(finished.config, out=tmp_path / "a file"))
+
+
+def test_resuming_with_other_options_is_refused(finished: Finished):
+    other = dataclasses.replace(finished.config, resume=True, rank=7, learning_rate=1e-2)
+    with pytest.raises(ExperimentError) as error:
+        run(other)
+    assert "--rank was 5, is 7" in str(error.value)
+    assert "--learning-rate was 0.001, is 0.01" in str(error.value)
+    assert "--seed" not in str(error.value)
+
+
+def test_resuming_what_was_never_started_is_refused(tiny_files: Files, tmp_path: Path):
+    with pytest.raises(ExperimentError, match="there is no run in .* to resume"):
+        run(options(tiny_files, tmp_path / "out", resume=True))
+
+
+def test_resuming_before_the_first_checkpoint_is_refused(finished: Finished, tmp_path: Path):
+    text = (finished.config.out / "run.json").read_text()
+    (tmp_path / "run.json").write_text(text)
+    config = dataclasses.replace(finished.config, out=tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        run(config, lambda message: None)
+
+
+def test_training_records_need_validation_records(tiny_files: Files, tmp_path: Path):
+    with pytest.raises(ExperimentError, match="--train FILE needs --validation FILE"):
+        run(options(tiny_files, tmp_path / "out", validation=None))
+
+
+def test_nothing_short_enough(tiny_files: Files, tmp_path: Path):
+    with pytest.raises(ExperimentError, match="no training records are left") as error:
+        run(options(tiny_files, tmp_path / "out", longest=2), lambda message: None)
+    assert "'records': 24" in str(error.value) and "--longest" in str(error.value)
+
+
+def test_only_known_subjects(tiny_files: Files, tmp_path: Path):
+    files = tiny_files._replace(validation=tiny_files.train)
+    with pytest.raises(ExperimentError, match="no validation records are left.*subjects': 24"):
+        run(options(files, tmp_path / "out"), lambda message: None)
+
+
+def test_everything_held_out(tiny_files: Files, tmp_path: Path):
+    with pytest.raises(ExperimentError, match="24 for development.*smaller --dev"):
+        run(options(tiny_files, tmp_path / "out", dev=24), lambda message: None)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("steps", 0, "--steps must be at least 1, is 0"),
+        ("batch", 0, "--batch must be at least 1, is 0"),
+        ("log_every", 0, "--log-every must be at least 1"),
+        ("dev", -1, "--dev must be at least 0, is -1"),
+        ("longest", LENGTHS[-1] + 1, "--longest must be at most 128"),
+    ],
+)
+def test_options_out_of_range(
+    tiny_files: Files, tmp_path: Path, option: str, value: int, message: str
+):
+    with pytest.raises(ExperimentError, match=message):
+        run(options(tiny_files, tmp_path / "out", **{option: value}))
+
+
+def test_the_paper_s_chain_has_no_words_to_tell_apart(tmp_path: Path):
+    check_ranges(TrainConfig(out=tmp_path, words=True))
+    with pytest.raises(ExperimentError, match="--words needs a --ridge below 1"):
+        check_ranges(TrainConfig(out=tmp_path, words=True, ridge=1.0))
+
+
+def test_a_start_that_fails_leaves_the_directory_free(tiny_files: Files, tmp_path: Path):
+    """A mistyped file or model name can be mended and the same command given again."""
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{")
+    out = tmp_path / "out"
+    for changes, error in (
+        ({"train": broken}, RecordError),
+        ({"train": tmp_path / "absent.jsonl"}, FileNotFoundError),
+        ({"model": str(tmp_path)}, WeightsError),
+        ({"longest": 2}, ExperimentError),
+    ):
+        with pytest.raises(error):
+            run(options(tiny_files, out, **changes), lambda message: None)
+        assert not out.exists() or not any(out.iterdir())
+
+
+def test_reliability_alone(tiny_files: Files, tmp_path: Path):
+    """Records with neither rephrases nor locality: what can be had is measured."""
+    bare = [Record(r.prompt, r.target) for r in some_records(0, 12)]
+    write_records(tmp_path / "train.jsonl", bare[:8])
+    write_records(tmp_path / "validation.jsonl", bare[8:])
+    files = Files(tiny_files.model, tmp_path / "train.jsonl", tmp_path / "validation.jsonl")
+    done = run(options(files, tmp_path / "out", dev=2, steps=2), lambda message: None)
+    assert list(done.results["metrics"]) == ["reliability", "edit_success", "edit_success_before"]
+    assert done.results["n"] == 4

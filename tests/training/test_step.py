@@ -1,0 +1,198 @@
+"""The training step: it learns, it skips what is not finite, and splitting changes nothing."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compare import assert_close, assert_equal
+from conftest import TINY, Tiny
+
+import mend_jax as mj
+from mend_jax.example import Example, Pair
+from mend_jax.models.stages import Inputs
+from mend_jax.objectives import after_trunk, kl_divergence
+from mend_jax.training.step import edit_then_evaluate
+
+SITES = r"layers_(1|2)/mlp/(up|down)_proj"
+KEY = jax.random.key(7)
+
+
+def examples(seed: int, batch: int) -> Example:
+    """Edits to learn, scored on themselves; locality on other text."""
+    rng = np.random.default_rng(seed)
+
+    def pair() -> Pair:
+        tokens = rng.integers(TINY.vocab_size, size=(batch, 2, 7)).astype(np.int32)
+        read = np.broadcast_to(np.array([[1, 3, 5], [2, 4, 6]], np.int32), (batch, 2, 3))
+        labels = rng.integers(TINY.vocab_size, size=(batch, 2, 3)).astype(np.int32)
+        labels[:, 1, 2] = -100
+        return Pair(Inputs(jnp.asarray(tokens), jnp.asarray(read)), jnp.asarray(labels))
+
+    edit = pair()
+    return Example(edit, edit, pair())
+
+
+def one_of(batch: Example, index: int) -> Example:
+    return jax.tree.map(lambda x: x[index], batch)
+
+
+def setting(model: Any, rank: int = 13, **rates: float) -> tuple[Any, ...]:
+    """(editor, loss, logits, optimiser) over a model."""
+    loss, logits = mj.sequence_loss(model), mj.sequence_logits(model)
+    editor = mj.mend(loss, SITES, rank=rank, alpha=1e-2)
+    return editor, loss, logits, mj.editor_optimiser(**rates)
+
+
+def fresh(tiny: Tiny, parts: tuple[Any, ...], batch: Example) -> mj.TrainState:
+    editor, _, _, optimiser = parts
+    return mj.init_state(editor, optimiser, KEY, tiny.params, one_of(batch, 0))
+
+
+def copied(tree: Any) -> Any:
+    return jax.tree.map(np.array, tree)
+
+
+def test_the_loss_goes_down(tiny: Tiny):
+    batch = examples(0, 4)
+    parts = setting(tiny.model, learning_rate=1e-3, alpha_learning_rate=1e-2)
+    step, state = mj.make_step(*parts), fresh(tiny, parts, batch)
+    before = copied(tiny.params)
+    losses = []
+    for _ in range(30):
+        state, metrics = step(state, tiny.params, batch)
+        losses.append(float(metrics.loss))
+        total = 0.1 * metrics.edit_loss + metrics.locality_loss
+        np.testing.assert_allclose(metrics.loss, total, rtol=1e-5)
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    assert (state.step, state.skipped, state.stalled) == (30, 0, 0)
+    assert_equal(tiny.params, before)
+
+
+def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(tiny: Tiny):
+    batch = examples(0, 4)
+    parts = setting(tiny.model)
+    step, state = mj.make_step(*parts), fresh(tiny, parts, batch)
+    state, _ = step(state, tiny.params, batch)
+    before = copied(state)
+    broken = tiny.params | {"embedding": tiny.params["embedding"].at[:].set(jnp.nan)}
+    for times in (1, 2):
+        state, metrics = step(state, broken, batch)
+        assert not np.isfinite(metrics.gradient_norm)
+        assert (state.step, state.skipped, state.stalled) == (1 + times, times, times)
+        assert_equal(state.editor, before.editor)
+        assert_equal(state.optimiser, before.optimiser)
+    state, metrics = step(state, tiny.params, batch)
+    assert np.isfinite(metrics.gradient_norm)
+    assert (state.step, state.skipped, state.stalled) == (4, 2, 0)
+    counted = state.editor.stats[0]["24x46"].rows
+    assert counted == 2 * before.editor.stats[0]["24x46"].rows  # the good batches', no more
+
+
+def test_a_gradient_of_exactly_zero_is_counted_as_stalled(tiny: Tiny):
+    batch = examples(0, 4)
+    parts = setting(tiny.model)
+    step = mj.make_step(*parts, c_edit=0.0, c_loc=0.0)
+    state, metrics = step(fresh(tiny, parts, batch), tiny.params, batch)
+    assert metrics.gradient_norm == 0
+    assert (state.step, state.skipped, state.stalled) == (1, 0, 1)
+
+
+def test_alpha_has_a_rate_of_its_own(tiny: Tiny):
+    """Adam's first step moves each parameter by its learning rate."""
+    batch = examples(0, 4)
+    parts = setting(tiny.model, learning_rate=1e-5, alpha_learning_rate=1e-3)
+    state = fresh(tiny, parts, batch)
+    before = copied(state.editor.phi)
+    state, _ = mj.make_step(*parts)(state, tiny.params, batch)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b), state.editor.phi, before)
+    for shift in moved[-1]["alpha"].values():
+        np.testing.assert_allclose(shift, 1e-3, rtol=0.02)
+    biases = [block["b"] for group in moved[1].values() for block in group["both"]]
+    np.testing.assert_allclose([np.max(b) for b in biases], 1e-5, rtol=0.02)
+
+
+def test_clipping_is_by_the_norm_of_all(tiny: Tiny):
+    phi = ({}, {"s": jnp.full(3, 40.0)}, {"alpha": {"s": jnp.asarray(300.0)}})
+    optimiser = mj.editor_optimiser(1e-5, 1e-3, clip=100.0)
+    _, state = optimiser.update(phi, optimiser.init(phi), phi)
+    norm = np.sqrt(3 * 40.0**2 + 300.0**2)
+    first = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    values = {round(float(x.ravel()[0]), 4) for x in first}
+    assert round(0.1 * 40 * 100 / norm, 4) in values  # Adam's first moment: 0.1 g, clipped
+    assert round(0.1 * 300 * 100 / norm, 4) in values
+
+
+def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny):
+    """Given the statistics; loss and gradient both."""
+    editor, loss, logits, _ = setting(tiny.model)
+    batch = examples(0, 4)
+    state = editor.init(KEY, tiny.params, one_of(batch, 0))
+    stats, _ = jax.jit(editor.observe)(state, tiny.params, batch)
+    frozen = editor._replace(
+        observe=lambda s, p, e: (s.stats, jax.vmap(editor.edit, (None, None, 0))(s, p, e))
+    )
+
+    @jax.jit
+    def score(phi: Any, some: Example) -> Any:
+        trial = mj.EditorState(phi, stats)
+        return edit_then_evaluate(frozen, trial, tiny.params, some, loss, logits)[0]
+
+    value = jax.jit(jax.value_and_grad(score))
+    alone = [value(state.phi, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)) for i in range(4)]
+    mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *alone)
+    assert_close(value(state.phi, batch), mean, 1e-4)
+
+
+def test_observing_makes_the_edits_that_the_new_statistics_make(tiny: Tiny):
+    editor = setting(tiny.model)[0]
+    batch = examples(0, 3)
+    state = editor.init(KEY, tiny.params, one_of(batch, 0))
+    stats, edits = jax.jit(editor.observe)(state, tiny.params, batch)
+    edit = jax.jit(editor.edit)
+    for i in range(3):
+        wanted = edit(state._replace(stats=stats), tiny.params, one_of(batch, i))
+        assert_close(one_of(edits, i), wanted, 1e-4)
+
+
+def test_calibration_sees_every_pair_for_itself(tiny: Tiny):
+    def observe(phi: Any, stats: Any, factors: Any, around: Any = None) -> Any:
+        return {"edit": factors, "outer": around.outer, "locality": around.locality}
+
+    link = mj.Link(lambda key, factors: ({}, {}), observe, lambda phi, stats, f: f, {})
+    loss = mj.sequence_loss(tiny.model)
+    editor = mj.gradient_editor(loss, SITES, link)
+    batch = examples(0, 3)
+    seen = jax.jit(editor.calibrate)(mj.EditorState({}, {}), tiny.params, batch)
+    gradient = jax.jit(mj.capture(loss, SITES))
+    for i in range(3):
+        pairs = one_of(batch, i)._asdict()
+        assert_close(one_of(seen["edit"], i), gradient(tiny.params, pairs["edit"])[1], 1e-5)
+        for name in ("outer", "locality"):
+            for k in range(len(pairs[name].labels)):
+                pair = jax.tree.map(lambda x, k=k: x[k : k + 1], pairs[name])
+                got = jax.tree.map(lambda x, i=i, k=k: x[i, k], seen[name])
+                assert_close(got, gradient(tiny.params, pair)[1], 1e-5)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_step_with_a_trunk_is_a_step_without(tiny: Tiny, cached: bool):
+    batch = examples(0, 3)
+    trunk, tail = mj.split(tiny.model, SITES)
+    whole, parts = setting(tiny.model), setting(tail)
+    wanted, wanted_metrics = mj.make_step(*whole)(fresh(tiny, whole, batch), tiny.params, batch)
+    given = jax.jit(lambda e: after_trunk(trunk, tiny.params, e))(batch) if cached else batch
+    step = mj.make_step(*parts, trunk=None if cached else trunk)
+    start = fresh(tiny, parts, after_trunk(trunk, tiny.params, batch))
+    state, metrics = step(start, tiny.params, given)
+    assert_close(metrics, wanted_metrics, 1e-5)
+    assert_close(state.editor.stats, wanted.editor.stats, 1e-5)
+    assert_close(state.editor.phi, wanted.editor.phi, 1e-5)
+
+
+def test_the_kl_divergence_of_three_outcomes():
+    p, q = np.array([0.5, 0.25, 0.25]), np.array([0.2, 0.2, 0.6])
+    wanted = np.sum(p * np.log(p / q))
+    got = kl_divergence(jnp.log(p)[None] + 3.0, jnp.log(q)[None] - 2.0)
+    np.testing.assert_allclose(got, [wanted], rtol=1e-5)
