@@ -9,15 +9,21 @@ from mend_jax.data.records import Locality, Record, write_records
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.reading import Reading
 from mend_jax.data.sources.registry import read_records
-from mend_jax.editors.base import Editor, EditorState, no_edit
+from mend_jax.editors.base import Editor, EditorState, no_edit, untrained
 from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn
-from mend_jax.editors.finetune import finetune, finetune_together
-from mend_jax.editors.gradient import gradient_editor, mend
+from mend_jax.editors.finetune import finetune
+from mend_jax.editors.finetune_together import finetune_together
+from mend_jax.editors.gradient import gradient_editor
+from mend_jax.editors.held import Holding, held_together
 from mend_jax.editors.ke import ke
+from mend_jax.editors.mend import mend
+from mend_jax.editors.method import Method
+from mend_jax.editors.solved import solved
+from mend_jax.editors.summed import summed
 from mend_jax.example import Example, Pair
-from mend_jax.factors import Dense, Factors, add, norm, scale, to_dense
-from mend_jax.intercept import SiteError, capture, edited, linear_sites, merge
+from mend_jax.factors import Dense, Edit, Factors, add, norm, scale, to_dense
+from mend_jax.intercept import SiteError, Sites, capture, edited, linear_sites, merge
 from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
@@ -25,25 +31,33 @@ from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
-from mend_jax.training.step import TrainState, editor_optimiser, init_state, make_step
+from mend_jax.training.optimiser import editor_optimiser
+from mend_jax.training.state import Placement, TrainState, init_state
+from mend_jax.training.step import Objective, make_step
 
 __all__ = [
     "Base",
     "Codec",
     "Dense",
+    "Edit",
     "Editor",
     "EditorState",
     "Example",
     "Factors",
+    "Holding",
     "Inputs",
     "Link",
     "Locality",
+    "Method",
+    "Objective",
     "Outputs",
     "Pair",
+    "Placement",
     "Reading",
     "Record",
     "SavedEditor",
     "SiteError",
+    "Sites",
     "TrainState",
     "add",
     "cache",
@@ -60,6 +74,7 @@ __all__ = [
     "finetune_together",
     "generate",
     "gradient_editor",
+    "held_together",
     "init_state",
     "ke",
     "linear_sites",
@@ -80,9 +95,12 @@ __all__ = [
     "scale",
     "sequence_logits",
     "sequence_loss",
+    "solved",
     "split",
     "start_distributed",
+    "summed",
     "to_dense",
     "unit_strength",
+    "untrained",
     "write_records",
 ]

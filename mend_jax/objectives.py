@@ -1,6 +1,4 @@
-"""Losses: the edit loss, the locality KL, and the edit-then-evaluate loss of the editor.
-
-    L(phi) = c_edit L_e(theta~(phi)) + c_loc L_loc(theta, theta~(phi))      (paper, Algorithm 1)
+"""Losses: of an edit, of locality, and the functions of a model that they are made of.
 
 All in float32, whatever the base's dtype.
 """

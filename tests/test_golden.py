@@ -157,7 +157,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     def step(state: EditorState, examples: Example) -> Any:
         def objective(phi: Any) -> Any:
             trial = state._replace(phi=phi)
-            return edit_then_evaluate(editor, trial, params, examples, loss, logits)
+            return edit_then_evaluate(editor, mj.Objective(loss, logits), trial, params, examples)
 
         return jax.grad(objective, has_aux=True)(state.phi)
 

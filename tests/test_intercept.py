@@ -298,7 +298,7 @@ def test_no_kernel_sized_array_is_formed(tiny: Tiny):
 
     editor = mj.mend(loss, sites, rank=13)
     optimiser = mj.editor_optimiser()
-    step = mj.make_step(editor, loss, logits, optimiser)
+    step = mj.make_step(editor, mj.Objective(loss, logits), optimiser)
     examples = Example(pair_of(1, 5), pair_of(2, 5), pair_of(3, 5, length=11))
     one = jax.tree.map(lambda x: x[0], examples)
     state = jax.eval_shape(

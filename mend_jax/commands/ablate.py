@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.compare import run
-from mend_jax.runs.methods import ABLATIONS, MethodOptions, ablations
+from mend_jax.commands.compare import CompareConfig, run
+from mend_jax.editors.mend import ABLATIONS
+from mend_jax.runs.methods import ablations
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate(MethodOptions):
+class Ablate(CompareConfig):
     """Options of the ablations."""
 
     out: Path = Path("runs/ablate")
     editors: str = ",".join(ABLATIONS)
     """Which rows, by name, with commas."""
 
-COMMAND = Command(Ablate, lambda config: run(config, ablations(config.editors)), __doc__)
+COMMAND = Command(Ablate, lambda config: run(config, ablations(config, config.editors)), __doc__)

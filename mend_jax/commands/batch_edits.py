@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.compare import run
-from mend_jax.runs.methods import MethodOptions, many_at_once
+from mend_jax.commands.compare import CompareConfig, run
+from mend_jax.runs.methods import many_at_once, side_by_side
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchEdits(MethodOptions):
+class BatchEdits(CompareConfig):
     """Options of the runs."""
 
     out: Path = Path("runs/batch_edits")
@@ -26,8 +26,9 @@ class BatchEdits(MethodOptions):
     ks: str = "1,5,25,75,125"
     """Numbers of edits at once."""
 
-COMMAND = Command(
-    BatchEdits,
-    lambda config: run(config, many_at_once(config.editors, config.ks, config)),
-    __doc__,
-)
+def batch_edits(config: BatchEdits) -> None:
+    """Every method for every number of edits."""
+    run(config, many_at_once(side_by_side(config, config.editors, config.own), config.ks))
+
+
+COMMAND = Command(BatchEdits, batch_edits, __doc__)

@@ -34,14 +34,14 @@ from mend_jax.cost.benchmark import (
 )
 from mend_jax.cost.torch_unit import make_unit
 from mend_jax.cost.workload import Workload, make_workload
-from mend_jax.editors.gradient import mend
+from mend_jax.editors.mend import mend
 from mend_jax.evaluation.teacher_forced import make_scorer
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
 from mend_jax.models.published import config_of
 from mend_jax.models.registry import load
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
-from mend_jax.training.step import init_state
+from mend_jax.training.state import init_state
 
 
 @dataclass(frozen=True)

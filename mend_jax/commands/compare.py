@@ -16,32 +16,60 @@ Writes compare.json, compare.md, compare.png, and each editor to a folder of its
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.editors.registry import EDITORS
 from mend_jax.files import write_text
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
-from mend_jax.runs.comparison import Method, Row, compare, markdown
-from mend_jax.runs.methods import MethodOptions, methods_of
-from mend_jax.runs.options import ExperimentError, check_data, check_out, check_ranges
+from mend_jax.runs.comparison import Row, compare, markdown
+from mend_jax.runs.methods import Chosen, side_by_side
+from mend_jax.runs.options import ExperimentError, TrainConfig, check_data, check_out, check_ranges
 from mend_jax.runs.run import gather
-from mend_jax.runs.task import Setting, make_setting
+from mend_jax.runs.task import Task, make_task
+
+Own: Any = make_dataclass(
+    "Own",
+    [
+        (name, method.options, field(default_factory=method.options))
+        for name, method in EDITORS.items()
+        if fields(method.options) and not issubclass(TrainConfig, method.options)
+    ],
+    frozen=True,
+    kw_only=True,
+)
+"""The options of each method that are not a training run's: `--NAME.option`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(MethodOptions):
+class CompareConfig(TrainConfig):
+    """Options of all comparisons; those of a training run are MEND's."""
+
+    steps: int = 0
+    """Training steps of every editor that is trained; 0: as many as fit in --minutes."""
+    minutes: float = 2.0
+    """Time to train each editor, unless --steps says how long."""
+    own: Annotated[Own, tyro.conf.arg(name="")] = field(default_factory=Own)
+    """What single methods leave to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(CompareConfig):
     """Options of the comparison."""
 
     out: Path = Path("runs/compare")
     editors: str = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,none"
-    """Which editors, by name, with commas."""
+    """Which editors, with commas: by name, or by import path (package.module:name)."""
 
 
-def settle(config: MethodOptions, reporter: Reporter) -> tuple[Setting, str, bool]:
-    """(the setting, the data set's name, whether texts are scored by perplexity)."""
+def settle(config: CompareConfig, reporter: Reporter) -> tuple[Task, str, bool]:
+    """(the task, the data set's name, whether texts are scored by perplexity)."""
     check_ranges(replace(config, steps=max(config.steps, 1)))
     check_data(config)
     if config.resume or config.distributed or config.minutes <= 0 or config.steps < 0:
@@ -52,16 +80,16 @@ def settle(config: MethodOptions, reporter: Reporter) -> tuple[Setting, str, boo
     check_out(config)
     mesh = mesh_of(config.mesh)
     base, sites, data, dataset, _ = gather(config, mesh, print)
-    setting = make_setting(config, base, sites, data, mesh, reporter)
-    return setting, dataset, base.model.kind == "causal"
+    task = make_task(config, base, sites, data, mesh, reporter)
+    return task, dataset, base.model.kind == "causal"
 
 
-def run(config: MethodOptions, methods: Mapping[str, Method]) -> list[Row]:
+def run(config: CompareConfig, chosen: Mapping[str, Chosen]) -> list[Row]:
     """Compares, prints the table, draws the figure."""
     began = time.perf_counter()
     with Reporter(config.steps) as reporter:
-        setting, dataset, causal = settle(config, reporter)
-        rows = compare(setting, methods, dataset, config.minutes, reporter)
+        task, dataset, causal = settle(config, reporter)
+        rows = compare(task, chosen, dataset, config.minutes, reporter)
     drawdown = "perplexity_drawdown" if causal else "drawdown"
     table = markdown(rows, drawdown)
     write_text(config.out / "compare.md", table + "\n")
@@ -70,4 +98,10 @@ def run(config: MethodOptions, methods: Mapping[str, Method]) -> list[Row]:
     print(f"\n{table}\n\n{time.perf_counter() - began:.0f} s; written to {config.out}")
     return rows
 
-COMMAND = Command(Compare, lambda config: run(config, methods_of(config.editors, config)), __doc__)
+
+def compare_editors(config: Compare) -> None:
+    """The named editors, side by side."""
+    run(config, side_by_side(config, config.editors, config.own))
+
+
+COMMAND = Command(Compare, compare_editors, __doc__)

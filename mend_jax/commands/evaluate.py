@@ -43,8 +43,8 @@ from mend_jax.evaluation.generation import (
     speak_of,
 )
 from mend_jax.evaluation.metrics import PROTOCOLS, Metric, Scores, summarise
-from mend_jax.evaluation.sequential import Point, edit_in_sequence
-from mend_jax.evaluation.teacher_forced import make_scorer, score
+from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.memory import Dtype
 from mend_jax.models.stages import split
 from mend_jax.objectives import Forced, Outputs, outputs_of
@@ -54,7 +54,7 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import make_results, table, write_results
 from mend_jax.runs.options import ReadingOptions
 from mend_jax.runs.splits import check_conflicts, own_records, reading_of
-from mend_jax.saved.directory import SavedEditor, build_editor, editor_name, load_editor
+from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 
 TEXTS = 10
 """Edits whose texts are kept in results.json."""
@@ -154,7 +154,7 @@ def evaluate(config: Evaluate) -> None:
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     results = make_results(
-        editor_name(saved.config),
+        saved.config["editor"],
         saved.base.name,
         dataset,
         PROTOCOLS[config.protocol],
@@ -228,18 +228,18 @@ def forced(config: Evaluate, protocol: Forced, work: Work) -> Scores:
     shapes = shapes_of(work.records) if config.alone else None
     return score(
         make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
-        work.saved.state, work.saved.base.params, work.records, shapes,
-        cache, side_by_side(config), config.k, work.reporter.scored,
+        work.saved.state, work.saved.base.params, work.records,
+        Batching(shapes, cache, side_by_side(config), config.k), work.reporter.scored,
     )  # fmt: skip
 
 
 def in_sequence(config: Evaluate, work: Work) -> tuple[Scores, list[Point]]:
     """One edit after another, over the tail of the base."""
     trunk, outputs, cache = tail_of(work)
+    sequential = Sequential(partial(build_editor, work.saved.config), outputs, POINTS, trunk)
     return edit_in_sequence(
-        partial(build_editor, work.saved.config), outputs,
-        work.saved.state, work.saved.base.params, work.records, shapes_of(work.records), POINTS,
-        cache, trunk, config.batch, work.reporter.scored,
+        sequential, work.saved.state, work.saved.base.params, work.records,
+        Batching(None, cache, config.batch), work.reporter.scored,
     )  # fmt: skip
 
 
@@ -248,10 +248,10 @@ def speak(config: Evaluate, work: Work) -> list[Interview]:
     saved = work.saved
     longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
     new = max(config.generate, longest + ROOM)  # a right answer is never cut, a wrong one shows
+    speaker = make_speaker(saved.editor, speak_of(saved.base.model, new), codec_of(saved.base))
     return interview(
-        make_speaker(saved.editor, speak_of(saved.base.model, new)), codec_of(saved.base),
-        saved.state, saved.base.params, work.records, side_by_side(config), config.k,
-        work.reporter.interviewed,
+        speaker, saved.state, saved.base.params, work.records,
+        Batching(batch=side_by_side(config), k=config.k), work.reporter.interviewed,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from mend_jax.links import from_config
 from mend_jax.models.memory import Dtype, device_bytes, placed_shapes, stored_shapes
 from mend_jax.objectives import after_trunk
 from mend_jax.parallel import over_data, params_sharding
-from mend_jax.training.step import TrainState, state_sharding
+from mend_jax.training.state import Placement, TrainState, state_sharding
 
 CARDS = (16, 24, 40, 80, 141)
 """Memory of common GPUs, in GB (1e9 bytes)."""
@@ -95,7 +95,7 @@ def make_plan(
     state = state_shapes(work, examples)
     rules = work.family.partition
     placed = (
-        placed_shapes(state, state_sharding(state, mesh, shard_editor)),
+        placed_shapes(state, state_sharding(state, Placement(mesh, shard_editor))),
         placed_shapes(work.params, params_sharding(work.params, rules, mesh)),
         placed_shapes(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
     )
@@ -156,7 +156,7 @@ def _temporaries(lowered: Any) -> int:
 
 def _editor_temporaries(work: Workload, state: TrainState, examples: Example) -> int:
     """Bytes of the editor's activations for these examples, there and back."""
-    chain = from_config(work.editor.config["chain"], {})
+    chain = from_config(work.editor.config["options"]["chain"], {})
 
     def observed(params: PyTree, state: TrainState, examples: Example) -> PyTree:
         tail_inputs = after_trunk(work.trunk, params, examples)

@@ -16,13 +16,15 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from mend_jax.editors.base import Editor
-from mend_jax.editors.gradient import mend
+from mend_jax.editors.mend import mend
 from mend_jax.example import Example, Pair
 from mend_jax.models.family import Family
 from mend_jax.models.registry import FAMILIES
 from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
 from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
-from mend_jax.training.step import TrainState, editor_optimiser, init_state, make_step
+from mend_jax.training.optimiser import editor_optimiser
+from mend_jax.training.state import Placement, TrainState, init_state
+from mend_jax.training.step import Objective, make_step
 
 
 class Workload(NamedTuple):
@@ -86,9 +88,8 @@ def make_workload(
     loss, logits = sequence_loss(tail), sequence_logits(tail)
     editor = mend(loss, sites, rank=rank)
     optimiser = editor_optimiser()
-    step = make_step(
-        editor, loss, logits, optimiser, trunk=trunk, mesh=mesh, shard_editor=shard_editor
-    )
+    place = Placement(mesh, shard_editor)
+    step = make_step(editor, Objective(loss, logits), optimiser, trunk, place)
     return Workload(
         family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,
         abstract_params(model), dimensions.vocab_size, length, answers,

@@ -3,13 +3,15 @@
     z(x) = mean of the last states over the prompt;   answer y_e wherever |z(x) - z(x_e)| < epsilon
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, observe_nothing
+from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.intercept import Sites
 from mend_jax.objectives import IGNORED, Outputs
@@ -53,12 +55,8 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
             each = jax.vmap(lambda x: distances(params, x, getattr(x, pairs)))(examples)
             return jnp.mean(each)
 
-        stats = state.stats
-        return {
-            "outer": stats["outer"] + mean("outer"),
-            "locality": stats["locality"] + mean("locality"),
-            "updates": stats["updates"] + 1,
-        }
+        more = {"outer": mean("outer"), "locality": mean("locality"), "updates": 1}
+        return {name: total + more[name] for name, total in state.stats.items()}
 
     def edit(state: EditorState, params: PyTree, example: Example) -> dict[str, Any]:
         del state
@@ -71,27 +69,35 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
             radius = (stats["outer"] + stats["locality"]) / (2 * stats["updates"])
 
         def after(params: PyTree, pair: Pair) -> Any:
-            out = function(params, pair)
-            answers = jnp.shape(pair.labels)
-            if jnp.ndim(out) != 3 or out.shape[:2] != answers:
-                raise ValueError(
-                    "the cache replaces the logits of a pair's answers: it cannot be applied to a "
-                    f"function that returns an array of shape {jnp.shape(out)}"
-                )
             gaps = jnp.linalg.norm(
                 outputs.states(params, pair)[:, None] - edit["states"], axis=-1
             )
             stored = edit["labels"][jnp.argmin(gaps, axis=-1)]
-            stored = _fit(stored, answers[1])
-            answer = CERTAIN * jax.nn.one_hot(stored, out.shape[-1], dtype=out.dtype)
             near = jnp.min(gaps, axis=-1) < radius
-            return jnp.where((near[:, None] & (stored != IGNORED))[..., None], answer, out)
+            return _answers(function(params, pair), pair, stored, near)
 
         return after
 
-    options = {"epsilon": epsilon}
-    config = {"editor": "cache", "options": options}
+    config = {"editor": "cache", "options": {"epsilon": epsilon}}
     return Editor(init, calibrate, edit, observe_nothing(edit), apply, config)
+
+
+def _answers(
+    out: Float[Array, "k answers vocabulary"],
+    pair: Pair,
+    stored: Int[Array, "k tokens"],
+    near: Bool[Array, "k"],
+) -> Float[Array, "k answers vocabulary"]:
+    """The logits, with those of stored answers where a stored prompt is near."""
+    answers = jnp.shape(pair.labels)
+    if jnp.ndim(out) != 3 or out.shape[:2] != answers:
+        raise ValueError(
+            "the cache replaces the logits of a pair's answers: it cannot be applied to a "
+            f"function that returns an array of shape {jnp.shape(out)}"
+        )
+    stored = _fit(stored, answers[1])
+    answer = CERTAIN * jax.nn.one_hot(stored, out.shape[-1], dtype=out.dtype)
+    return jnp.where((near[:, None] & (stored != IGNORED))[..., None], answer, out)
 
 
 def _same(one: Float[Array, "d"], others: Float[Array, "k d"]) -> Array:
@@ -103,3 +109,14 @@ def _fit(labels: Array, answers: int) -> Array:
     """As many places as the answers have; further ones say nothing."""
     more = max(answers - labels.shape[-1], 0)
     return jnp.pad(labels, ((0, 0), (0, more)), constant_values=IGNORED)[:, :answers]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """Options of the cache."""
+
+    epsilon: float | None = None
+    """Its radius; by default from training records."""
+
+
+METHOD = Method(cache, CacheOptions, trained_with=lambda options: {})

@@ -12,6 +12,7 @@ a rate is that of one edit, however many are made at once.
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, calibrate_nothing, observe_nothing
+from mend_jax.editors.method import Ground, Method
 from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import Sites, capture, edited
@@ -105,3 +107,28 @@ def used_by(outputs: Outputs, params: PyTree, example: Example) -> tuple[str, ..
 
 def _listed(trains: str | Sequence[str]) -> str | list[str]:
     return trains if isinstance(trains, str) else list(trains)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnnOptions:
+    """Options of ENN."""
+
+    rate: float = 1e-2
+    """Edit rates before training."""
+    learning_rate: float = 1e-5
+    """Of its base."""
+    alpha_learning_rate: float = 1e-3
+    """Of the edit rates."""
+
+
+def _choose(options: EnnOptions, ground: Ground) -> dict[str, Any]:
+    trained = used_by(ground.outputs, ground.params, ground.example)
+    return {"rate": options.rate, "trains": list(trained)}
+
+
+def _trained_with(options: EnnOptions) -> dict[str, Any]:
+    rates = asdict(options)
+    return {k: rates[k] for k in ("learning_rate", "alpha_learning_rate")} | {"calibrate": 0}
+
+
+METHOD = Method(enn, EnnOptions, _choose, _trained_with)

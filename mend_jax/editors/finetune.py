@@ -1,4 +1,4 @@
-"""Fine-tuning as an editor: the baselines FT and FT+KL (paper, section 5), and many edits at once.
+"""Fine-tuning as an editor: the baselines FT and FT+KL (paper, section 5).
 
 What is trained is a float32 matrix beside each kernel, from zero. Every edit of a batch runs in one
 `lax.while_loop`, vmapped: the loop goes on until the last edit is answered, and an edit that is
@@ -6,6 +6,7 @@ stays as it was when it became so.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, untrained
+from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, shape_of
 from mend_jax.intercept import Sites, capture, edited
@@ -50,14 +52,12 @@ def finetune(
       c_edit: 1e-2 in the paper, 1e-3 for GPT-J.
     """
     logits = outputs.logits
-    optimiser = optax.chain(
-        optax.clip_by_global_norm(100.0),
-        optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),  # torch's defaults
-    )
+    optimiser = _rmsprop(learning_rate)
 
     def objective(
         edit: Edit, params: PyTree, pair: Pair, others: Pair | None, step: Array
     ) -> tuple[Array, Array]:
+        """The loss, and whether the edit is answered."""
         said = edited(logits, edit)(params, pair)
         value = negative_log_likelihood(said, pair.labels)
         if others is not None:
@@ -80,55 +80,32 @@ def finetune(
 
         def descend(carry: Any) -> Any:
             now, moments, step, _ = carry
-            gradient, done = jax.grad(objective, has_aux=True)(
-                now, params, example.edit, others, step
-            )
+            slope = jax.grad(objective, has_aux=True)
+            gradient, done = slope(now, params, example.edit, others, step)
             updates, moments = optimiser.update(gradient, moments)
             moved = optax.apply_updates(now, updates)
             kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), now, moved)
             return kept, moments, step + 1, done
 
-        begin = (start, optimiser.init(start), jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+        begin = (start, optimiser.init(start), jnp.int32(0), jnp.asarray(False))
         return jax.lax.while_loop(unanswered, descend, begin)[0]
 
-    options: dict[str, Any] = {"learning_rate": learning_rate, "steps": steps, "c_edit": c_edit}
-    if locality is not None:
-        options["locality"] = pair_to_lists(locality)
-    return untrained(edit, {"editor": "finetune", "options": options})
+    options = {"learning_rate": learning_rate, "steps": steps, "c_edit": c_edit}
+    return untrained(edit, _config(options, locality))
 
 
-def finetune_together(
-    outputs: Outputs,
-    at: Sites,
-    *,
-    learning_rate: float = 1e-3,
-    epochs: int = 20,
-    batch: int = 32,
-    seed: int = 0,
-) -> Editor:
-    """Fine-tuning done well for many edits at once: Adam, several epochs over all pairs of
-    `example.edit` in random order, a batch a step. Meant for late MLP projections.
-    """
-    logits, optimiser = outputs.logits, optax.adam(learning_rate)
+def _config(options: dict[str, Any], locality: Pair | None) -> dict[str, Any]:
+    if locality is None:
+        return {"editor": "ft", "options": options}
+    return {"editor": "ft_kl", "options": options | {"locality": pair_to_lists(locality)}}
 
-    def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
-        del state
-        start = nothing_yet(logits, at, params, example.edit)
 
-        def objective(edit: Edit, pair: Pair) -> Float[Array, ""]:
-            return negative_log_likelihood(edited(logits, edit)(params, pair), pair.labels)
-
-        def descend(carry: Any, rows: Array) -> tuple[Any, None]:
-            now, moments = carry
-            gradient = jax.grad(objective)(now, jax.tree.map(lambda x: x[rows], example.edit))
-            updates, moments = optimiser.update(gradient, moments)
-            return (optax.apply_updates(now, updates), moments), None
-
-        order = jnp.asarray(_epochs(len(example.edit.labels), batch, epochs, seed))
-        return jax.lax.scan(descend, (start, optimiser.init(start)), order)[0][0]
-
-    options = {"learning_rate": learning_rate, "epochs": epochs, "batch": batch, "seed": seed}
-    return untrained(edit, {"editor": "finetune_together", "options": options})
+def _rmsprop(learning_rate: float) -> optax.GradientTransformation:
+    """With PyTorch's defaults, after clipping."""
+    return optax.chain(
+        optax.clip_by_global_norm(100.0),
+        optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),
+    )
 
 
 def nothing_yet(logits: LogitsFn, at: Sites, params: PyTree, pair: Pair) -> dict[str, Dense]:
@@ -139,13 +116,6 @@ def nothing_yet(logits: LogitsFn, at: Sites, params: PyTree, pair: Pair) -> dict
 
     shapes = jax.eval_shape(lambda p, x: capture(loss, at)(p, x)[1], params, pair)
     return {site: Dense(jnp.zeros(shape_of(part))) for site, part in shapes.items()}
-
-
-def _epochs(n: int, batch: int, epochs: int, seed: int) -> np.ndarray:
-    """Rows of each step, int32[steps, batch]; the last of an epoch is filled from its start."""
-    rng, size = np.random.default_rng(seed), min(batch, n)
-    walks = [np.resize(rng.permutation(n), -(-n // size) * size) for _ in range(epochs)]
-    return np.concatenate(walks).reshape(-1, size).astype(np.int32)
 
 
 def pair_to_lists(pair: Pair) -> dict[str, Any]:
@@ -161,3 +131,27 @@ def pair_from_lists(fields: Mapping[str, Any]) -> Pair:
     }
     labels = arrays.pop("labels")
     return Pair(Inputs(**arrays), labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuneOptions:
+    """Options of FT and FT+KL."""
+
+    learning_rate: float = 1e-4
+    """Of RMSprop. The paper: 1e-4 for T5, 5e-6 for GPT-Neo and GPT-J, else 1e-6."""
+    steps: int = 100
+    """Steps at most; they end when the edit is answered."""
+    c_edit: float = 1e-2
+    """Weight of the edit loss beside the KL of FT+KL."""
+
+
+def _make_kl(outputs: Outputs, at: Sites, *, locality: Mapping[str, Any], **options: Any) -> Editor:
+    return finetune(outputs, at, locality=pair_from_lists(locality), **options)
+
+
+FT = Method(finetune, FineTuneOptions)
+FT_KL = Method(
+    _make_kl,
+    FineTuneOptions,
+    lambda options, ground: asdict(options) | {"locality": pair_to_lists(ground.localities())},
+)

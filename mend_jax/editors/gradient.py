@@ -1,15 +1,13 @@
-"""Editors that transform the fine-tuning gradient of one example; MEND is one chain of them.
+"""Editors that transform the fine-tuning gradient of one example.
 
     edit = chain(capture(loss)(theta, x_e, y_e))                (paper, Algorithm 2)
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from mend_jax import links as link
 from mend_jax.editors.base import Editor, EditorState, apply_edit
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit, Factors
@@ -53,27 +51,5 @@ def gradient_editor(loss: Callable[..., Float[Array, ""]], at: Sites, chain: Lin
         edits = jax.vmap(chain.apply, in_axes=(None, None, 0))(state.phi, stats, factors)
         return stats, edits
 
-    config = {"editor": "gradient", "chain": chain.config}
+    config = {"editor": "mend", "options": {"chain": chain.config}}
     return Editor(init, calibrate, edit, observe, apply_edit, config)
-
-
-def mend(
-    loss: Callable[..., Float[Array, ""]],
-    at: Sites,
-    *,
-    rank: int = 1920,
-    blocks: int = 2,
-    on: Literal["both", "separate", "u", "delta", "smaller"] = "both",
-    shared: bool = True,
-    identity: bool = True,
-    normalized: bool = True,
-    alpha: float = 1e-4,
-    descent: bool = True,
-) -> Editor:
-    """MEND (Mitchell et al. 2022) with the paper's defaults; each ablation of Table 6 is a flag.
-
-    It is nothing but `gradient_editor` over `chain(normalize(), residual_mlp(rank), rate(1e-4))`.
-    """
-    steps = [link.normalize(shared)] if normalized else []
-    steps += [link.residual_mlp(rank, blocks, on, shared, identity), link.rate(alpha, descent)]
-    return gradient_editor(loss, at, link.chain(*steps))

@@ -9,6 +9,8 @@ factored: g * (a b^T) = sum_r (a * u_r)(b * delta_r)^T, and B is one row more. T
 of MEND's comparison (appendix of the paper, and its code): LSTM 512, condition 768, heads 512.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +25,7 @@ from mend_jax.editors.base import (
     calibrate_nothing,
     observe_nothing,
 )
+from mend_jax.editors.method import Method
 from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors, shape_of
 from mend_jax.intercept import Sites, capture
@@ -65,21 +68,20 @@ def ke(
     at: Sites,
     *,
     scale: float = 1.0,
-    lstm: int = 512,
-    width: int = 768,
-    hidden: int = 512,
+    sizes: Sequence[int] = (512, 768, 512),
     embedding: str = "embedding",
 ) -> Editor:
     """The editor; `phi = {"embedding", "reader", "heads": {site: ...}}`.
 
     Args:
       scale: largest step (`max_scale`).
-      lstm, width, hidden: of the LSTM, the condition vector and the heads' inner layer.
+      sizes: of the LSTM, the condition vector and the heads' inner layer.
       embedding: name of the base's word embedding, with which the editor's own begins.
 
     Raises (from edit): ValueError: the example has no condition text, or more than one edit.
     """
     gradient = capture(outputs.loss, at)
+    lstm, width, hidden = sizes
     reader = Reader(lstm, width)
 
     def head(d_in: int, d_out: int) -> Head:
@@ -90,8 +92,8 @@ def ke(
         if embedding not in params:
             raise ValueError(f"the base has no word embedding called {embedding!r}")
         table = params[embedding].astype(jnp.float32)
-        text, lengths = jnp.zeros((1, 1, table.shape[1])), jnp.ones(1, jnp.int32)
         first, *rest = jax.random.split(key, 1 + len(shapes))
+        text, lengths = jnp.zeros((1, 1, table.shape[1])), jnp.ones(1, jnp.int32)
         heads = {
             site: head(*shape_of(part)).init(k, jnp.zeros((1, width)))
             for (site, part), k in zip(sorted(shapes.items()), rest, strict=True)
@@ -103,10 +105,8 @@ def ke(
         if example.condition is None:
             raise ValueError("KE reads the edit as a text: this example has no condition text")
         if len(example.condition) != 1:
-            raise ValueError(
-                f"KE makes one edit at a time, not {len(example.condition)}: make them alone and "
-                'add them (at_once "summed")'
-            )
+            n = len(example.condition)
+            raise ValueError(f"KE makes one edit at a time, not {n}: make them alone, and add them")
         factors = jax.lax.stop_gradient(gradient(params, example.edit)[1])
         text = example.condition
         lengths = jnp.maximum(jnp.sum(text >= 0, axis=-1), 1)
@@ -118,8 +118,8 @@ def ke(
             out[site] = masked(part, said[0], scale)
         return out
 
-    options = {"scale": scale, "lstm": lstm, "width": width, "hidden": hidden}
-    config = {"editor": "ke", "options": options | {"embedding": embedding}}
+    options = {"scale": scale, "sizes": list(sizes), "embedding": embedding}
+    config = {"editor": "ke", "options": options}
     return Editor(init, calibrate_nothing, edit, observe_nothing(edit), apply_edit, config)
 
 
@@ -133,3 +133,20 @@ def masked(gradient: Factors, said: Float[Array, "out"], scale: float = 1.0) -> 
         [gradient.delta * jax.nn.softmax(row_a), jax.nn.softmax(row_b)[None]]
     )
     return Factors(u, scale * jax.nn.sigmoid(eta[0]) * delta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeOptions:
+    """Options of KE."""
+
+    learning_rate: float = 3e-4
+    """Of its network."""
+
+
+METHOD = Method(
+    ke,
+    KeOptions,
+    choose=lambda options, ground: {},
+    trained_with=lambda options: {"learning_rate": options.learning_rate, "calibrate": 0},
+    at_once=("summed",),  # it makes one edit at a time
+)

@@ -11,61 +11,61 @@ Without ridge K U^T C is what the edits answer alone; of one edit, C = D whateve
 without a gradient are zero in K, and keep their deltas.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
-from mend_jax.editors.base import Editor, EditorState
-from mend_jax.editors.summed import alone, batched, summed
-from mend_jax.example import Example
+from mend_jax.editors.held import Holding, Slots, check_weights, count, put, slots, take_out
+from mend_jax.example import Pair
 from mend_jax.factors import Edit, Factors, live, matmul, total
 from mend_jax.intercept import Sites, capture
 from mend_jax.objectives import LossFn
 
 
-def solved(editor: Editor, loss: LossFn, at: Sites, ridge: float = 0.1) -> Editor:
-    """The editor that makes each of the k edits of an example alone, and joins them so.
+class Keyed(NamedTuple):
+    """An edit, and what its sites see at its rows, {site: float32[rows, d_in]}; zero where nothing
+    is to be learned."""
+
+    edit: Edit
+    keys: dict[str, Float[Array, "rows d_in"]]
+
+
+def solved(loss: LossFn, at: Sites, ridge: float = 0.1) -> Holding:
+    """Joins edits by the least-squares problem above.
 
     Args:
-      editor: any whose edits are factors, with one row for each that `capture(loss, at)` gives.
+      loss, at: the edits are factors, with one row for each that `capture(loss, at)` gives.
       ridge: the more, the less of the crosstalk is taken away; conflicting keys need some.
     """
     gradient = capture(loss, at)
-    plain = summed(editor)
 
-    def keys(params: PyTree, examples: Example) -> dict[str, Array]:
-        """What the sites see, [edits, rows, d_in]; zero where nothing is to be learned."""
-        found = jax.vmap(lambda pair: gradient(params, pair)[1], in_axes=0)(examples.edit)
-        return {
+    def keep(params: PyTree, pair: Pair, edit: Edit) -> Keyed:
+        check_weights(edit)
+        found = gradient(params, pair)[1]
+        keys = {
             site: jax.lax.stop_gradient(jnp.where(live(rows)[..., None], rows.u, 0.0))
             for site, rows in found.items()
         }
+        return Keyed(edit, keys)
 
-    def joined(keys: dict[str, Array], edits: Edit) -> Edit:
+    def hold(kept: Keyed, capacity: int) -> Slots:
+        return slots(kept, count(kept), capacity)
+
+    def used(held: Slots) -> Bool[Array, "capacity"]:
+        return held.used
+
+    def apply(held: Slots) -> Edit:
         parts = {}
-        for site, part in edits.items():
+        for site, part in held.kept.edit.items():
             if not isinstance(part, Factors):
                 raise ValueError("edits without rows (fine-tuning's) can be summed, not solved")
-            parts[site] = without_crosstalk(keys[site], part, ridge)
+            parts[site] = without_crosstalk(held.kept.keys[site], part, ridge)
         return total(parts)
 
-    def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
-        each = alone(batched(example))
-        edits = jax.vmap(editor.edit, (None, None, 0))(state, params, each)
-        return joined(keys(params, each), edits)
-
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        each = alone(examples)
-        stats, edits = editor.observe(state, params, each)
-        batch = len(examples.edit.labels)
-        apart = jax.tree.map(
-            lambda x: x.reshape(batch, -1, *x.shape[1:]), (keys(params, each), edits)
-        )
-        return stats, jax.vmap(joined)(*apart)
-
-    config = editor.config | {"at_once": "solved"}
-    return Editor(plain.init, plain.calibrate, edit, observe, editor.apply, config)
+    return Holding(keep, hold, put, take_out, used, apply, {"at_once": "solved"})
 
 
 def without_crosstalk(
@@ -77,7 +77,8 @@ def without_crosstalk(
     crosstalk = matmul(keys, Factors(u, delta)) - own
     diagonal = jnp.abs(jnp.sum(keys * u, axis=-1))
     mean = jnp.sum(diagonal) / jnp.maximum(jnp.sum(diagonal > 0), 1)
-    moved = delta - _solve(keys, u, ridge * mean, crosstalk)
+    shift = jnp.where(mean > 0, ridge * mean, 1.0)  # of no edits at all, any will do
+    moved = delta - _solve(keys, u, shift, crosstalk)
     return Factors(edits.u, moved.reshape(edits.delta.shape))
 
 

@@ -1,59 +1,82 @@
-"""Many edits at once as the sum of edits that are made alone.
+"""Edits held together as their sum: the paper's reading of many edits.
 
-The paper makes k edits at once in two readings. Its text adds k edits, each made from the gradient
-of its own pair; its code makes one edit from the gradient of the mean loss of all k (which is what
-any editor does with an example of k edit pairs). `summed(editor)` is the first reading.
+    W' - W = sum_e sum_r u_er delta_er^T
+
+Few rows stay side by side; where they are many, their matrix is kept up to date beside them, so
+that one edit more costs its own rows and not those of all.
 """
 
-import jax
-from jaxtyping import PRNGKeyArray, PyTree
+from typing import NamedTuple
 
-from mend_jax.editors.base import Editor, EditorState
-from mend_jax.example import Example
-from mend_jax.factors import Edit, total
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, PyTree
 
-
-def summed(editor: Editor) -> Editor:
-    """The editor that edits each of the k pairs of `example.edit` alone, and adds the edits.
-
-    The outer and locality pairs of an example stand in the order of its edits, as many for each.
-
-    Args:
-      editor: any whose edit is a change of weights.
-    """
-
-    def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
-        each = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[0], alone(batched(x))), example)
-        return editor.init(key, params, each)
-
-    def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
-        return editor.calibrate(state, params, alone(examples))
-
-    def edit(state: EditorState, params: PyTree, example: Example) -> Edit:
-        each = alone(batched(example))
-        return total(jax.vmap(editor.edit, (None, None, 0))(state, params, each))
-
-    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Edit]:
-        stats, edits = editor.observe(state, params, alone(examples))
-        batch = len(examples.edit.labels)
-        together = jax.tree.map(lambda x: x.reshape(batch, -1, *x.shape[1:]), edits)
-        return stats, jax.vmap(total)(together)
-
-    return Editor(
-        init, calibrate, edit, observe, editor.apply, editor.config | {"at_once": "summed"}
-    )
+from mend_jax.editors.held import Holding, Slots, check_weights, count, put, slots, take_out
+from mend_jax.example import Pair
+from mend_jax.factors import Dense, Edit, Factors, is_many, shape_of, to_dense
 
 
-def batched(example: Example) -> Example:
-    """With a leading axis of one."""
-    return jax.tree.map(lambda x: x[None], example)
+class Sum(NamedTuple):
+    """The rows of every edit, [capacity, rows, d]; and the matrices of all of them together at
+    the sites where rows are many, or where edits have none (fine-tuning's)."""
+
+    rows: Slots
+    matrices: dict[str, Dense]
 
 
-def alone(examples: Example) -> Example:
-    """Leading axes [batch, k p] of each kind of pair as [batch k, p]."""
-    k = examples.edit.labels.shape[1]
+def summed() -> Holding:
+    """Adds edits up. `remove` raises ValueError for edits without rows: add their negative."""
 
-    def apart(x: jax.Array) -> jax.Array:
-        return x.reshape(x.shape[0] * k, x.shape[1] // k, *x.shape[2:])
+    def keep(params: PyTree, pair: Pair, edit: Edit) -> Edit:
+        del params, pair
+        check_weights(edit)
+        return edit
 
-    return jax.tree.map(apart, examples)
+    def hold(edits: Edit, capacity: int) -> Sum:
+        with_rows = {site: x for site, x in edits.items() if isinstance(x, Factors)}
+        rows = slots(with_rows, count(edits), capacity)
+        matrices = {
+            site: Dense(to_dense(_flat(rows.kept[site])))
+            for site, part in with_rows.items()
+            if is_many(capacity * part.u.shape[-2], *shape_of(part))
+        }
+        others = {
+            site: Dense(jnp.sum(x.kernel, axis=0))
+            for site, x in edits.items()
+            if isinstance(x, Dense)
+        }
+        return Sum(rows, matrices | others)
+
+    def add(held: Sum, edit: Edit) -> Sum:
+        full = jnp.all(held.rows.used)
+        with_rows = {site: edit[site] for site in held.rows.kept}
+        rows = put(held.rows, with_rows)
+        matrices = {
+            site: Dense(jnp.where(full, x.kernel, x.kernel + to_dense(edit[site])))
+            for site, x in held.matrices.items()
+        }
+        return Sum(rows, matrices)
+
+    def remove(held: Sum, slot: Int[Array, ""] | int) -> Sum:
+        if without := sorted(set(held.matrices) - set(held.rows.kept)):
+            raise ValueError(
+                f"the edits of {without[0]!r} are matrices, of which only the sum is kept: add "
+                "the negative (`scale(edit, -1.0)`) of the one to remove"
+            )
+        rows = take_out(held.rows, slot)
+        again = {site: Dense(to_dense(_flat(rows.kept[site]))) for site in held.matrices}
+        return Sum(rows, again)
+
+    def used(held: Sum) -> Bool[Array, "capacity"]:
+        return held.rows.used
+
+    def apply(held: Sum) -> Edit:
+        rows = {site: _flat(x) for site, x in held.rows.kept.items()}
+        return rows | held.matrices
+
+    return Holding(keep, hold, add, remove, used, apply, {"at_once": "summed"})
+
+
+def _flat(part: Factors) -> Factors:
+    """Rows [n, rows, d] as [n rows, d]."""
+    return Factors(*(x.reshape(-1, x.shape[-1]) for x in part))

@@ -30,14 +30,26 @@ from mend_jax.data.codec import Codec, Tokens
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
-from mend_jax.evaluation.teacher_forced import all_pairs, as_scores, widths
+from mend_jax.evaluation.teacher_forced import Batching, all_pairs, as_scores, widths
 from mend_jax.example import Example
 from mend_jax.models.generate import generate
 from mend_jax.models.stages import Inputs
 
 Free = Literal["exact", "contains"]
 Speak = Callable[..., Int[Array, "k new"]]
-Speaker = Callable[[EditorState, PyTree, Example, np.ndarray, np.ndarray], tuple[Array, Array]]
+
+
+class Speaker(NamedTuple):
+    """An editor's base, made ready to speak.
+
+    ask(state, params, edits, tokens, lengths) -> ids before and after, jitted: examples with
+      leading axes [edits, k], and for each edit the prompts, int32[edits, pairs, length], with
+      their lengths, int32[edits, pairs].
+    codec: of the base.
+    """
+
+    ask: Callable[[EditorState, PyTree, Example, np.ndarray, np.ndarray], tuple[Array, Array]]
+    codec: Codec
 
 
 class Heard(NamedTuple):
@@ -72,12 +84,8 @@ def classify(
     return jnp.argmax(logits, axis=-1)
 
 
-def make_speaker(editor: Editor, speak: Speak) -> Speaker:
-    """`speaker(state, params, edits, tokens, lengths)` -> ids before and after, jitted.
-
-    The speaker takes examples with leading axes [edits, k], and for each edit the prompts,
-    int32[edits, pairs, length], with their lengths, int32[edits, pairs].
-    """
+def make_speaker(editor: Editor, speak: Speak, codec: Codec) -> Speaker:
+    """The speaker of a whole model, not of its tail."""
 
     def one(
         state: EditorState, params: PyTree, example: Example, tokens: Array, lengths: Array
@@ -86,25 +94,23 @@ def make_speaker(editor: Editor, speak: Speak) -> Speaker:
         after = editor.apply(state, speak, edit)
         return speak(params, tokens, lengths), after(params, tokens, lengths)
 
-    return jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0)))
+    return Speaker(jax.jit(jax.vmap(one, in_axes=(None, None, 0, 0, 0))), codec)
 
 
 def interview(
     speaker: Speaker,
-    codec: Codec,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
-    batch: int = 8,
-    k: int = 1,
+    batching: Batching = Batching(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Interview]:
     """Asks every pair of every record, before and after its edit; one compilation.
 
     Args:
-      speaker: over the whole model, not its tail.
-      batch, k, progress: as in `evaluation.score`.
+      batching: its shapes and cache are not used. progress: as in `teacher_forced.score`.
     """
+    codec, batch, k = speaker.codec, batching.batch, batching.k
     groups = grouped(records, k)
     width = widths(records)
     shapes = shapes_of_edits([r.edit for r in records])
@@ -115,7 +121,7 @@ def interview(
         filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
         edits = edit_examples([[r.edit for r in group] for group in filled], shapes)
         asked = [[p for r in group for p in all_pairs(r, width)] for group in filled]
-        ids = jax.device_get(speaker(state, params, edits, *_questions(asked, codec, length)))
+        ids = jax.device_get(speaker.ask(state, params, edits, *_questions(asked, codec, length)))
         before, after = (x.reshape(batch * k, sum(width), -1) for x in ids)
         for j, record in enumerate(record for group in chosen for record in group):
             heard = [

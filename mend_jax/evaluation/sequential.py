@@ -1,70 +1,51 @@
 """Edits one after another: each is made on the model that all before it have edited.
 
-The edits so far are one edit of fixed size, so that one compiled program makes the whole sequence:
-the rows of all edits side by side or, where these are many, one float32 matrix a site.
+The edits so far are one held value of fixed size (`editors.held`), so that one compiled program
+makes the whole sequence.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
-from mend_jax.data.batches import Shapes, TokenRecord
-from mend_jax.data.trunk_cache import TrunkCache
+from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.editors.base import Editor, EditorState
+from mend_jax.editors.held import Holding, none_like
+from mend_jax.editors.summed import summed
 from mend_jax.evaluation.metrics import Scores, mean, summarise
-from mend_jax.evaluation.teacher_forced import collate_records, kept, make_scorer, score, widths
+from mend_jax.evaluation.teacher_forced import (
+    Batching,
+    collate_records,
+    kept,
+    make_scorer,
+    score,
+    widths,
+)
 from mend_jax.example import Example
-from mend_jax.factors import Dense, Edit, Factors, is_many, norm, shape_of, to_dense
+from mend_jax.factors import Edit, norm
 from mend_jax.objectives import Outputs, after_trunk, answered, outputs_after
 
-EditorOver = Callable[[Outputs], Editor]
-"""Builds an editor over the outputs of the base, or of what earlier edits made of it."""
 
+class Sequential(NamedTuple):
+    """An editor that is to edit again and again, and when all of its edits are scored.
 
-class Sequenced(NamedTuple):
-    """The edits so far, of a size that does not grow, and how many they are."""
+    over(outputs): builds the editor over the outputs of the base, or of what earlier edits made of
+      it, e.g. `lambda outputs: mend(outputs.loss, sites)`. outputs: of the base, or of its tail.
+    at: numbers of edits; after the last edit all is scored in any case.
+    trunk: run on every example, if its outputs are not cached.
+    holding: how the edits are held together.
+    """
 
-    edit: dict[str, Factors | Dense]
-    made: Int[Array, ""]
-
-
-def empty(one: Edit, capacity: int) -> Sequenced:
-    """Room for `capacity` edits like `one` (arrays, or their shapes)."""
-
-    def room(part: Factors | Dense) -> Factors | Dense:
-        d_in, d_out = shape_of(part)
-        if isinstance(part, Dense):
-            return Dense(jnp.zeros((d_in, d_out)))
-        rows = capacity * part.u.shape[-2]
-        if is_many(rows, d_in, d_out):
-            return Dense(jnp.zeros((d_in, d_out)))
-        return Factors(jnp.zeros((rows, d_in)), jnp.zeros((rows, d_out)))
-
-    return Sequenced({site: room(part) for site, part in one.items()}, jnp.zeros((), jnp.int32))
-
-
-def append(so_far: Sequenced, edit: Edit) -> Sequenced:
-    """One edit more. Edits past the capacity of `empty` overwrite the last."""
-
-    def put(room: Factors | Dense, part: Factors | Dense) -> Factors | Dense:
-        if isinstance(room, Dense):
-            return Dense(room.kernel + to_dense(part))
-        assert isinstance(part, Factors)
-        at = so_far.made * part.u.shape[-2]
-        return Factors(
-            *(
-                jax.lax.dynamic_update_slice_in_dim(whole, rows.astype(whole.dtype), at, axis=0)
-                for whole, rows in zip(room, part, strict=True)
-            )
-        )
-
-    parts = {site: put(so_far.edit[site], part) for site, part in edit.items()}
-    return Sequenced(parts, so_far.made + 1)
+    over: Callable[[Outputs], Editor]
+    outputs: Outputs
+    at: Sequence[int] = ()
+    trunk: nn.Module | None = None
+    holding: Holding = summed()
 
 
 class Point(NamedTuple):
@@ -84,75 +65,70 @@ class Point(NamedTuple):
 
 
 def edit_in_sequence(
-    over: EditorOver,
-    outputs: Outputs,
+    sequential: Sequential,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
-    shapes: Shapes,
-    at: Sequence[int],
-    cache: TrunkCache | None = None,
-    trunk: nn.Module | None = None,
-    batch: int = 8,
+    batching: Batching = Batching(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Scores, list[Point]]:
     """Makes the edits in order; returns the scores of all after the last, and the curves.
 
     Args:
-      over: builds the editor, e.g. `lambda outputs: mend(outputs.loss, sites)`.
-      at: numbers of edits after which all is scored; the last is always scored.
-      trunk: run on every example, if its outputs are not cached.
-      batch: records scored side by side.
+      batching: its k is 1.
 
     Raises:
       ValueError: the editor changes no weights, so that its edits cannot be added.
     """
-    original, logits = over(outputs), outputs.logits
-    width = widths(records)
-    total = len(records)
+    over, outputs, at, trunk, holding = sequential
+    editor, shapes = over(outputs), batching.shapes or shapes_of(records)
+    width, total = widths(records), len(records)
+    step = _make_step(sequential)
+    standing = make_scorer(kept(editor), outputs.logits, trunk)
+    batching = batching._replace(shapes=shapes)
 
-    def example_of(chosen: Sequence[TokenRecord]) -> Example:
-        return collate_records([[record] for record in chosen], shapes, width, cache)
+    def example_of(record: TokenRecord) -> Example:
+        return collate_records([[record]], shapes, width, batching.cache)
 
-    @jax.jit
-    def step(
-        state: EditorState, params: PyTree, so_far: Sequenced, examples: Example
-    ) -> tuple[Sequenced, Float[Array, "outer"]]:
+    def first(params: PyTree, examples: Example) -> PyTree:
         example = jax.tree.map(lambda x: x[0], after_trunk(trunk, params, examples))
-        editor = over(outputs_after(outputs, so_far.edit))
-        so_far = append(so_far, editor.edit(state, params, example))
-        after = original.apply(state, logits, so_far.edit)
-        return so_far, answered(after(params, example.outer), example.outer.labels)
+        edit = editor.edit(state, params, example)
+        return holding.keep(params, example.edit, edit)
 
-    standing = make_scorer(kept(original), logits, trunk)
-
-    def score_all(edit: Edit) -> Scores:
-        return score(standing, EditorState(state, edit), params, records, shapes, cache, batch)
-
-    one: Any = jax.eval_shape(
-        lambda params, x: original.edit(
-            state, params, jax.tree.map(lambda x: x[0], after_trunk(trunk, params, x))
-        ),
-        params, example_of(records[:1]),
-    )  # fmt: skip
-    if not one or not all(isinstance(part, Factors | Dense) for part in one.values()):
-        raise ValueError(
-            f"the editor {original.config['editor']!r} changes no weights: its edits cannot be "
-            "added one after another"
-        )
-    so_far = empty(one, total)
+    one = jax.eval_shape(first, params, example_of(records[0]))
+    held = holding.hold(none_like(one), total)
     points: list[Point] = []
     newest: list[Array] = []
     wanted = sorted({n for n in at if 0 < n < total} | {total})
     for n, record in enumerate(records, 1):
-        so_far, success = step(state, params, so_far, example_of([record]))
+        held, success = step(state, params, held, example_of(record))
         newest.append(jnp.mean(success[: len(record.outer)]))  # not waited for
         if n in wanted:
-            scores = score_all(so_far.edit)
-            points.append(_point(n, newest, scores, so_far.edit))
+            edit = holding.apply(held)
+            scores = score(standing, EditorState(state, edit), params, records, batching)
+            points.append(_point(n, newest, scores, edit))
             newest = []
         progress(n, total)
     return scores, points
+
+
+def _make_step(sequential: Sequential) -> Callable[..., tuple[PyTree, Float[Array, "outer"]]]:
+    """`step(state, params, held, examples)`, jitted: one edit more, and how its own outer pairs are
+    answered then. The held value is donated."""
+    over, outputs, _, trunk, holding = sequential
+    original = over(outputs)
+
+    def step(
+        state: EditorState, params: PyTree, held: PyTree, examples: Example
+    ) -> tuple[PyTree, Float[Array, "outer"]]:
+        example = jax.tree.map(lambda x: x[0], after_trunk(trunk, params, examples))
+        editor = over(outputs_after(outputs, holding.apply(held)))
+        edit = editor.edit(state, params, example)
+        held = holding.add(held, holding.keep(params, example.edit, edit))
+        after = original.apply(state, outputs.logits, holding.apply(held))
+        return held, answered(after(params, example.outer), example.outer.labels)
+
+    return jax.jit(step, donate_argnums=2)
 
 
 def _point(n: int, newest: Sequence[Array], scores: Scores, edit: Edit) -> Point:

@@ -6,7 +6,7 @@ score does not depend on who stands beside whom. What they mean: `mend_jax.evalu
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,22 @@ from mend_jax.objectives import (
 from mend_jax.parallel import replicated, split_examples
 
 Scorer = Callable[[EditorState, PyTree, Example], dict[str, Array]]
+
+class Batching(NamedTuple):
+    """How held-out records are put through a model; scores do not depend on it.
+
+    shapes: to pad to; None: those of the records, in a few lots of like lengths if that is less
+      work, each compiled on its own.
+    cache: the trunk's outputs, if they are kept. batch: edits at a time (the last batch is filled
+    up). k: records that are edited at once, as one edit, and scored under it; they are taken in
+    order, and a rest of fewer than k is left out.
+    """
+
+    shapes: Shapes | None = None
+    cache: TrunkCache | None = None
+    batch: int = 8
+    k: int = 1
+
 
 PROGRAM = 8000
 """What compiling a scorer takes, in tokens of the longest pair of every edit that it scores; of
@@ -123,24 +139,18 @@ def score(
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
-    shapes: Shapes | None = None,
-    cache: TrunkCache | None = None,
-    batch: int = 8,
-    k: int = 1,
+    batching: Batching = Batching(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Scores:
-    """Scores every record once, `batch` edits at a time (the last batch filled up).
+    """Scores every record once.
 
     Args:
-      shapes: to pad to; None: those of the records, in a few lots of like lengths if that is less
-        work, each compiled on its own.
-      k: records that are edited at once, as one edit, and scored under it; they are taken in
-        order, and a rest of fewer than k is left out.
       progress: called with (edits done, edits in all).
 
     Raises:
       ValueError: fewer than k records.
     """
+    shapes, cache, batch, k = batching
     groups = grouped(records, k)
     if not groups:
         raise ValueError(f"{len(records)} records are too few to edit {k} at once")

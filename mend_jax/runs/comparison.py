@@ -4,37 +4,29 @@ Each method becomes one row; one that cannot be built or trained is a row with i
 others still run.
 """
 
-import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from mend_jax.data.batches import edit_examples, grouped, shapes_of
+from mend_jax.data.batches import grouped
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
-from mend_jax.evaluation.teacher_forced import kept
-from mend_jax.example import Example
 from mend_jax.files import write_text
-from mend_jax.objectives import Outputs, after_trunk, outputs_of
-from mend_jax.parallel import fetch
+from mend_jax.objectives import outputs_of
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import make_results
+from mend_jax.runs.methods import Chosen, editor_of, options_of
 from mend_jax.runs.options import as_json
 from mend_jax.runs.splits import check_conflicts
-from mend_jax.runs.task import (
-    Setting,
-    batches_of,
-    calibrated,
-    example_of,
-    score_with,
-    start,
-    train,
-)
-from mend_jax.saved.directory import check_trained, save_editor
+from mend_jax.runs.task import Task, batches_of
+from mend_jax.runs.training import first_held_out, learns, score_held_out, start, train
+from mend_jax.saved.arrays import check_trained
+from mend_jax.saved.directory import save_editor
 
 Row = dict[str, Any]
 TRIAL = 4
@@ -42,25 +34,9 @@ TRIAL = 4
 compiles."""
 
 
-class Method(NamedTuple):
-    """How an editing method is set up.
-
-    build(setting, outputs): the editor, over the outputs of the tail of the setting's base, or of
-      all of it.
-    changes: options that it is trained with in place of the run's own.
-    together: all held-out edits are made at once, as one edit.
-    called: the editor's name in its row, if it is not the method's.
-    """
-
-    build: Callable[[Setting, Outputs], Editor]
-    changes: Mapping[str, Any] = {}
-    together: bool = False
-    called: str = ""
-
-
 def compare(
-    setting: Setting,
-    methods: Mapping[str, Method],
+    task: Task,
+    chosen: Mapping[str, Chosen],
     dataset: str,
     minutes: float,
     reporter: Reporter,
@@ -69,8 +45,8 @@ def compare(
     """One row for each method; also writes the editors to `config.out`/NAME.
 
     Args:
-      setting: if `setting.config.steps` is 0, training goes on for so many steps as fit in
-        `minutes`, by the time that the method's first steps take.
+      task: if its steps are 0, training goes on for so many steps as fit in `minutes`, by the time
+        that the method's first steps take.
       dataset: its name, for the rows.
 
     Returns:
@@ -79,97 +55,91 @@ def compare(
       of an edit where nothing is trained; the base included); or with "error".
     """
     rows = []
-    for name, method in methods.items():
+    for name, one in chosen.items():
         say(f"{name} ...")
+        config = replace(one.config, out=task.config.out / name)
+        contender = Contender(task._replace(config=config), one, dataset, minutes)
         try:
-            row = _row(setting, name, method, dataset, minutes, reporter)
+            row = _row(contender, reporter)
         except Exception as error:  # the other methods still run
-            row = {"editor": method.called or name, "error": f"{type(error).__name__}: {error}"}
+            row = {"editor": one.called, "error": f"{type(error).__name__}: {error}"}
         say(_told(row))
         rows.append(row)
-        write_text(
-            setting.config.out / "compare.json", json.dumps(rows, indent=1, default=str) + "\n"
-        )
+        write_text(task.config.out / "compare.json", json.dumps(rows, indent=1, default=str) + "\n")
     return rows
 
 
-def _row(
-    setting: Setting,
-    name: str,
-    method: Method,
-    dataset: str,
-    minutes: float,
-    reporter: Reporter,
-) -> Row:
-    out = setting.config.out / name
-    config = dataclasses.replace(setting.config, out=out, **method.changes)
-    setting = setting._replace(config=config)
-    base, data = setting.base, setting.data
-    if not config.allow_conflicts:
-        if config.k > 1:
-            parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
-            check_conflicts([data.train, *parts])
-        if method.together:
-            check_conflicts([data.validation])
-    editor = method.build(setting, setting.outputs)
+class Contender(NamedTuple):
+    """One row to be: the method, on a task with its options."""
+
+    task: Task
+    chosen: Chosen
+    dataset: str
+    minutes: float
+
+
+def _row(contender: Contender, reporter: Reporter) -> Row:
+    task, chosen = contender.task, contender.chosen
+    _check_conflicts(task, chosen)
+    base, config = task.base, task.config
+    options = options_of(task, chosen)
+    editor = editor_of(task, chosen, options, task.outputs)
     began = time.perf_counter()
-    learns = _learns(setting, editor)
-    if learns:
-        if not config.steps:
-            setting = _within(setting, editor, minutes)
-        reporter.restart(setting.config.steps)
-        fitted = train(setting, editor, reporter, lambda message: None)
-        state = fetch(fitted.progress.best)
-    else:
-        state = fetch(calibrated(setting, editor, start(setting, editor)[1], reporter).editor)
+    trains = learns(task, editor)
+    if trains and not config.steps:
+        task = _within(task, editor, contender.minutes)
+    reporter.restart(task.config.steps)
+    state, _ = train(task, editor, reporter, lambda message: None)
     train_seconds = time.perf_counter() - began
-    check_trained(state, str(out))
-    options = as_json(setting.config)
-    whole = method.build(setting, outputs_of(base.model))
-    save_editor(out, whole, state, base, setting.sites, options)
-    k = len(data.validation) if method.together else config.k
-    made = _make(setting, editor, state, k)
-    memory = _step_memory(setting, editor) if learns else made.memory
-    scored: tuple[Editor, Any] = editor, state
-    if method.together:
-        scored = kept(editor), EditorState(state, made.edit)
-    scores = score_with(setting, scored[0])(scored[1], data.validation, progress=reporter.scored)
-    metrics = summarise(scores, config.seed, 1 if method.together else config.k)
+    check_trained(state, str(config.out))
+    whole = editor_of(task, chosen, options, outputs_of(base.model))
+    save_editor(config.out, whole, state, base, task.sites, as_json(task.config))
+    together = chosen.method.together
+    k = len(task.data.validation) if together else config.k
+    made = _make(task, editor, state, k)
+    memory = _step_memory(task, editor) if trains else made.memory
+    scores = score_held_out(task, editor, state, reporter, made.edit if together else None)
+    metrics = summarise(scores, config.seed, 1 if together else config.k)
     results = make_results(
-        method.called or name, config.model, dataset, PROTOCOLS[config.protocol],
-        len(scores.success), metrics, time.perf_counter() - began, options | {"k": k},
+        chosen.called, config.model, contender.dataset, PROTOCOLS[config.protocol],
+        len(scores.success), metrics, time.perf_counter() - began,
+        as_json(task.config) | {"k": k},
     )  # fmt: skip
     return results | {
         "train_seconds": round(train_seconds, 1),
-        "steps": setting.config.steps if learns else 0,
+        "steps": task.config.steps if trains else 0,
         "edit_seconds": made.seconds / k,
         "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(state.phi)),
         "memory_bytes": memory,
     }
 
 
-def _learns(setting: Setting, editor: Editor) -> bool:
-    shapes = jax.eval_shape(
-        lambda p: editor.init(jax.random.key(0), p, example_of(setting)), setting.base.params
-    )
-    return bool(jax.tree.leaves(shapes.phi))
+def _check_conflicts(task: Task, chosen: Chosen) -> None:
+    config, data = task.config, task.data
+    if config.allow_conflicts:
+        return
+    if config.k > 1:
+        parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
+        check_conflicts([data.train, *parts])
+    if chosen.method.together:
+        check_conflicts([data.validation])
 
 
-def _within(setting: Setting, editor: Editor, minutes: float) -> Setting:
-    """The setting with as many steps as fit; a tenth of the time is for looks at the slice."""
-    step, state = start(setting, editor)
-    batches = batches_of(setting, 0, setting.config.seed)
+def _within(task: Task, editor: Editor, minutes: float) -> Task:
+    """The task with as many steps as fit; a tenth of the time is for looks at the slice."""
+    step, state = start(task, editor)
+    batches = batches_of(task, 0, task.config.seed)
     seconds = []
     for _ in range(TRIAL):
         examples = next(batches)
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, setting.base.params, examples))
+        state, _ = jax.block_until_ready(step(state, task.base.params, examples))
         seconds.append(time.perf_counter() - began)
     steps = max(1, int(0.9 * 60 * minutes / float(np.median(seconds[1:]))))
     every = max(1, steps // 4)
-    return setting._replace(
-        config=dataclasses.replace(
-            setting.config, steps=steps, evaluate_every=every, checkpoint_every=steps
+    return task._replace(
+        config=replace(
+            task.config, steps=steps, evaluate_every=every, checkpoint_every=steps
         )
     )
 
@@ -182,12 +152,9 @@ class Made(NamedTuple):
     memory: int
 
 
-def _make(setting: Setting, editor: Editor, state: EditorState, k: int) -> Made:
+def _make(task: Task, editor: Editor, state: EditorState, k: int) -> Made:
     """The first k held-out records, edited at once."""
-    chosen, params = setting.data.validation[:k], setting.base.params
-    made = edit_examples([[r.edit for r in chosen]], shapes_of(chosen), setting.cache)
-    ready = after_trunk(setting.trunk, params, jax.device_put(made))
-    example: Example = jax.tree.map(lambda x: x[0], ready)
+    params, example = task.base.params, first_held_out(task, k)
     compiled = jax.jit(editor.edit).lower(state, params, example).compile()
     seconds = []
     for _ in range(4 if k == 1 else 1):
@@ -197,11 +164,11 @@ def _make(setting: Setting, editor: Editor, state: EditorState, k: int) -> Made:
     return Made(edit, float(np.median(seconds)), _bytes(compiled))
 
 
-def _step_memory(setting: Setting, editor: Editor) -> int:
-    step, state = start(setting, editor)
-    first = next(batches_of(setting, 0, setting.config.seed))
+def _step_memory(task: Task, editor: Editor) -> int:
+    step, state = start(task, editor)
+    first = next(batches_of(task, 0, task.config.seed))
     lowered: Any = step
-    return _bytes(lowered.lower(state, setting.base.params, first).compile())
+    return _bytes(lowered.lower(state, task.base.params, first).compile())
 
 
 def _bytes(compiled: Any) -> int:

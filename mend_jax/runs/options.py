@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from mend_jax.data.batches import ANSWERS, LENGTHS
+from mend_jax.editors.mend import MendOptions
+from mend_jax.editors.method import AtOnce
 from mend_jax.models.memory import Dtype
 from mend_jax.parallel import parse_mesh
 
@@ -35,7 +37,7 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ReadingOptions):
+class TrainConfig(ReadingOptions, MendOptions):
     """Options of a training run."""
 
     out: Path
@@ -59,23 +61,17 @@ class TrainConfig(ReadingOptions):
     """Training steps."""
     batch: int = 10
     """Edits a step, each made alone."""
+    editor: str = "mend"
+    """The editing method: a name (mend, ft, ft_kl, ft_breadth, enn, ke, cache, none), or the import
+    path of your own (package.module:name). Without other rates it is trained with its own."""
     sites: str = ""
     """Regular expression of the edited layers; empty: the default of the model family."""
-    rank: int = 256
-    """Rank of the editor network."""
     learning_rate: float = 1e-5
     """Learning rate of the editor network; its peak, if it decays."""
     decay: Literal["cosine", "none"] = "cosine"
     """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
-    ridge: float = 0.05
-    """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
-    unit strength; 1: neither, the paper's chain."""
-    words: bool = False
-    """In these coordinates, tell the words of an answer apart too: for answers of many tokens."""
     calibrate: int = 48
     """Batches whose gradients are counted into the statistics before the first step."""
-    alpha: float = 6e-4
-    """Edit rate alpha before training."""
     alpha_learning_rate: float = 3e-5
     """Learning rate of the edit rates; its peak, if it decays."""
     c_edit: float = 0.6
@@ -94,7 +90,7 @@ class TrainConfig(ReadingOptions):
     """Longest target or answer in tokens; longer pairs are left out and counted."""
     k: int = 1
     """Records that are edited at once, as one edit; --batch counts such edits."""
-    at_once: Literal["joint", "summed", "solved"] = "joint"
+    at_once: AtOnce = "joint"
     """Of k edits: one gradient of their mean loss (the authors' code); k edits that are made alone
     and added (the paper's text); or that are joined by a least-squares problem, so that none
     disturbs the others (as in MALMEN)."""

@@ -8,24 +8,23 @@ The validation records are scored once, at the end; those whose subject was trai
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 from jax.sharding import Mesh
 
 from mend_jax.data.records import Record
-from mend_jax.editors.base import Editor
-from mend_jax.editors.gradient import gradient_editor
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.files import write_text
-from mend_jax.links import chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of
-from mend_jax.objectives import Outputs, outputs_of
-from mend_jax.parallel import fetch, is_first, mesh_of, start_distributed
+from mend_jax.objectives import outputs_of
+from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import make_results, table, write_results
+from mend_jax.runs.methods import choose, editor_of, options_of
 from mend_jax.runs.options import (
     TrainConfig,
     as_json,
@@ -34,8 +33,11 @@ from mend_jax.runs.options import (
     check_ranges,
 )
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
-from mend_jax.runs.task import make_setting, score_with, train
-from mend_jax.saved.directory import SavedEditor, check_trained, made_at_once, save_editor
+from mend_jax.runs.task import make_task
+from mend_jax.runs.training import first_held_out, score_held_out, train
+from mend_jax.saved.arrays import check_trained
+from mend_jax.saved.directory import SavedEditor, save_editor
+from mend_jax.training.loop import Fit
 
 
 class Run(NamedTuple):
@@ -99,45 +101,47 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     if not config.resume:  # from here on the directory is in use
         write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
     with Reporter(config.steps, is_first()) as reporter:
-        setting = make_setting(config, base, sites, data, mesh, reporter)
-        editor = mend_editor(config, setting.outputs, sites)
-        fitted = train(setting, editor, reporter, say)
-        best = fetch(fitted.progress.best)
-        check_trained(best, str(config.out))
-        options = as_json(config)
-        save_editor(config.out, editor, best, base, sites, options)
-        scored = score_with(setting, editor)
-        scores = scored(best, data.validation, progress=reporter.scored)
-    metrics = summarise(scores, config.seed, config.k)
-    counts = {
-        "left_out": data.left_out,
+        task = make_task(config, base, sites, data, mesh, reporter)
+        chosen = choose(config, config.editor)
+        task = task._replace(config=chosen.config)
+        made = options_of(task, chosen)
+        editor = editor_of(task, chosen, made, task.outputs)
+        state, fitted = train(task, editor, reporter, say)
+        check_trained(state, str(config.out))
+        options = as_json(chosen.config)
+        whole = editor_of(task, chosen, made, outputs_of(base.model))
+        save_editor(config.out, whole, state, base, sites, options)
+        edit = None
+        if chosen.method.together:
+            first = first_held_out(task, len(data.validation))
+            edit = jax.jit(editor.edit)(state, base.params, first)
+        scores = score_held_out(task, editor, state, reporter, edit)
+    k = 1 if edit is not None else config.k
+    counts = {"left_out": data.left_out} | _of_training(fitted)
+    results = make_results(
+        config.editor, config.model, dataset, PROTOCOLS[config.protocol], len(scores.success),
+        summarise(scores, config.seed, k), time.perf_counter() - began, options | counts,
+    )  # fmt: skip
+    write_results(config.out / "results.json", results)
+    if is_first():
+        if fitted is not None:
+            training_curve(config.out / "training.png", fitted.history)
+        score_bars(config.out / "scores.png", results)
+    say(table(results))
+    saved = SavedEditor(whole, state, base, sites, options)
+    return Run(saved, results, [record.record for record in data.validation])
+
+
+def _of_training(fitted: Fit | None) -> dict[str, Any]:
+    """What results.json says of it."""
+    if fitted is None:
+        return {}
+    return {
         "skipped_steps": int(fitted.progress.train.skipped),
         "best_step": int(fitted.progress.best_step),
         "stopped_early": fitted.stopped_early,
     }
-    results = make_results(
-        "mend", config.model, dataset, PROTOCOLS[config.protocol], len(scores.success), metrics,
-        time.perf_counter() - began, options | counts,
-    )  # fmt: skip
-    write_results(config.out / "results.json", results)
-    if is_first():
-        training_curve(config.out / "training.png", fitted.history)
-        score_bars(config.out / "scores.png", results)
-    say(table(results))
-    editor = mend_editor(config, outputs_of(base.model), sites)
-    saved = SavedEditor(editor, best, base, sites, options)
-    return Run(saved, results, [record.record for record in data.validation])
 
 
 def _silent(message: str) -> None:
     """For what the first process says for all."""
-
-
-def mend_editor(config: TrainConfig, outputs: Outputs, sites: Sequence[str]) -> Editor:
-    """The run's editor over a model, or over its tail."""
-    network = chain(normalize(), residual_mlp(config.rank))
-    if config.ridge < 1:
-        inner = chain(normalize(on="delta"), residual_mlp(config.rank), unit_strength())
-        network = discriminant(inner, config.ridge, config.words)
-    editor = gradient_editor(outputs.loss, sites, chain(network, rate(config.alpha)))
-    return made_at_once(editor, config.at_once, outputs, sites)

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.editors.base import EditorState
-from mend_jax.training.step import TrainState
+from mend_jax.training.state import TrainState
 
 
 class CheckpointError(RuntimeError):

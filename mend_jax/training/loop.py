@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from mend_jax.example import Example
 from mend_jax.files import write_text
 from mend_jax.parallel import is_first
 from mend_jax.training.checkpoint import Checkpoints, Progress
-from mend_jax.training.step import Step, TrainState
+from mend_jax.training.state import TrainState
+from mend_jax.training.step import Step, StepMetrics
 
 
 class TrainingError(RuntimeError):
@@ -48,7 +49,7 @@ class Schedule(NamedTuple):
 class Fit(NamedTuple):
     """What a run ended with.
 
-    best: the editor with the lowest development loss. history: the rows of metrics.jsonl.
+    progress: with the editor of the lowest development loss. history: the rows of metrics.jsonl.
     """
 
     progress: Progress
@@ -56,89 +57,122 @@ class Fit(NamedTuple):
     history: list[dict[str, float]]
 
 
+class Work(NamedTuple):
+    """What a run does.
+
+    step: from `make_step`. batches(start): yields the examples of steps start, start + 1, ...
+    develop: metrics of an editor on the development slice; "loss" decides which is best.
+    """
+
+    step: Step
+    batches: Callable[[int], Iterator[Example]]
+    develop: Callable[[EditorState], dict[str, float]]
+
+
+class Journal(NamedTuple):
+    """Where a run is kept and told.
+
+    directory: gets `checkpoints/` and `metrics.jsonl`. resume: go on from the newest checkpoint
+    there. report: called after each step with its number and, when logged, its metrics. say: for
+    messages to the user.
+    """
+
+    directory: str | Path
+    resume: bool = False
+    report: Callable[[int, dict[str, float]], None] = lambda step, row: None
+    say: Callable[[str], None] = print
+
+
 def fit(
-    step: Step,
-    state: TrainState,
-    params: PyTree,
-    batches: Callable[[int], Iterator[Example]],
-    develop: Callable[[EditorState], dict[str, float]],
-    schedule: Schedule,
-    directory: str | Path,
-    resume: bool = False,
-    report: Callable[[int, dict[str, float]], None] = lambda step, row: None,
-    say: Callable[[str], None] = print,
+    work: Work, state: TrainState, params: PyTree, schedule: Schedule, journal: Journal
 ) -> Fit:
     """Trains until the last step, or until development stops getting better.
 
     Args:
-      step: from `make_step`. state: from `init_state`.
-      batches: `batches(start)` yields the examples of steps start, start + 1, ...
-      develop: metrics of an editor on the development slice; "loss" decides which is best.
-      directory: gets `checkpoints/` and `metrics.jsonl`.
-      resume: go on from the newest checkpoint there.
-      report: called after each step with its number and, when logged, its metrics.
-      say: for messages to the user.
+      state: from `init_state`; donated.
 
     Raises:
       TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient, or the
         development loss was never finite; or another process of the run was lost.
       CheckpointError: a checkpoint could not be written, or none was there to resume from.
     """
-    directory = Path(directory)
     if not is_first():
-        report, say = _silent, _silent
+        journal = journal._replace(report=_silent, say=_silent)
+    directory = Path(journal.directory)
     # beside the state, on all its devices: a checkpoint of several processes holds nothing else
     worst, nowhere = jnp.full_like(state.step, jnp.inf, jnp.float32), jnp.zeros_like(state.step)
     progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        if resume:
-            progress = checkpoints.restore(progress, say)
-            say(f"resuming from step {int(progress.train.step)}")
-        history = _history(directory / "metrics.jsonl", int(progress.train.step), resume)
+        if journal.resume:
+            progress = checkpoints.restore(progress, journal.say)
+            journal.say(f"resuming from step {int(progress.train.step)}")
         start = int(progress.train.step)
+        history = _history(directory / "metrics.jsonl", start, journal.resume)
         if _is_stale(progress, start, schedule) and start < schedule.steps:  # it had stopped early
             return Fit(progress, True, history)
-        examples = batches(start)
+        examples = work.batches(start)
         upcoming = next(examples)
         began = time.perf_counter()
-        path = directory / "metrics.jsonl"
-        file = path.open("a", encoding="utf-8") if is_first() else contextlib.nullcontext()
-        with file as log, _lost_processes():
+        with _opened(directory / "metrics.jsonl") as log, _lost_processes():
             for number in range(start + 1, schedule.steps + 1):
-                train, metrics = step(progress.train, params, upcoming)
+                train, metrics = work.step(progress.train, params, upcoming)
                 upcoming = next(examples)  # made while the step runs
-                progress = progress._replace(train=train)
-                last = number == schedule.steps
-                row: dict[str, float] = {}
-                if number % schedule.log_every == 0 or number == 1 or last:
-                    row = {"step": number, **{k: float(v) for k, v in metrics._asdict().items()}}
-                    row["seconds"] = round(time.perf_counter() - began, 2)
+                row = _logged(number, metrics, schedule, began)
                 if row or number % schedule.stall_limit == 0:  # seldom: it waits for the step
                     _check_stalled(train, schedule.stall_limit)
-                if number % schedule.evaluate_every == 0 or last:
-                    measured = develop(train.editor)
-                    row |= {"step": number} | {f"dev_{k}": v for k, v in measured.items()}
-                    progress = _keep_best(progress, measured["loss"])
-                    if (last or _is_stale(progress, number, schedule)) and not progress.best_step:
-                        raise TrainingError(
-                            f"stopped at step {number}: the development loss was never finite "
-                            f"(now {measured['loss']}): lower the learning rate"
-                        )
+                progress, measured = _looked(progress._replace(train=train), number, schedule, work)
+                row |= measured
                 if row:
                     history.append(row)
                     if log is not None:
                         log.write(json.dumps(row) + "\n")
                         log.flush()
-                report(number, row)
-                stop = _is_stale(progress, number, schedule)
+                journal.report(number, row)
+                last, stop = number == schedule.steps, _is_stale(progress, number, schedule)
                 if number % schedule.checkpoint_every == 0 or last or stop:
                     jax.block_until_ready(progress)  # what went wrong in the step is said as such
                     checkpoints.save(progress)
                 if stop and not last:
                     stale = number - int(progress.best_step)
-                    say(f"stopped early: no better development loss for {stale} steps")
+                    journal.say(f"stopped early: no better development loss for {stale} steps")
                     return Fit(progress, True, history)
     return Fit(progress, False, history)
+
+
+def _logged(
+    number: int, metrics: StepMetrics, schedule: Schedule, began: float
+) -> dict[str, float]:
+    """The row of a step that is logged, else nothing."""
+    if number % schedule.log_every and number not in (1, schedule.steps):
+        return {}
+    row: dict[str, float] = {k: float(v) for k, v in metrics._asdict().items()}
+    return {"step": number, **row, "seconds": round(time.perf_counter() - began, 2)}
+
+
+def _looked(
+    progress: Progress, number: int, schedule: Schedule, work: Work
+) -> tuple[Progress, dict[str, float]]:
+    """The progress after a look at the development slice, if one is due, and what was seen.
+
+    Raises:
+      TrainingError: the run ends here, and its development loss was never finite.
+    """
+    last = number == schedule.steps
+    if number % schedule.evaluate_every and not last:
+        return progress, {}
+    measured = work.develop(progress.train.editor)
+    progress = _keep_best(progress, measured["loss"])
+    if (last or _is_stale(progress, number, schedule)) and not progress.best_step:
+        raise TrainingError(
+            f"stopped at step {number}: the development loss was never finite "
+            f"(now {measured['loss']}): lower the learning rate"
+        )
+    return progress, {"step": number} | {f"dev_{k}": v for k, v in measured.items()}
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager[TextIO | None]:
+    """The file to append to; of several processes, the first has it."""
+    return path.open("a", encoding="utf-8") if is_first() else contextlib.nullcontext()
 
 
 def _silent(*_: Any) -> None:

@@ -20,7 +20,7 @@ from mend_jax.cost.benchmark import (
 from mend_jax.cost.workload import example_shapes, make_workload
 from mend_jax.models.quantize import quantize
 from mend_jax.objectives import after_trunk
-from mend_jax.training.step import init_state
+from mend_jax.training.state import init_state
 
 CAUSAL = {
     "model_type": "gpt2", "vocab_size": 61, "n_positions": 32, "n_embd": 24, "n_layer": 4,

@@ -24,7 +24,8 @@ from mend_jax.data.records import Locality, Record
 from mend_jax.editors.base import Editor, EditorState, no_edit
 from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn, names_of, used_by
-from mend_jax.editors.finetune import finetune, finetune_together
+from mend_jax.editors.finetune import finetune
+from mend_jax.editors.finetune_together import finetune_together
 from mend_jax.editors.ke import ke, masked
 from mend_jax.evaluation.teacher_forced import collate_records, make_scorer, score, widths
 from mend_jax.models.registry import Base
@@ -35,7 +36,9 @@ from mend_jax.objectives import (
     kl_divergence,
     outputs_of,
 )
-from mend_jax.training.step import editor_optimiser, init_state, make_step
+from mend_jax.training.optimiser import editor_optimiser
+from mend_jax.training.state import init_state
+from mend_jax.training.step import Objective, make_step
 
 pytest_plugins = ["finished_run"]
 
@@ -80,7 +83,7 @@ def build(kind: str, outputs: Outputs, examples: mj.Example) -> Editor:
         ),
         "ft_breadth": lambda: finetune_together(outputs, SITES, epochs=3, batch=2),
         "enn": lambda: enn(outputs, SITES),
-        "ke": lambda: ke(outputs, SITES, lstm=5, width=6, hidden=7),
+        "ke": lambda: ke(outputs, SITES, sizes=(5, 6, 7)),
         "cache": lambda: cache(outputs, SITES),
         "none": no_edit,
     }
@@ -267,7 +270,8 @@ def test_enn_learns_and_keeps_the_given_base(base: Base, examples: mj.Example):
     state = init_state(
         editor, optimiser, jax.random.key(0), base.params, one_of(examples, 0)
     )
-    step = make_step(editor, outputs.loss, outputs.logits, optimiser, c_edit=0.5)
+    objective = Objective(outputs.loss, outputs.logits, c_edit=0.5)
+    step = make_step(editor, objective, optimiser)
     losses = []
     for _ in range(8):
         state, metrics = step(state, base.params, examples)
@@ -346,8 +350,6 @@ def test_states_of_a_prompt_do_not_see_its_answer_or_padding(base: Base):
 
 def test_scores_of_no_edit_are_those_of_the_base(base: Base, records: list[TokenRecord]):
     editor, logits = no_edit(), outputs_of(base.model).logits
-    scores = score(
-        make_scorer(editor, logits), EditorState({}, {}), base.params, records, shapes_of(records)
-    )
+    scores = score(make_scorer(editor, logits), EditorState({}, {}), base.params, records)
     assert_equal(scores.success, scores.success_before)
     assert np.all(scores.agreement == 1)

@@ -19,7 +19,7 @@ from mend_jax.evaluation.generation import (
     speak_of,
 )
 from mend_jax.evaluation.metrics import summarise
-from mend_jax.evaluation.teacher_forced import answered
+from mend_jax.evaluation.teacher_forced import Batching, answered
 from mend_jax.reports.before_after import make_stage
 
 pytest_plugins = ["finished_run"]
@@ -66,10 +66,10 @@ def heard(finished: Finished) -> Any:
     codec = mj.codec_of(saved.base)
     records, _ = encode_records(some_records(24, 5), codec.pair)
     records[1] = records[1]._replace(rephrases=(), locality=(), kinds=())
-    speaker = make_speaker(saved.editor, speak_of(saved.base.model, NEW))
+    speaker = make_speaker(saved.editor, speak_of(saved.base.model, NEW), codec)
     seen: list[tuple[int, int]] = []
     found = interview(
-        speaker, codec, saved.state, saved.base.params, records, 2,
+        speaker, saved.state, saved.base.params, records, Batching(batch=2),
         progress=lambda *x: seen.append(x),
     )  # fmt: skip
     assert seen == [(2, 5), (4, 5), (5, 5)]

@@ -10,9 +10,8 @@ import mend_jax as mj
 from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
-from mend_jax.evaluation.sequential import append, edit_in_sequence, empty
-from mend_jax.evaluation.teacher_forced import collate_records, widths
-from mend_jax.factors import Dense, Factors
+from mend_jax.evaluation.sequential import Sequential, edit_in_sequence
+from mend_jax.evaluation.teacher_forced import Batching, collate_records, widths
 from mend_jax.objectives import Outputs, outputs_of
 
 SITES = r"layers_2/mlp/(up|down)_proj"
@@ -34,24 +33,6 @@ def records() -> list[TokenRecord]:
     ]
 
 
-@pytest.mark.parametrize("matrix", [False, True])
-def test_what_is_appended_adds_up(matrix: bool):
-    """As rows where they are few, as a matrix where they are many."""
-    rng = np.random.default_rng(0)
-    size = 40 if not matrix else 5
-    edits = [
-        {"a": Factors(rng.normal(size=(2, size)), rng.normal(size=(2, 60)))} for _ in range(3)
-    ]
-    so_far = empty(edits[0], 3)
-    assert isinstance(so_far.edit["a"], Dense if matrix else Factors)
-    shapes = jax.tree.map(np.shape, so_far)
-    for edit in edits:
-        so_far = jax.jit(append)(so_far, edit)
-    assert jax.tree.map(np.shape, so_far) == shapes and so_far.made == 3
-    wanted = sum(mj.to_dense(edit["a"]) for edit in edits)
-    np.testing.assert_allclose(mj.to_dense(so_far.edit["a"]), wanted, atol=1e-5)
-
-
 def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     tiny: Any, records: list[TokenRecord]
 ):
@@ -66,7 +47,7 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     state = state._replace(stats=jax.jit(editor.observe)(state, tiny.params, batch)[0])
     seen: list[tuple[int, int]] = []
     scores, points = edit_in_sequence(
-        over, outputs, state, tiny.params, records, shapes, at=(1, 3, 9), batch=3,
+        Sequential(over, outputs, at=(1, 3, 9)), state, tiny.params, records, Batching(batch=3),
         progress=lambda *x: seen.append(x),
     )  # fmt: skip
     assert seen == [(n, 4) for n in (1, 2, 3, 4)]
@@ -110,7 +91,5 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
 def test_edits_that_change_no_weights_are_refused(tiny: Any, records: list[TokenRecord]):
     for over in (mj.cache, lambda outputs: mj.no_edit()):
         with pytest.raises(ValueError, match="changes no weights: its edits cannot be added"):
-            edit_in_sequence(
-                over, outputs_of(tiny.model), mj.EditorState({}, {}), tiny.params, records,
-                shapes_of(records), at=(1,),
-            )  # fmt: skip
+            sequential = Sequential(over, outputs_of(tiny.model))
+            edit_in_sequence(sequential, mj.EditorState({}, {}), tiny.params, records)

@@ -14,7 +14,7 @@ from mend_jax.data.records import Record
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import teacher_forced as evaluation
 from mend_jax.evaluation.metrics import Scores, summarise
-from mend_jax.evaluation.teacher_forced import answered, make_scorer, score
+from mend_jax.evaluation.teacher_forced import Batching, answered, make_scorer, score
 from mend_jax.objectives import after_trunk
 
 SITES = r"layers_2/mlp/(up|down)_proj"
@@ -85,7 +85,8 @@ def ready(tiny: Any, records: list[TokenRecord]) -> Ready:
 @pytest.fixture(scope="module")
 def scores(ready: Ready, tiny: Any, records: list[TokenRecord]) -> Scores:
     """All five side by side."""
-    return score(ready.scorer, ready.state, tiny.params, records, shapes_of(records), batch=5)
+    batching = Batching(shapes_of(records), batch=5)
+    return score(ready.scorer, ready.state, tiny.params, records, batching)
 
 
 def assert_same(a: Scores, b: Scores) -> None:
@@ -100,7 +101,8 @@ def test_side_by_side_is_one_at_a_time_and_the_batch_does_not_matter(
     for batch, wanted in ((1, [1, 2, 3, 4, 5]), (3, [3, 5])):
         seen: list[tuple[int, int]] = []
         again = score(
-            ready.scorer, ready.state, tiny.params, records, shapes_of(records), batch=batch,
+            ready.scorer, ready.state, tiny.params, records,
+            Batching(shapes_of(records), batch=batch),
             progress=lambda *x, seen=seen: seen.append(x),
         )  # fmt: skip
         assert_same(again, scores)
@@ -120,10 +122,11 @@ def test_scores_in_lots_of_like_lengths_are_the_same(
 
     monkeypatch.setattr(evaluation, "PROGRAM", 0.5)  # as if it cost nothing
     backwards = records[::-1]
-    in_lots = score(scorer, ready.state, tiny.params, backwards, batch=batch, k=k)
+    in_lots = score(scorer, ready.state, tiny.params, backwards, Batching(batch=batch, k=k))
     assert len(set(used)) > 1
     shapes = shapes_of(records)
-    plain = score(ready.scorer, ready.state, tiny.params, backwards, shapes, batch=batch, k=k)
+    batching = Batching(shapes, batch=batch, k=k)
+    plain = score(ready.scorer, ready.state, tiny.params, backwards, batching)
     assert_same(in_lots, plain)
 
 
@@ -184,12 +187,13 @@ def test_scores_from_cached_trunk_outputs_are_the_same(
     cache = cache_trunk(ready.trunk, tiny.params, sequences)
     scorer = make_scorer(ready.editor, mj.sequence_logits(ready.tail))
     shapes = shapes_of(records)
-    assert_same(score(scorer, ready.state, tiny.params, records, shapes, cache, batch=5), scores)
+    batching = Batching(shapes, cache, batch=5)
+    assert_same(score(scorer, ready.state, tiny.params, records, batching), scores)
 
 
 def test_an_empty_handed_editor_moves_nothing(tiny: Any, records: list[TokenRecord]):
     idle = made_ready(tiny, records, alpha=0.0)
-    scores = score(idle.scorer, idle.state, tiny.params, records, shapes_of(records), batch=5)
+    scores = score(idle.scorer, idle.state, tiny.params, records, Batching(batch=5))
     assert_equal(scores.success, scores.success_before)
     assert_equal(scores.accuracy, scores.accuracy_before)
     metrics = summarise(scores)

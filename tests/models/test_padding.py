@@ -12,7 +12,7 @@ from mend_jax.data.batches import Shapes, TokenRecord, shapes_of, training_batch
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import Scores
-from mend_jax.evaluation.teacher_forced import make_scorer, score
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.registry import FAMILIES
 from mend_jax.models.stages import sites_of
 
@@ -61,11 +61,13 @@ def test_padding_moves_no_score(family: str):
     state: Any = editor.init(jax.random.key(0), params, jax.tree.map(lambda x: x[0], batch))
     state = state._replace(stats=jax.jit(editor.observe)(state, params, batch)[0])
     scorer = make_scorer(editor, mj.sequence_logits(model))
-    tight = score(scorer, state, params, records, shapes, batch=1)
+    tight = score(scorer, state, params, records, Batching(shapes, batch=1))
     assert np.nanmax(tight.kl) > 1e-3  # the edits do something
     wider = Shapes(*((length + 9, answers + 2) for length, answers in shapes[:3]))
     order = [3, 0, 4, 1, 2]
-    loose = score(scorer, state, params, [records[i] for i in order], wider, batch=4)
+    loose = score(
+        scorer, state, params, [records[i] for i in order], Batching(wider, batch=4)
+    )
     for name, a, b in zip(Scores._fields, tight, loose, strict=True):
         where = np.argsort(order)
         np.testing.assert_allclose(a, b[where], rtol=1e-4, atol=1e-5, err_msg=name)

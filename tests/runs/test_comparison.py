@@ -9,9 +9,10 @@ import pytest
 from tiny_run import Files, options, some_records
 
 import mend_jax as mj
-from mend_jax.commands.compare import Compare, run
+from mend_jax.commands.compare import Compare, Own, run
 from mend_jax.data.records import write_records
-from mend_jax.runs.methods import ablations, many_at_once, methods_of
+from mend_jax.editors import finetune, finetune_together
+from mend_jax.runs.methods import ablations, many_at_once, side_by_side
 from mend_jax.runs.options import ExperimentError
 
 pytest_plugins = ["finished_run"]
@@ -25,16 +26,24 @@ def settings(files: Files, out: Path, **changes: Any) -> Compare:
     return Compare(**(known | changes))
 
 
+def rows_of(config: Compare, names: str) -> list[dict]:
+    return run(config, side_by_side(config, names, config.own))
+
+
 @pytest.fixture(scope="module")
 def compared(
     tiny_files: Files, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Compare, list[dict]]:
     out = tmp_path_factory.mktemp("compare") / "out"
     config = settings(
-        tiny_files, out, editors=ALL, ft_learning_rate=1e-2,
-        breadth_learning_rate=1e-2, breadth_epochs=200,
+        tiny_files, out, editors=ALL,
+        own=Own(
+            ft=finetune.FT.options(learning_rate=1e-2),
+            ft_kl=finetune.FT.options(learning_rate=1e-2),
+            ft_breadth=finetune_together.METHOD.options(learning_rate=1e-2, epochs=200),
+        ),
     )  # fmt: skip
-    return config, run(config, methods_of(config.editors, config))
+    return config, rows_of(config, config.editors)
 
 
 def test_every_editor_has_a_row_on_the_same_edits(compared: tuple[Compare, list[dict]]):
@@ -67,7 +76,7 @@ def test_each_editor_can_be_loaded_and_used(compared: tuple[Compare, list[dict]]
     config, rows = compared
     assert config.validation is not None
     saved = mj.load_editor(config.out / name)
-    assert saved.config["editor"] == ("finetune" if name == "ft_kl" else name)
+    assert saved.config["editor"] == name
     out, records = config.out / f"{name}_scores", config.out / f"{name}.jsonl"
     write_records(records, some_records(24, 8))  # those of the file that are not known
     evaluate(Evaluate(editor=config.out / name, records=records, out=out, longest=24))
@@ -83,7 +92,7 @@ def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tm
     config = settings(
         tiny_files, tmp_path / "out", editors="enn,none", run={"dtype": "int8"}
     )
-    first, second = run(config, methods_of(config.editors, config))
+    first, second = rows_of(config, config.editors)
     assert "ENN trains the base" in first["error"] and "int8" in first["error"]
     assert second["metrics"]["locality_agreement"]["value"] == 1.0
     assert "ENN trains the base" in (config.out / "compare.md").read_text()
@@ -97,27 +106,28 @@ def test_edits_that_contradict_each_other_are_not_made_at_once(
     write_records(both, [*held_out, held_out[0]._replace(target="Nowhere")])
     files = tiny_files._replace(validation=both)
     config = settings(files, tmp_path / "out", editors="ft_breadth,none")
-    first, second = run(config, methods_of(config.editors, config))
+    first, second = rows_of(config, config.editors)
     assert "'Person 24 lives in' to 'Paris' and 'Nowhere'" in first["error"]
     assert second["n"] == 5  # each alone: no contradiction
 
 
 def test_a_budget_of_minutes_is_turned_into_steps(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out", editors="mend", steps=0, minutes=0.02)
-    (row,) = run(config, methods_of(config.editors, config))
+    (row,) = rows_of(config, config.editors)
     assert row["steps"] >= 1 and row["config"]["steps"] == row["steps"]
 
 
 def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out", editors="none")
-    several = many_at_once("enn,none", "1, 5", config)
+    named = side_by_side(config, "enn,none", config.own)
+    several = many_at_once(named, "1, 5")
     assert list(several) == ["enn_1", "enn_5", "none_1", "none_5"]
-    assert several["enn_5"].changes["k"] == 5 and several["enn_5"].changes["batch"] == 1
+    assert several["enn_5"].config.k == 5 and several["enn_5"].config.batch == 1
     with pytest.raises(ExperimentError, match="'x' is none"):
-        many_at_once("mend", "1,x", config)
+        many_at_once(named, "1,x")
     with pytest.raises(ExperimentError, match="known are mend, no_sharing, no_norm, no_identity"):
-        ablations("half")
-    rows = run(config, many_at_once("none", "2,8,9", config))
+        ablations(config, "half")
+    rows = run(config, many_at_once(side_by_side(config, "none", config.own), "2,8,9"))
     assert [row.get("n") for row in rows] == [8, 8, None]
     assert "too few to edit 9 at once" in rows[2]["error"]
 
@@ -125,9 +135,9 @@ def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path:
 def test_unknown_names_and_budgets(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out")
     with pytest.raises(ExperimentError, match="'rome'; known are mend, ft, ft_kl, ft_breadth"):
-        methods_of("mend,rome", config)
+        side_by_side(config, "mend,rome", config.own)
     with pytest.raises(ExperimentError, match="no editors are named"):
-        methods_of(" ,", config)
+        side_by_side(config, " ,", config.own)
     empty = settings(tiny_files, tmp_path / "out", steps=0, minutes=0.0)
     with pytest.raises(ExperimentError, match="--minutes above 0"):
-        run(empty, methods_of("none", empty))
+        rows_of(empty, "none")

@@ -15,7 +15,8 @@ import mend_jax as mj
 from mend_jax.links import Link
 from mend_jax.models.registry import Base
 from mend_jax.reports.before_after import edit_example
-from mend_jax.saved.directory import EditorError, save_editor
+from mend_jax.saved.arrays import EditorError
+from mend_jax.saved.directory import save_editor
 
 pytest_plugins = ["finished_run"]
 
@@ -43,7 +44,7 @@ def test_the_same_edits_from_nothing_but_the_directory(finished: Any):
     loaded = mj.load_editor(finished.config.out)
     assert_equal(loaded.state, trained.state)
     assert loaded.sites == trained.sites == ("layers_1/mlp/down_proj", "layers_1/mlp/up_proj")
-    assert loaded.config["chain"] == trained.editor.config["chain"]
+    assert loaded.config["options"] == trained.editor.config["options"]
     example = edit_example(loaded.base, "Person 3 lives in", "Oslo")
     edits = [
         jax.jit(saved.editor.edit)(saved.state, saved.base.params, example)
@@ -61,7 +62,7 @@ def test_what_is_saved(finished: Any):
     counters = [name for name, array in arrays.items() if array.dtype != np.float32]
     assert all(arrays[name].dtype == np.int32 and arrays[name].ndim == 0 for name in counters)
     assert config["training"]["steps"] == 6 and config["base"] == finished.config.model
-    assert config["chain"] == finished.run.saved.editor.config["chain"]
+    assert config["options"] == finished.run.saved.editor.config["options"]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_what_is_no_editor(copy: Path, base: Base, tmp_path: Path):
     for text, message in (
         ("{", "config.json: not valid JSON"),
         ("3", "config.json: not the config of an editor"),
-        ('{"model_type": "llama"}', r"not the config of an editor \(editor, chain, sites, base"),
+        ('{"model_type": "llama"}', r"not the config of an editor \(editor, options, sites, base"),
     ):
         (copy / "config.json").write_text(text)
         with pytest.raises(EditorError, match=message):
@@ -234,8 +235,8 @@ def test_what_is_no_editor(copy: Path, base: Base, tmp_path: Path):
     "chain", [{"link": "rate", "steepness": 1}, {"links": []}, "rate"], ids=str
 )
 def test_a_chain_that_cannot_be_built(copy: Path, base: Base, chain: Any):
-    change_config(copy, chain=chain)
-    with pytest.raises(EditorError, match=r"config.json: the chain cannot be built"):
+    change_config(copy, options={"chain": chain})
+    with pytest.raises(EditorError, match=r"config.json: the editor cannot be built"):
         mj.load_editor(copy, base)
 
 

@@ -77,7 +77,8 @@ def setting(request: Any) -> Setting:
     trunk, tail = mj.split(model, sites)
     assert trunk is not None
     loss, logits = mj.sequence_loss(tail), mj.sequence_logits(tail)
-    editor = mj.mend(loss, sites, rank=16, blocks=1, alpha=0.03)
+    chain = mj.chain(mj.normalize(), mj.residual_mlp(16, blocks=1), mj.rate(0.03))
+    editor = mj.gradient_editor(loss, sites, chain)
     examples = some_examples(model.kind == "seq2seq")
     return Setting(family, shaken(made), trunk, editor, loss, logits, examples)
 
@@ -95,29 +96,32 @@ def shaken(tree: Any) -> Any:
     return jax.tree.map(shake, tree)
 
 
-def start(setting: Setting, where: dict[str, Any]) -> tuple[mj.TrainState, Any, mj.Example, Any]:
+def start(setting: Setting, place: mj.Placement) -> tuple[mj.TrainState, Any, mj.Example, Any]:
     """A state, the parameters and the examples, where they belong; and the optimiser."""
-    params, examples, mesh = setting.params, setting.examples, where.get("mesh")
+    params, examples, mesh = setting.params, setting.examples, place.mesh
     optimiser = mj.editor_optimiser(1e-3, 1e-3)
     one = jax.tree.map(lambda x: x[0], after_trunk(setting.trunk, params, examples))
     if mesh is not None:
         params = shard_params(params, setting.family.partition, mesh)
         examples = shard_examples(examples, mesh)
-    state = mj.init_state(setting.editor, optimiser, jax.random.key(1), params, one, **where)
+    state = mj.init_state(setting.editor, optimiser, jax.random.key(1), params, one, place)
     phi = shaken(state.editor.phi)
     return state._replace(editor=state.editor._replace(phi=phi)), params, examples, optimiser
 
 
-def two_steps(setting: Setting, **where: Any) -> tuple[dict[str, Any], mj.TrainState, Any]:
+def two_steps(
+    setting: Setting, place: mj.Placement = mj.Placement()
+) -> tuple[dict[str, Any], mj.TrainState, Any]:
     """What two steps show; the state after them, and the parameters."""
     trunk = setting.trunk
-    state, params, examples, optimiser = start(setting, where)
-    arguments = setting.editor, setting.loss, setting.logits, optimiser
-    step = mj.make_step(*arguments, trunk=trunk, **where)
+    state, params, examples, optimiser = start(setting, place)
+    objective = mj.Objective(setting.loss, setting.logits)
+    step = mj.make_step(setting.editor, objective, optimiser, trunk, place)
     state, first = step(state, params, examples)
     gradient = fetch([adam.mu for adam in adams(state)])  # a tenth of the first one
     state, second = step(state, params, examples)
-    assert not where or step._cache_size() == 1  # the state stays where it was: no second program
+    if place.mesh is not None:  # the state stays where it was: no second program
+        assert step._cache_size() == 1
 
     def edit(state: mj.EditorState, params: Any, examples: mj.Example) -> Any:
         examples = after_trunk(trunk, params, examples)
@@ -148,7 +152,7 @@ def test_sharded_is_single(
     setting: Setting, single: dict[str, Any], data: int, model: int, shard_editor: bool
 ):
     mesh = mj.make_mesh(data, model)
-    shown, state, params = two_steps(setting, mesh=mesh, shard_editor=shard_editor)
+    shown, state, params = two_steps(setting, mj.Placement(mesh, shard_editor))
     check_base(params, model)
     check_editor(state, model if shard_editor else 1)
     assert_close(shown, single, 1e-5)
@@ -183,9 +187,9 @@ def test_calibration_and_scores(setting: Setting):
     """What goes before and after the steps: on a mesh, with a sharded editor, as without."""
 
     def results(mesh: Mesh | None) -> Any:
-        where = {"mesh": mesh, "shard_editor": mesh is not None}
-        state, params, examples, _ = start(setting, where)
-        state = make_calibrator(setting.editor, setting.trunk, **where)(state, params, examples)
+        place = mj.Placement(mesh, mesh is not None)
+        state, params, examples, _ = start(setting, place)
+        state = make_calibrator(setting.editor, setting.trunk, place)(state, params, examples)
         scorer = make_scorer(setting.editor, setting.logits, setting.trunk, mesh)
         return fetch((state.editor, scorer(state.editor, params, setting.examples)))
 

@@ -22,11 +22,11 @@ from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import summarise
-from mend_jax.evaluation.teacher_forced import make_scorer, score
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.llama import Llama, LlamaConfig
-from mend_jax.saved.directory import named_arrays
+from mend_jax.saved.arrays import named_arrays
 from mend_jax.training.checkpoint import Progress
-from mend_jax.training.loop import Fit, Schedule, fit
+from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
 
 SITES = "layers_0/mlp/down_proj"
 SCHEDULE = Schedule(steps=12, log_every=2, evaluate_every=3, checkpoint_every=4)
@@ -65,8 +65,10 @@ class Setting:
         loss, logits = mj.sequence_loss(model), mj.sequence_logits(model)
         self.editor = mj.mend(loss, SITES, rank=4, alpha=1e-2)
         self.optimiser = mj.editor_optimiser(1e-2, 1e-2)
-        self.step = mj.make_step(self.editor, loss, logits, self.optimiser)
-        self.idle_step = mj.make_step(self.editor, loss, logits, self.optimiser, 0.0, 0.0)
+        objective = mj.Objective(loss, logits)
+        self.step = mj.make_step(self.editor, objective, self.optimiser)
+        idle = objective._replace(c_edit=0.0, c_loc=0.0)
+        self.idle_step = mj.make_step(self.editor, idle, self.optimiser)
         self.scorer = make_scorer(self.editor, logits)
 
     def state(self) -> mj.TrainState:
@@ -77,21 +79,20 @@ class Setting:
         return training_batches(self.records, self.shapes, 3, 5, start)
 
     def develop(self, state: mj.EditorState) -> dict[str, float]:
-        scores = score(self.scorer, state, self.params, self.records[:2], self.shapes, batch=2)
+        scores = score(
+            self.scorer, state, self.params, self.records[:2], Batching(self.shapes, batch=2)
+        )
         kl = summarise(scores)["locality_kl"].value
         return {"loss": float(np.mean(scores.edit_loss)) + kl, "locality_kl": kl}
 
     def fit(self, directory: Path, schedule: Schedule = SCHEDULE, **changes: Any) -> Fit:
+        """A run; `changes` are of its `Work` or `Journal`, or a `state`."""
         said = changes.pop("said", [])
-        arguments = {
-            "step": self.step,
-            "state": self.state(),
-            "params": self.params,
-            "batches": self.batches,
-            "develop": self.develop,
-            "say": said.append,
-        }
-        return fit(schedule=schedule, directory=directory, **(arguments | changes))
+        state = changes.pop("state", None) or self.state()
+        work, journal = Work(self.step, self.batches, self.develop), Journal(directory)
+        of_work = {k: changes.pop(k) for k in list(changes) if k in work._fields}
+        journal = journal._replace(**{"say": said.append, **changes})
+        return fit(work._replace(**of_work), state, self.params, schedule, journal)
 
 
 def all_arrays(progress: Progress) -> dict[str, np.ndarray]:

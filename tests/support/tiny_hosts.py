@@ -18,11 +18,11 @@ from tiny_fit import CONFIG, SITES, token_records
 
 import mend_jax as mj
 from mend_jax.data.batches import shapes_of, training_batches
-from mend_jax.evaluation.teacher_forced import make_scorer, score
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models import llama
 from mend_jax.parallel import fetch, is_first, shard_examples, shard_params
-from mend_jax.saved.directory import named_arrays
-from mend_jax.training.loop import Schedule, fit
+from mend_jax.saved.arrays import named_arrays
+from mend_jax.training.loop import Journal, Schedule, Work, fit
 
 SCHEDULE = Schedule(steps=8, log_every=2, evaluate_every=3, checkpoint_every=3)
 
@@ -32,7 +32,7 @@ class Setting:
 
     def __init__(self, data: int = 1, model: int = 1, shard_editor: bool = False) -> None:
         self.mesh = mj.make_mesh(data, model) if data * model > 1 else None
-        self.where = {"mesh": self.mesh, "shard_editor": shard_editor}
+        self.place = mj.Placement(self.mesh, shard_editor)
         base = llama.Llama(CONFIG)
         params = base.init(jax.random.key(0), base.example_inputs())["params"]
         self.params = shard_params(params, llama.PARTITION, self.mesh) if self.mesh else params
@@ -41,7 +41,9 @@ class Setting:
         loss, logits = mj.sequence_loss(base), mj.sequence_logits(base)
         self.editor = mj.mend(loss, SITES, rank=4, alpha=1e-2)
         self.optimiser = mj.editor_optimiser(1e-3, 1e-3)
-        self.step = mj.make_step(self.editor, loss, logits, self.optimiser, **self.where)
+        self.step = mj.make_step(
+            self.editor, mj.Objective(loss, logits), self.optimiser, place=self.place
+        )
         self.scorer = make_scorer(self.editor, logits, mesh=self.mesh)
 
     def batches(self, start: int) -> Iterator[mj.Example]:
@@ -50,7 +52,7 @@ class Setting:
 
     def develop(self, state: mj.EditorState) -> dict[str, float]:
         two = self.records[:2]
-        scores = score(self.scorer, state, self.params, two, self.shapes, batch=2)
+        scores = score(self.scorer, state, self.params, two, Batching(self.shapes, batch=2))
         return {"loss": float(np.mean(scores.edit_loss))}
 
     def run(
@@ -64,11 +66,9 @@ class Setting:
 
         one = jax.tree.map(lambda x: x[0], next(training_batches(self.records, self.shapes, 4, 5)))
         key = jax.random.key(1)
-        state = mj.init_state(self.editor, self.optimiser, key, self.params, one, **self.where)
-        done = fit(
-            self.step, state, self.params, self.batches, self.develop, SCHEDULE, directory,
-            resume, report, print,
-        )  # fmt: skip
+        state = mj.init_state(self.editor, self.optimiser, key, self.params, one, self.place)
+        work = Work(self.step, self.batches, self.develop)
+        done = fit(work, state, self.params, SCHEDULE, Journal(directory, resume, report, print))
         return named_arrays(fetch(done.progress))
 
 

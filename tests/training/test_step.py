@@ -39,14 +39,14 @@ def one_of(batch: Example, index: int) -> Example:
 
 
 def setting(model: Any, rank: int = 13, **rates: float) -> tuple[Any, ...]:
-    """(editor, loss, logits, optimiser) over a model."""
+    """(editor, objective, optimiser) over a model."""
     loss, logits = mj.sequence_loss(model), mj.sequence_logits(model)
     editor = mj.mend(loss, SITES, rank=rank, alpha=1e-2)
-    return editor, loss, logits, mj.editor_optimiser(**rates)
+    return editor, mj.Objective(loss, logits), mj.editor_optimiser(**rates)
 
 
 def fresh(tiny: Tiny, parts: tuple[Any, ...], batch: Example) -> mj.TrainState:
-    editor, _, _, optimiser = parts
+    editor, _, optimiser = parts
     return mj.init_state(editor, optimiser, KEY, tiny.params, one_of(batch, 0))
 
 
@@ -93,7 +93,9 @@ def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(tiny: Tiny):
 def test_a_gradient_of_exactly_zero_is_counted_as_stalled(tiny: Tiny):
     batch = examples(0, 4)
     parts = setting(tiny.model)
-    step = mj.make_step(*parts, c_edit=0.0, c_loc=0.0)
+    editor, objective, optimiser = parts
+    nothing = objective._replace(c_edit=0.0, c_loc=0.0)
+    step = mj.make_step(editor, nothing, optimiser)
     state, metrics = step(fresh(tiny, parts, batch), tiny.params, batch)
     assert metrics.gradient_norm == 0
     assert (state.step, state.skipped, state.stalled) == (1, 0, 1)
@@ -126,7 +128,7 @@ def test_clipping_is_by_the_norm_of_all(tiny: Tiny):
 
 def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny):
     """Given the statistics; loss and gradient both."""
-    editor, loss, logits, _ = setting(tiny.model)
+    editor, objective, _ = setting(tiny.model)
     batch = examples(0, 4)
     state = editor.init(KEY, tiny.params, one_of(batch, 0))
     stats, _ = jax.jit(editor.observe)(state, tiny.params, batch)
@@ -137,7 +139,7 @@ def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny):
     @jax.jit
     def score(phi: Any, some: Example) -> Any:
         trial = mj.EditorState(phi, stats)
-        return edit_then_evaluate(frozen, trial, tiny.params, some, loss, logits)[0]
+        return edit_then_evaluate(frozen, objective, trial, tiny.params, some)[0]
 
     value = jax.jit(jax.value_and_grad(score))
     alone = [value(state.phi, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)) for i in range(4)]

@@ -1,4 +1,4 @@
-"""k edits at once: the sum of single edits, one gradient of the mean loss, and what scores them."""
+"""Many edits as one value: the laws of every way to hold them, and k edits made at once."""
 
 import re
 from typing import Any
@@ -13,9 +13,16 @@ import mend_jax as mj
 from mend_jax.data.batches import Draw, TokenRecord, grouped, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
-from mend_jax.editors.solved import solve, solved, without_crosstalk
+from mend_jax.editors.held import Holding, held_together, none_like
+from mend_jax.editors.solved import Keyed, solve, solved, without_crosstalk
 from mend_jax.editors.summed import summed
-from mend_jax.evaluation.teacher_forced import collate_records, make_scorer, score, widths
+from mend_jax.evaluation.teacher_forced import (
+    Batching,
+    collate_records,
+    make_scorer,
+    score,
+    widths,
+)
 from mend_jax.runs.options import ExperimentError
 from mend_jax.runs.splits import check_conflicts
 
@@ -48,7 +55,7 @@ def records() -> list[TokenRecord]:
 def editors(tiny: Any, records: list[TokenRecord]) -> tuple[mj.Editor, mj.Editor, Any]:
     """(joint, summed, state with statistics)."""
     joint = mj.mend(mj.sequence_loss(tiny.model), SITES, rank=4, alpha=0.05)
-    apart = summed(joint)
+    apart = held_together(joint, summed())
     examples = next(training_batches(records, shapes_of(records), 2, 0, draw=Draw(k=K)))
     assert examples.edit.labels.shape[:2] == (2, K)
     assert examples.outer.labels.shape[:2] == (2, 2 * K)
@@ -90,7 +97,7 @@ def test_records_are_scored_under_the_edit_of_their_group(
     scorer = make_scorer(apart, logits)
     seen: list[tuple[int, int]] = []
     scores = score(
-        scorer, state, tiny.params, records, shapes_of(records), batch=2, k=K,
+        scorer, state, tiny.params, records, Batching(shapes_of(records), batch=2, k=K),
         progress=lambda *x: seen.append(x),
     )  # fmt: skip
     assert seen == [(6, 6)] and scores.success.shape == (6, 3)
@@ -125,7 +132,7 @@ def test_too_few_records_for_a_group(
     _, apart, state = editors
     scorer = make_scorer(apart, mj.sequence_logits(tiny.model))
     with pytest.raises(ValueError, match="7 records are too few to edit 8 at once"):
-        score(scorer, state, tiny.params, records, shapes_of(records), k=8)
+        score(scorer, state, tiny.params, records, Batching(k=8))
 
 
 def test_edits_that_contradict_each_other_are_named(records: list[TokenRecord]):
@@ -133,6 +140,91 @@ def test_edits_that_contradict_each_other_are_named(records: list[TokenRecord]):
     check_conflicts([[*records, records[1]], [other]])  # the same twice, and in another group
     with pytest.raises(ExperimentError, match="'p1' to 't' and 'another'.*--allow-conflicts"):
         check_conflicts([records, [records[1], other]])
+
+
+SHAPES = {"few": (2, 40, 60), "many": (2, 5, 60)}  # rows, d_in, d_out
+
+
+def some_edits(kind: str, n: int) -> list[dict[str, mj.Factors]]:
+    rng = np.random.default_rng(0)
+    rows, d_in, d_out = SHAPES[kind]
+    return [
+        {
+            "a": mj.Factors(
+                jnp.asarray(rng.normal(size=(rows, d_in)), jnp.float32),
+                jnp.asarray(rng.normal(size=(rows, d_out)), jnp.float32),
+            )
+        }
+        for _ in range(n)
+    ]
+
+
+def kept_edits(way: str, kind: str, n: int) -> tuple[Holding, list[Any]]:
+    """A way to hold edits, and edits as it keeps them; keys are what the edits' rows see."""
+    edits = some_edits(kind, n)
+    if way == "summed":
+        return summed(), [summed().keep(None, None, edit) for edit in edits]  # type: ignore[arg-type]
+    holding = solved(lambda params, pair: jnp.zeros(()), "a", ridge=0.3)
+    return holding, [Keyed(edit, {"a": edit["a"].u + 0.1}) for edit in edits]
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("way", ["summed", "solved"])
+class TestEveryHolding:
+    """Whatever the way: a value of fixed size, under one program."""
+
+    def test_one_by_one_is_all_at_once(self, way: str, kind: str):
+        holding, kept = kept_edits(way, kind, 3)
+        held = holding.hold(none_like(kept[0]), 4)
+        assert not jnp.any(holding.list(held)) and not np.any(dense(holding, held))
+        sizes = jax.tree.map(jnp.shape, held)
+        add = jax.jit(lambda held, kept: holding.add(held, kept))
+        for one in kept:
+            held = add(held, one)
+        assert add._cache_size() == 1 and jax.tree.map(jnp.shape, held) == sizes
+        np.testing.assert_array_equal(holding.list(held), [True, True, True, False])
+        together = holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept), 3)
+        np.testing.assert_allclose(dense(holding, held), dense(holding, together), atol=1e-4)
+
+    def test_removed_is_never_added(self, way: str, kind: str):
+        holding, kept = kept_edits(way, kind, 3)
+        held = holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept), 3)
+        without = jax.jit(holding.remove)(held, 1)
+        np.testing.assert_array_equal(holding.list(without), [True, False, True])
+        others = holding.hold(jax.tree.map(lambda *x: jnp.stack(x), kept[0], kept[2]), 2)
+        wanted = dense(holding, others)
+        np.testing.assert_allclose(dense(holding, without), wanted, atol=1e-4)
+        again = holding.add(without, kept[1])  # into the slot that is free
+        np.testing.assert_allclose(dense(holding, again), dense(holding, held), atol=1e-4)
+
+    def test_a_full_value_stays_as_it_is(self, way: str, kind: str):
+        holding, kept = kept_edits(way, kind, 3)
+        full = holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept[:2]), 2)
+        assert_equal(jax.jit(holding.add)(full, kept[2]), full)
+        with pytest.raises(ValueError, match="3 edits are more than a capacity of 2"):
+            holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept), 2)
+
+
+def dense(holding: Holding, held: Any) -> np.ndarray:
+    return np.asarray(mj.to_dense(holding.apply(held)["a"]))
+
+
+def test_a_sum_is_the_sum():
+    """As rows where they are few, as a matrix where they are many; and of matrices."""
+    for kind in SHAPES:
+        edits = some_edits(kind, 3)
+        held = summed().hold(jax.tree.map(lambda *x: jnp.stack(x), *edits), 3)
+        part = summed().apply(held)["a"]
+        assert isinstance(part, mj.Dense if kind == "many" else mj.Factors)
+        wanted = sum(mj.to_dense(edit["a"]) for edit in edits)
+        np.testing.assert_allclose(mj.to_dense(part), wanted, atol=1e-5)
+        matrices = [{"a": mj.Dense(mj.to_dense(edit["a"]))} for edit in edits]
+        held = summed().hold(none_like(matrices[0]), 3)
+        for one in matrices:
+            held = summed().add(held, one)
+        np.testing.assert_allclose(dense(summed(), held), wanted, atol=1e-5)
+        with pytest.raises(ValueError, match="of which only the sum is kept: add the negative"):
+            summed().remove(held, 0)
 
 
 def test_without_crosstalk_every_edit_answers_its_keys_as_if_alone():
@@ -199,7 +291,7 @@ def test_solved_edits_of_an_editor(
 ):
     joint, _, state = editors
     loss = mj.sequence_loss(tiny.model)
-    editor = solved(joint, loss, SITES, ridge=1e-5)
+    editor = held_together(joint, solved(loss, SITES, ridge=1e-5))
     chosen = records[:K]
     shapes, width = shapes_of(chosen), widths(chosen)
     together = jax.tree.map(lambda x: x[0], collate_records([chosen], shapes, width))

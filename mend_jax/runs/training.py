@@ -1,0 +1,159 @@
+"""An editor calibrated, trained and scored on a task, whatever method it is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from mend_jax.data.batches import (
+    Shapes,
+    TokenRecord,
+    edit_examples,
+    shapes_of,
+)
+from mend_jax.editors.base import Editor, EditorState
+from mend_jax.evaluation.metrics import Scores, summarise
+from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
+from mend_jax.example import Example
+from mend_jax.objectives import after_trunk
+from mend_jax.parallel import fetch
+from mend_jax.reports.progress import Reporter
+from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.task import Task, batches_of, example_of
+from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
+from mend_jax.training.optimiser import editor_optimiser
+from mend_jax.training.state import Placement, TrainState, init_state
+from mend_jax.training.step import Objective, Step, make_calibrator, make_step
+
+CALIBRATED = 4
+"""Phrasings of a record that are compared with each other before training."""
+
+
+def start(task: Task, editor: Editor) -> tuple[Step, TrainState]:
+    """The training step of an editor over the tail, and its fresh state."""
+    config, outputs, place = task.config, task.outputs, placement_of(task)
+    optimiser = editor_optimiser(
+        schedule_of(config, config.learning_rate), schedule_of(config, config.alpha_learning_rate)
+    )
+    objective = Objective(outputs.loss, outputs.logits, config.c_edit)
+    step = make_step(editor, objective, optimiser, task.trunk, place)
+    key, params = jax.random.key(config.seed), task.base.params
+    return step, init_state(editor, optimiser, key, params, example_of(task), place)
+
+
+def placement_of(task: Task) -> Placement:
+    """Where the arrays of its training lie."""
+    return Placement(task.mesh, task.config.shard_editor)
+
+
+def calibrated(task: Task, editor: Editor, state: TrainState, reporter: Reporter) -> TrainState:
+    """The state with the gradients of `--calibrate` batches counted into its statistics."""
+    config = task.config
+    calibrate = make_calibrator(editor, task.trunk, placement_of(task))
+    seen = batches_of(task, 0, config.seed + 1, outer=CALIBRATED)
+    for number in range(config.calibrate):
+        state = calibrate(state, task.base.params, next(seen))
+        reporter.calibrated(number + 1, config.calibrate)
+    return state
+
+
+def learns(task: Task, editor: Editor) -> bool:
+    """Whether the editor has anything to train."""
+    shapes = jax.eval_shape(
+        lambda p: editor.init(jax.random.key(0), p, example_of(task)), task.base.params
+    )
+    return bool(jax.tree.leaves(shapes.phi))
+
+
+class Trained(NamedTuple):
+    """The best state of an editor, on the host; and how it came to be, if it was trained at all."""
+
+    state: EditorState
+    fit: Fit | None
+
+
+def train(
+    task: Task, editor: Editor, reporter: Reporter, say: Callable[[str], None]
+) -> Trained:
+    """Calibrates and trains an editor over the tail, as the task's options say."""
+    config, params = task.config, task.base.params
+    step, state = start(task, editor)
+    if not config.resume:
+        state = calibrated(task, editor, state, reporter)
+    if not learns(task, editor):
+        return Trained(fetch(state.editor), None)
+    schedule = Schedule(
+        config.steps,
+        config.log_every,
+        config.evaluate_every,
+        config.checkpoint_every,
+        config.patience,
+    )
+    work = Work(step, lambda start: batches_of(task, start, config.seed), developer(task, editor))
+    journal = Journal(config.out, config.resume, reporter.step, say)
+    fitted = fit(work, state, params, schedule, journal)
+    return Trained(fetch(fitted.progress.best), fitted)
+
+
+def developer(task: Task, editor: Editor) -> Callable[[EditorState], dict[str, float]]:
+    """Metrics on the development slice; "loss" is the training loss there."""
+    config, data = task.config, task.data
+    shapes = shapes_of([*data.train, *data.dev], config.swap)
+    scored = score_with(task, editor)
+
+    def develop(state: EditorState) -> dict[str, float]:
+        scores = scored(state, data.dev or data.train[:1], shapes)
+        found = {k: v.value for k, v in summarise(scores).items()}
+        edit_loss = float(np.mean(scores.edit_loss))
+        total = config.c_edit * edit_loss + found.get("locality_kl", 0.0)
+        shown = ("reliability", "generality", "locality_agreement", "locality_kl")
+        rest = {k: found[k] for k in shown if k in found}
+        return {"loss": total, "edit_loss": edit_loss} | rest
+
+    return develop
+
+
+def score_with(task: Task, editor: Editor) -> Callable[..., Scores]:
+    """`scored(state, records, shapes=..., progress=...)`: under the task's protocol."""
+    config = task.config
+    scorer = make_scorer(editor, task.outputs.logits, task.trunk, task.mesh, config.protocol)
+
+    def scored(
+        state: EditorState,
+        records: Sequence[TokenRecord],
+        shapes: Shapes | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Scores:
+        batching = Batching(shapes, task.cache, task.side_by_side, config.k)
+        return score(scorer, state, task.base.params, records, batching, progress)
+
+    return scored
+
+
+def first_held_out(task: Task, k: int) -> Example:
+    """The first k held-out records, to be edited at once."""
+    chosen = task.data.validation[:k]
+    made = edit_examples([[r.edit for r in chosen]], shapes_of(chosen), task.cache)
+    ready = after_trunk(task.trunk, task.base.params, jax.device_put(made))
+    example: Example = jax.tree.map(lambda x: x[0], ready)
+    return example
+
+
+def score_held_out(
+    task: Task, editor: Editor, state: EditorState, reporter: Reporter, edit: Any = None
+) -> Scores:
+    """Of the held-out records; with `edit`, all of them under this one."""
+    if edit is not None:
+        editor, state = kept(editor), EditorState(state, edit)
+    return score_with(task, editor)(state, task.data.validation, progress=reporter.scored)
+
+
+def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:
+    """Constant; or up over the first 20 steps at most, then down along a cosine to a twentieth."""
+    if config.decay == "none":
+        return peak
+    warm_up = min(20, max(config.steps // 10, 1))
+    steps = max(config.steps, warm_up + 1)
+    return optax.warmup_cosine_decay_schedule(peak / 20, peak, warm_up, steps, peak / 20)
