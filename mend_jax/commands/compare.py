@@ -77,6 +77,8 @@ def settle(config: CompareConfig, reporter: Reporter) -> tuple[Task, str, bool]:
             "a comparison needs --minutes above 0 or --steps above 0, and is neither resumed nor "
             "distributed"
         )
+    if config.editor != CompareConfig.editor:
+        raise ExperimentError("a comparison takes several: --editors NAME,NAME,...")
     check_out(config)
     mesh = mesh_of(config.mesh)
     base, sites, data, dataset, _ = gather(config, mesh, print)

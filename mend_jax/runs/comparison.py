@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mend_jax.data.batches import grouped
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.files import write_text
@@ -22,9 +21,15 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import make_results
 from mend_jax.runs.methods import Chosen, editor_of, options_of
 from mend_jax.runs.options import as_json
-from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of
-from mend_jax.runs.training import first_held_out, learns, score_held_out, start, train
+from mend_jax.runs.training import (
+    check_together,
+    first_held_out,
+    learns,
+    score_held_out,
+    start,
+    train,
+)
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import save_editor
 
@@ -80,7 +85,7 @@ class Contender(NamedTuple):
 
 def _row(contender: Contender, reporter: Reporter) -> Row:
     task, chosen = contender.task, contender.chosen
-    _check_conflicts(task, chosen)
+    check_together(task, chosen.method)
     base, config = task.base, task.config
     options = options_of(task, chosen)
     editor = editor_of(task, chosen, options, task.outputs)
@@ -112,17 +117,6 @@ def _row(contender: Contender, reporter: Reporter) -> Row:
         "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(state.phi)),
         "memory_bytes": memory,
     }
-
-
-def _check_conflicts(task: Task, chosen: Chosen) -> None:
-    config, data = task.config, task.data
-    if config.allow_conflicts:
-        return
-    if config.k > 1:
-        parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
-        check_conflicts([data.train, *parts])
-    if chosen.method.together:
-        check_conflicts([data.validation])
 
 
 def _within(task: Task, editor: Editor, minutes: float) -> Task:

@@ -34,7 +34,7 @@ from mend_jax.runs.options import (
 )
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
 from mend_jax.runs.task import make_task
-from mend_jax.runs.training import first_held_out, score_held_out, train
+from mend_jax.runs.training import check_together, first_held_out, score_held_out, train
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, save_editor
 from mend_jax.training.loop import Fit
@@ -85,11 +85,12 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
 
     Raises:
       ExperimentError: an option out of its range; `out` is not empty and `resume` not given, or
-        resumed with other options.
+        resumed with other options. ValueError: no such editor.
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
     """
     check_ranges(config)
     check_data(config)
+    chosen = choose(config, config.editor)
     if config.distributed or config.address is not None:
         start_distributed(config.address, config.processes, config.process_id)
     mesh = mesh_of(config.mesh)
@@ -102,8 +103,8 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
     with Reporter(config.steps, is_first()) as reporter:
         task = make_task(config, base, sites, data, mesh, reporter)
-        chosen = choose(config, config.editor)
         task = task._replace(config=chosen.config)
+        check_together(task, chosen.method)
         made = options_of(task, chosen)
         editor = editor_of(task, chosen, made, task.outputs)
         state, fitted = train(task, editor, reporter, say)

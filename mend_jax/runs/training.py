@@ -11,9 +11,11 @@ from mend_jax.data.batches import (
     Shapes,
     TokenRecord,
     edit_examples,
+    grouped,
     shapes_of,
 )
 from mend_jax.editors.base import Editor, EditorState
+from mend_jax.editors.method import Method
 from mend_jax.evaluation.metrics import Scores, summarise
 from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
 from mend_jax.example import Example
@@ -21,6 +23,7 @@ from mend_jax.objectives import after_trunk
 from mend_jax.parallel import fetch
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of, example_of
 from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
 from mend_jax.training.optimiser import editor_optimiser
@@ -130,6 +133,18 @@ def score_with(task: Task, editor: Editor) -> Callable[..., Scores]:
         return score(scorer, state, task.base.params, records, batching, progress)
 
     return scored
+
+
+def check_together(task: Task, method: Method) -> None:
+    """Raises ExperimentError if edits that will be made at once contradict each other."""
+    config, data = task.config, task.data
+    if config.allow_conflicts:
+        return
+    if config.k > 1:
+        parts = (*grouped(data.dev, config.k), *grouped(data.validation, config.k))
+        check_conflicts([data.train, *parts])
+    if method.together:
+        check_conflicts([data.validation])
 
 
 def first_held_out(task: Task, k: int) -> Example:
