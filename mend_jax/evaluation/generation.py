@@ -6,7 +6,7 @@ compared with the answer: they are it (`exact`), or have it in them (`contains`)
 spaces and marks at the end.
 """
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -164,13 +164,41 @@ def scores_of(
     )
 
 
+UNSPACED = frozenset(
+    "CJK HIRAGANA KATAKANA HALFWIDTH BOPOMOFO HANGUL YI THAI LAO KHMER MYANMAR TIBETAN".split()
+)
+"""Scripts, by the first word of their characters' Unicode names, in which a word does not end at a
+space: they have none between words, or (Hangul) particles follow a word without one."""
+
+
 def matches(said: str, answer: str, protocol: Free) -> bool:
-    """Whether the words are the answer, or have it in them as whole words."""
+    """Whether the words are the answer, or have it in them as whole words.
+
+    Case, spaces, marks at the end and Unicode's ways to write one character make no difference.
+    """
     if _plain(answer):  # of an answer that is nothing but marks, these count
         said, answer = _plain(said), _plain(answer)
-    if protocol == "exact":
+    if protocol == "exact" or not answer:
         return said == answer
-    return re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", said) is not None
+    start = said.find(answer)
+    while start >= 0:
+        end = start + len(answer)
+        if _ends_between(said, start) and _ends_between(said, end):
+            return True
+        start = said.find(answer, start + 1)
+    return False
+
+
+def _ends_between(text: str, place: int) -> bool:
+    """Whether a word may end before this place of the text."""
+    return not (0 < place < len(text) and all(map(_in_a_word, text[place - 1 : place + 1])))
+
+
+def _in_a_word(character: str) -> bool:
+    """Whether it is part of a word that only a space or a mark ends."""
+    if not (character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"):
+        return False
+    return unicodedata.name(character, "").split(" ")[0] not in UNSPACED
 
 
 def fluency(texts: Sequence[str]) -> float:
@@ -191,7 +219,12 @@ def _entropy(words: Sequence[str], n: int) -> float:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".!?,;: ")
+    """One way to write the text: folded case, composed characters, single spaces, and without the
+    marks that end a sentence in any script."""
+    words = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split()
+    plain = " ".join(words)
+    others = {c for c in plain if not c.isascii() and unicodedata.category(c) == "Po"}
+    return plain.rstrip(".!?,;: " + "".join(others))  # not of C# or 50 %
 
 
 def _hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:

@@ -48,6 +48,42 @@ def test_answers_in_other_scripts_and_with_marks_that_regexes_know():
     assert matches("это Москва, да", "Москва", "contains")
     assert matches("東京", "東京", "exact") and matches("C++ (1985)", "C++", "contains")
     assert not matches("C", "C++", "contains")
+    assert not matches("C", "C#", "exact") and not matches("50", "50%", "exact")
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "contains"),
+    [
+        ("首都是罗马。", "罗马", True),
+        ("東京は日本の首都です", "日本", True),
+        ("서울은 수도이다", "서울", True),
+        ("กรุงโรมเป็นเมืองหลวง", "โรม", True),
+        ("我的iPhone手机", "iPhone", True),  # a word of one script between those of another
+        ("iPhones", "iPhone", False),
+        ("रामायण", "राम", False),  # a vowel sign goes on with the word
+        ("это Москвами", "Москва", False),
+        ("rome_1", "Rome", False),
+        ("Romeo and Rome", "Rome", True),  # the second place counts
+    ],
+)
+def test_words_end_as_their_script_ends_them(said: str, answer: str, contains: bool):
+    assert matches(said, answer, "contains") is contains
+    assert not matches(said, answer, "exact")
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("Turgut O\u0308zal", "Turgut \u00d6zal"),  # composed or not
+        ("罗马。", "罗马"),
+        ("रोम।", "रोम"),
+        ("roma؟", "Roma"),
+        ("STRASSE", "Straße"),
+    ],
+)
+def test_one_text_written_in_two_ways_is_the_same(said: str, answer: str):
+    assert matches(said, answer, "exact") and matches(answer, said, "exact")
+    assert matches(said, answer, "contains")
 
 
 def test_fluency_is_high_without_repeats_and_nothing_for_less_than_three_words():
