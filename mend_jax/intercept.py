@@ -17,6 +17,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -25,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from mend_jax.factors import Dense, Edit, Factors, matmul, natural, shape_of, to_dense
+from mend_jax.passes import all_passes, mark, marks
 
 Sites: TypeAlias = str | Sequence[str]
 """A regular expression that site names match in full, or the site names themselves."""
@@ -52,25 +54,29 @@ def capture(
 
     Returns:
       `f(params, *args) -> (value, {site: Factors})`; `u` is float32[rows, d_in], `delta`
-      float32[rows, d_out], rows being all leading axes of the layer's input, flattened.
+      float32[rows, d_out], rows being all leading axes of the layer's input, flattened, and those
+      of all examples that the loss itself maps over by `jax.vmap`.
       `sum_r u_r delta_r^T` equals `jax.grad(loss)` at that kernel.
 
     Raises:
-      SiteError: a site matches nothing, or no linear layer; or is called twice in one pass.
+      SiteError: a site matches nothing, or no linear layer; is called twice in one pass; or stands
+        in a loop of the loss itself (scan, map, fori_loop, shard_map).
     """
 
     def capturing(params: PyTree, *args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
-        linear, others = _calls(loss, params, *args)
+        linear, others, passes = _calls(loss, params, *args)
         sites = match_sites(at, linear, others)
         slots = {}
         for site in sites:
             x, y = linear[site]
             _check_kernel(params, site, x.shape[-1], y.shape[-1])
-            rows = x.size // x.shape[-1]
+            rows = x.size // x.shape[-1] * passes[site][0]
             slots[site] = Factors(
                 jnp.zeros((rows, x.shape[-1]), jnp.float32),
                 jnp.zeros((rows, y.shape[-1]), jnp.float32),
             )
+
+        _check_loops(sites, passes)
 
         def with_slots(slots: dict[str, Factors]) -> Float[Array, ""]:
             visited: set[str] = set()
@@ -82,7 +88,7 @@ def capture(
                         "would mix both calls; capture a function that calls it once"
                     )
                 visited.add(site)
-                return _tap(y, x, slots[site])
+                return _tap(y, x, slots[site], slots[site].u.shape[0])
 
             with _intercepting(frozenset(sites), tap):
                 value = loss(params, *args)
@@ -184,21 +190,22 @@ def match_sites(at: Sites, linear: Iterable[str], others: Mapping[str, str]) -> 
 # ----------------------------------------------------------------------------------- the tap
 
 
-@jax.custom_vjp
-def _tap(y: Array, x: Array, slot: Factors) -> Array:
-    del x, slot
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _tap(y: Array, x: Array, slot: Factors, rows: int) -> Array:
+    """y; the cotangent of the slot, which has so many rows, is (u, delta)."""
+    del x, slot, rows
     return y
 
 
-def _tap_forward(y: Array, x: Array, slot: Factors) -> tuple[Array, Array]:
-    del slot
+def _tap_forward(y: Array, x: Array, slot: Factors, rows: int) -> tuple[Array, Array]:
+    del slot, rows
     return y, x
 
 
-def _tap_backward(x: Array, g: Array) -> tuple[Array, None, Factors]:
+def _tap_backward(rows: int, x: Array, g: Array) -> tuple[Array, None, Factors]:
     u = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
     delta = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
-    return g, None, Factors(u, delta)
+    return g, None, all_passes(u, delta, rows)
 
 
 _tap.defvjp(_tap_forward, _tap_backward)
@@ -237,21 +244,35 @@ def _intercepting(
 
 def _calls(
     function: Callable[..., Any], *args: Any
-) -> tuple[dict[str, tuple[Array, Array]], dict[str, str]]:
-    """All linear layers called ({name: (x, y)}, abstract) and the class of every other module."""
+) -> tuple[dict[str, tuple[Array, Array]], dict[str, str], dict[str, tuple[int, str]]]:
+    """All linear layers called ({name: (x, y)}, abstract), the class of every other module, and
+    over how many examples each layer is mapped, and in which loop."""
     linear: dict[str, tuple[Array, Array]] = {}
     others: dict[str, str] = {}
 
     def note(site: str, x: Array, y: Array) -> Array:
         linear[site] = (x, y)
-        return y
+        return mark(y, site)
 
     def note_other(module: nn.Module) -> None:
         others["/".join(module.path)] = type(module).__name__
 
     with _intercepting(None, note, note_other):
-        jax.eval_shape(lambda *a: function(*a), *args)  # fresh lambda: its cache is by identity
-    return linear, others
+        traced = jax.make_jaxpr(lambda *a: function(*a))(*args)  # fresh: its cache is by identity
+    passes: dict[str, tuple[int, str]] = {}
+    for site, n, loop in marks(traced.jaxpr):
+        passes[site] = n, loop or passes.get(site, (n, ""))[1]
+    return linear, others, passes
+
+
+def _check_loops(sites: Iterable[str], passes: Mapping[str, tuple[int, str]]) -> None:
+    for site in sites:
+        if loop := passes[site][1]:
+            raise SiteError(
+                f"site {site!r} is called inside of a {loop} of the function itself, where the "
+                "gradients of its passes cannot be told apart: use jax.vmap in its place, or "
+                "capture what is called in the loop"
+            )
 
 
 def _check_visited(expected: Iterable[str], visited: set[str]) -> None:

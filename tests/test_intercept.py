@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from compare import assert_close, assert_equal
 from conftest import TINY, Tiny
+from jax.sharding import PartitionSpec as P
 
 import mend_jax as mj
 from mend_jax.example import Example, Pair
@@ -394,3 +395,107 @@ def test_kernels_stacked_by_scan_are_refused():
 def test_linear_sites_in_the_order_of_execution(variables: Any):
     sites = mj.linear_sites(foreign_loss(), variables, FOREIGN_X)
     assert sites == ("enter", "block/up", "block/down", "leave")
+
+
+class Two(nn.Module):
+    """A model of somebody else's: two layers."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        return nn.Dense(3, name="out")(jnp.tanh(nn.Dense(8, name="up")(x)))
+
+
+class Mapped(nn.Module):
+    """The same layers, mapped over the leading axis by Flax, with shared parameters."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        shared = {"variable_axes": {"params": None}, "split_rngs": {"params": False}}
+        return nn.vmap(Two, in_axes=0, out_axes=0, **shared)(name="two")(x)
+
+
+def squared(p: Any, x: Any) -> Any:
+    return jnp.sum(Two().apply(p, x) ** 2)
+
+
+def weighted(p: Any, x: Any, w: Any) -> Any:
+    return w * jnp.sum(jax.vmap(squared, (None, 0))(p, x))
+
+
+MAPPED: dict[str, Callable[..., Any]] = {
+    "vmap": lambda p, x: jnp.sum(jax.vmap(squared, (None, 0))(p, x)),
+    "another axis": lambda p, x: jnp.sum(jax.vmap(squared, (None, 2))(p, x)),
+    "one example": lambda p, x: jnp.sum(jax.vmap(squared, (None, 0))(p, x[:1])),
+    "nested": lambda p, x: jnp.sum(jax.vmap(weighted, (None, 0, 0))(p, x, jnp.arange(1.0, 4.0))),
+    "jit of vmap": lambda p, x: jnp.sum(jax.jit(jax.vmap(squared, (None, 0)))(p, x)),
+    "vmap of jit": lambda p, x: jnp.sum(jax.vmap(jax.jit(squared), (None, 0))(p, x)),
+    "checkpoint": lambda p, x: jnp.sum(jax.vmap(jax.checkpoint(squared), (None, 0))(p, x)),
+    "only what follows": lambda p, x: jnp.sum(
+        jax.vmap(lambda w: w * squared(p, x))(jnp.arange(4.0))
+    ),
+    "a branch": lambda p, x: jax.lax.cond(
+        jnp.sum(x) < 1e9, lambda: squared(p, x), lambda: jnp.zeros(())
+    ),
+}
+LOOPED: dict[str, Callable[..., Any]] = {
+    "map": lambda p, x: jnp.sum(jax.lax.map(lambda one: squared(p, one), x)),
+    "map in batches": lambda p, x: jnp.sum(
+        jax.lax.map(lambda one: squared(p, one), x, batch_size=2)
+    ),
+    "scan": lambda p, x: jax.lax.scan(lambda c, one: (c + squared(p, one), None), 0.0, x)[0],
+    "fori_loop": lambda p, x: jax.lax.fori_loop(0, 3, lambda i, c: c + squared(p, x[i]), 0.0),
+    "shard_map": lambda p, x: jax.shard_map(
+        lambda p, x: jax.lax.psum(squared(p, x), "data"),
+        mesh=mj.make_mesh(), in_specs=(P(), P("data")), out_specs=P(),
+    )(p, x),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two() -> tuple[Any, Any]:
+    """Parameters and inputs of `Two`."""
+    x = jax.random.normal(jax.random.key(0), (3, 5, 7, 4))
+    return Two().init(jax.random.key(1), x), x
+
+
+def check_passes(loss: Any, params: Any, x: Any, sites: dict[str, tuple[str, ...]]) -> None:
+    """Alone, jitted and vmapped from outside, capture is `jax.grad`, and edited is merged."""
+
+    def kernel(tree: Any, path: tuple[str, ...]) -> Any:
+        for name in ("params", *path, "kernel"):
+            tree = tree[name]
+        return tree
+
+    capture = mj.capture(loss, tuple(sites))
+    both = jnp.stack([x, 2 * x])
+    wanted = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(params, both)
+    many = jax.jit(jax.vmap(capture, (None, 0)))(params, both)[1]
+    alone = jax.jit(capture)(params, x)[1]
+    for site, path in sites.items():
+        true = kernel(wanted, path)
+        assert_close(jax.vmap(mj.to_dense)(many[site]), true, 1e-5)
+        assert_close(mj.to_dense(alone[site]), true[0], 1e-5)
+    edit = mj.scale(alone, -1e-3)
+    assert_close(mj.edited(loss, edit)(params, x), loss(mj.merge(params, edit), x), 1e-5)
+    assert abs(loss(params, x) - mj.edited(loss, edit)(params, x)) > 1e-3
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_a_loss_that_maps_itself(two: Any, name: str):
+    check_passes(MAPPED[name], *two, {"up": ("up",), "out": ("out",)})
+
+
+def test_a_loss_that_maps_by_flax(two: Any):
+    x = two[1]
+    params = Mapped().init(jax.random.key(1), x)
+    sites = {"two/up": ("two", "up"), "two/out": ("two", "out")}
+    check_passes(lambda p, x: jnp.sum(Mapped().apply(p, x) ** 2), params, x, sites)
+
+
+@pytest.mark.parametrize("name", LOOPED)
+def test_a_loss_that_loops_is_refused_by_name_and_can_be_edited(two: Any, name: str):
+    loss, (params, x) = LOOPED[name], two
+    with pytest.raises(mj.SiteError, match="'up' is called inside of a (scan|shard_map)"):
+        mj.capture(loss, "up")(params, x)
+    edit = {"up": mj.Factors(0.1 * jnp.ones((2, 4)), jnp.ones((2, 8)))}
+    assert_close(mj.edited(loss, edit)(params, x), loss(mj.merge(params, edit), x), 1e-5)
