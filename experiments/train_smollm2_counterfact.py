@@ -11,7 +11,7 @@ scored.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mend_jax.commands.command import Command, main
+from mend_jax.commands.command import Command, Preset, main
 from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.run import run
 
@@ -40,7 +40,20 @@ class CounterFact(TrainConfig):
     checkpoint_every: int = 500
 
 
-COMMAND = Command(CounterFact, run, __doc__)
+PRESETS = {
+    "zsre": Preset(
+        {
+            "near": 0, "far": 1, "longest": 48, "longest_answer": 8, "dev": 60, "swap": True,
+            "steps": 400, "evaluate_every": 50, "checkpoint_every": 100_000, "alpha": 6e-4,
+            "alpha_learning_rate": 6e-5, "decay": "cosine", "calibrate": 48, "words": True,
+        },
+        "with zsRE's list (521 training records), 99 edits of new subjects: edit success 0.919 "
+        "(0.879 to 0.960), locality agreement 0.829 (0.746 to 0.905); 14 minutes on two CPU cores, "
+        "seed 0 (results/zsre_smollm2.json)",
+    ),
+}  # fmt: skip
+
+COMMAND = Command(CounterFact, run, __doc__, PRESETS)
 
 if __name__ == "__main__":
     main(COMMAND)

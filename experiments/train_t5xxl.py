@@ -13,7 +13,7 @@ runs the same code on a small T5 that is trained from nothing, in minutes on a C
 from dataclasses import dataclass
 from pathlib import Path
 
-from mend_jax.commands.command import Command, main
+from mend_jax.commands.command import Command, Preset, main
 from mend_jax.models.memory import Dtype
 from mend_jax.runs.options import PaperConfig
 from mend_jax.runs.run import run
@@ -28,7 +28,21 @@ class T5XXL(PaperConfig):
     dtype: Dtype = "bfloat16"
 
 
-COMMAND = Command(T5XXL, run, __doc__)
+PRESETS = {
+    "small_t5": Preset(
+        {
+            "dtype": "float32", "rank": 256, "steps": 1500, "learning_rate": 2e-5, "alpha": 6e-4,
+            "alpha_learning_rate": 6e-5, "decay": "cosine", "c_edit": 0.6, "ridge": 0.05,
+            "calibrate": 48, "swap": True, "dev": 150, "evaluate_every": 150,
+            "checkpoint_every": 1500, "patience": 0,
+        },
+        "with --model runs/t5, 531 edits of held-out subjects: edit success 0.908 (0.886 to "
+        "0.928), accuracy drawdown 0.010 (0.004 to 0.015) from 0.973; 13 minutes on two CPU "
+        "cores, seed 0 (results/train_t5xxl_small_t5.json)",
+    ),
+}  # fmt: skip
+
+COMMAND = Command(T5XXL, run, __doc__, PRESETS)
 
 if __name__ == "__main__":
     main(COMMAND)

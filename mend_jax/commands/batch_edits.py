@@ -10,7 +10,7 @@ makes them. Writes what experiments.compare writes.
 from dataclasses import dataclass
 from pathlib import Path
 
-from mend_jax.commands.command import Command
+from mend_jax.commands.command import Command, Preset
 from mend_jax.commands.compare import CompareConfig, run
 from mend_jax.runs.methods import many_at_once, side_by_side
 
@@ -31,4 +31,24 @@ def batch_edits(config: BatchEdits) -> None:
     run(config, many_at_once(side_by_side(config, config.editors, config.own), config.ks))
 
 
-COMMAND = Command(BatchEdits, batch_edits, __doc__)
+SMALL = {
+    "minutes": 2.0, "rank": 256, "ridge": 0.05, "at_once": "solved", "calibrate": 20,
+    "swap": True, "decay": "cosine", "alpha": 5e-3, "alpha_learning_rate": 1e-4,
+    "learning_rate": 1e-4, "c_edit": 0.6, "near": 1, "far": 1, "longest": 32,
+}  # fmt: skip
+PRESETS = {
+    "small_t5": Preset(
+        SMALL | {"sites": "decoder/block_(1|2)/mlp/(wi_0|wo)"},
+        "with --model runs/t5, MEND with 1, 5, 25, 75, 125 edits at once: edit success 0.924, "
+        "0.902, 0.817, 0.630, 0.483, accuracy drawdown 0.014, 0.034, 0.112, 0.215, 0.313; two CPU "
+        "cores, seed 0 (results/batch_t5)",
+    ),
+    "small_gpt_neo": Preset(
+        SMALL,
+        "with --model runs/gpt_neo, MEND with 1, 5, 25, 75, 125 edits at once: edit success 0.822, "
+        "0.783, 0.657, 0.483, 0.408; two CPU cores beside other work, seed 0 "
+        "(results/batch_gpt_neo)",
+    ),
+}
+
+COMMAND = Command(BatchEdits, batch_edits, __doc__, PRESETS)

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mend_jax.commands.command import Command
+from mend_jax.commands.command import Command, Preset
 from mend_jax.cost.benchmark import (
     Matmul,
     Timing,
@@ -252,4 +252,15 @@ def benchmark(config: BenchmarkConfig) -> None:
     if config.json:
         write_text(config.json, json.dumps(found, indent=1) + "\n")
 
-COMMAND = Command(BenchmarkConfig, benchmark, __doc__)
+PRESETS = {
+    "smollm2": Preset(
+        {
+            "model": "smollm2-135m", "random_weights": True, "length": 48, "answers": 3,
+            "rank": 256, "batch": 20, "rounds": 1,
+        },
+        "an edit evaluated beside 19 others 0.22 s, one after another over the whole base 0.32 s, "
+        "on two CPU cores (results/evaluate_smollm2_cpu.json)",
+    ),
+}  # fmt: skip
+
+COMMAND = Command(BenchmarkConfig, benchmark, __doc__, PRESETS)

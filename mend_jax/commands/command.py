@@ -1,24 +1,33 @@
-"""From a config class to a command: options and `--help` by tyro, errors in one line."""
+"""From a config class to a command: options, presets and `--help` by tyro, errors in one line."""
 
+import dataclasses
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 
+class Preset(NamedTuple):
+    """Options that go together, and what they gave: scores, time, machine, seed."""
+
+    options: Mapping[str, Any]
+    gave: str
+
+
 class Command(NamedTuple):
     """What each file of this folder ends with.
 
     config: a dataclass, whose fields are the options. action(options). description: of `--help`,
-    with `mend-jax NAME` for the command itself.
+    with `mend-jax NAME` for the command itself. presets: by name, for `--preset NAME`.
     """
 
     config: type[Any]
     action: Callable[[Any], Any]
     description: str | None
+    presets: Mapping[str, Preset] = {}
 
 
 def main(command: Command) -> None:
@@ -26,13 +35,11 @@ def main(command: Command) -> None:
 
     What a user can mend (options, files, records, weights) ends in one message and exit code 1.
     """
-    import tyro
-
     called, description = sys.argv[0], command.description or ""
     if not called.startswith("mend-jax"):
         called = f"python -m experiments.{Path(called).stem}"
         description = description.replace("mend-jax ", "python -m experiments.")
-    options = tyro.cli(command.config, prog=called, description=description)
+    options = parse(command, sys.argv[1:], called, description)
     keep_compilations()
     try:
         command.action(options)
@@ -42,6 +49,80 @@ def main(command: Command) -> None:
         print(f"error: {error}", file=sys.stderr)
         print("(MEND_JAX_TRACEBACK=1 shows where it came from)", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def parse(command: Command, arguments: Sequence[str], called: str, description: str) -> Any:
+    """The options of a command line; those given beside a preset win.
+
+    Raises:
+      SystemExit: as `--help`, wrong options and `--preset ?` end a command.
+    """
+    import tyro
+
+    name, rest = _preset_of(arguments)
+    if command.presets:
+        known = ", ".join(command.presets)
+        description += f"\n\n--preset NAME takes the options of a known result ({known}); options "
+        description += "given beside it win. --preset ? tells what each gave."
+    if name is None:
+        return tyro.cli(command.config, prog=called, description=description, args=rest)
+    if name == "?":
+        print(listing(command))
+        raise SystemExit(0)
+    if name not in command.presets:
+        known = ", ".join(command.presets) or "none"
+        print(f"error: no preset is called {name!r}; known are: {known}", file=sys.stderr)
+        raise SystemExit(2)
+    default = with_preset(command, name, tyro.MISSING)
+    return tyro.cli(
+        command.config, prog=called, description=description, args=rest, default=default
+    )
+
+
+def with_preset(command: Command, name: str, missing: Any = None) -> Any:
+    """The config with a preset's options; `missing` stands for those that have no default."""
+    required = {
+        field.name: missing
+        for field in dataclasses.fields(command.config)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
+    return command.config(**(required | dict(command.presets[name].options)))
+
+
+def listing(command: Command) -> str:
+    """Every preset: its name, what it gave, its options."""
+    if not command.presets:
+        return "this command has no presets"
+    parts = []
+    for name, preset in command.presets.items():
+        given = ", ".join(_spelled(preset.options))
+        parts.append(f"{name}\n  gave: {preset.gave}\n  options: {given}")
+    return "\n\n".join(parts)
+
+
+def _spelled(options: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Options as they are typed; of a group in a field of its own, those that are not default."""
+    for key, value in options.items():
+        name = before + key.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            usual: Any = type(value)
+            changed = {k: v for k, v in vars(value).items() if v != getattr(usual(), k)}
+            yield from _spelled(changed, before if key == "own" else f"{name}.")
+        else:
+            yield f"--{name} {value}"
+
+
+def _preset_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The name after `--preset`, and the other arguments."""
+    rest, name = [], None
+    waiting = iter(arguments)
+    for argument in waiting:
+        option, equals, value = argument.partition("=")
+        if option == "--preset":
+            name = value if equals else next(waiting, "?")
+        else:
+            rest.append(argument)
+    return name, rest
 
 
 def keep_compilations() -> None:

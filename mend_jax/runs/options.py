@@ -37,15 +37,21 @@ class ReadingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig(ReadingOptions, MendOptions):
-    """Options of a training run."""
+class BaseOptions:
+    """The base that is edited."""
 
-    out: Path
-    """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
     model: str = "smollm2-135m"
     """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
     dtype: Dtype = "float32"
     """Of the base's weights; the editor and its edits are always float32."""
+    sites: str = ""
+    """Regular expression of the edited layers; empty: the default of the model family."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+    """What it is trained and scored on."""
+
     train: Path | None = None
     """Training records: your own JSONL, or a published file of CounterFact, zsRE, FEVER or Wikitext
     generation; without it, the project's facts."""
@@ -57,25 +63,16 @@ class TrainConfig(ReadingOptions, MendOptions):
     """Score only so many validation records (0: all)."""
     dev: int = 64
     """Training records held out, by subject, for early stop and the best checkpoint."""
-    steps: int = 1000
-    """Training steps."""
-    batch: int = 10
-    """Edits a step, each made alone."""
-    editor: str = "mend"
-    """The editing method: a name (mend, ft, ft_kl, ft_breadth, enn, ke, cache, none), or the import
-    path of your own (package.module:name). Without other rates it is trained with its own."""
-    sites: str = ""
-    """Regular expression of the edited layers; empty: the default of the model family."""
-    learning_rate: float = 1e-5
-    """Learning rate of the editor network; its peak, if it decays."""
-    decay: Literal["cosine", "none"] = "cosine"
-    """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
-    calibrate: int = 48
-    """Batches whose gradients are counted into the statistics before the first step."""
-    alpha_learning_rate: float = 3e-5
-    """Learning rate of the edit rates; its peak, if it decays."""
-    c_edit: float = 0.6
-    """Weight of the edit loss; the locality KL has weight 1."""
+    longest: int = 64
+    """Longest sequence in tokens; longer pairs are left out and counted."""
+    longest_answer: int = 8
+    """Longest target or answer in tokens; longer pairs are left out and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawOptions:
+    """What a training step takes of each record."""
+
     outer: int = 2
     """Pairs that score an edit in a step: the edit input, and rephrases."""
     swap: bool = True
@@ -84,10 +81,6 @@ class TrainConfig(ReadingOptions, MendOptions):
     """Near locality pairs of an edit in a step."""
     far: int = 1
     """Far locality pairs of an edit in a step."""
-    longest: int = 64
-    """Longest sequence in tokens; longer pairs are left out and counted."""
-    longest_answer: int = 8
-    """Longest target or answer in tokens; longer pairs are left out and counted."""
     k: int = 1
     """Records that are edited at once, as one edit; --batch counts such edits."""
     at_once: AtOnce = "joint"
@@ -96,10 +89,42 @@ class TrainConfig(ReadingOptions, MendOptions):
     disturbs the others (as in MALMEN)."""
     allow_conflicts: bool = False
     """Let one prompt be edited to two targets at once."""
-    protocol: Literal["sequence", "token"] = "sequence"
-    """Of all scores: every token of an answer right, or the share of them that is."""
-    trunk_cache: Literal["memory", "disk", "off"] = "memory"
-    """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How long training goes on, how fast, and how often what."""
+
+    steps: int = 1000
+    """Training steps."""
+    batch: int = 10
+    """Edits a step, each made alone."""
+    learning_rate: float = 1e-5
+    """Learning rate of the editor network; its peak, if it decays."""
+    alpha_learning_rate: float = 3e-5
+    """Learning rate of the edit rates; its peak, if it decays."""
+    decay: Literal["cosine", "none"] = "cosine"
+    """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
+    calibrate: int = 48
+    """Batches whose gradients are counted into the statistics before the first step."""
+    c_edit: float = 0.6
+    """Weight of the edit loss; the locality KL has weight 1."""
+    log_every: int = 10
+    """Steps between rows of metrics.jsonl."""
+    evaluate_every: int = 200
+    """Steps between looks at the development slice."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints."""
+    patience: int = 0
+    """Stop after so many steps without a better development loss (0: never)."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Devices and processes."""
+
     mesh: str = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
     shard_editor: bool = False
@@ -113,16 +138,29 @@ class TrainConfig(ReadingOptions, MendOptions):
     """How many processes there are."""
     process_id: int | None = None
     """Which of them this is, from 0."""
-    log_every: int = 10
-    """Steps between rows of metrics.jsonl."""
-    evaluate_every: int = 200
-    """Steps between looks at the development slice."""
-    checkpoint_every: int = 200
-    """Steps between checkpoints."""
-    patience: int = 0
-    """Stop after so many steps without a better development loss (0: never)."""
-    resume: bool = False
-    """Go on from the newest checkpoint in --out."""
+    trunk_cache: Literal["memory", "disk", "off"] = "memory"
+    """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(
+    BaseOptions,
+    RecordOptions,
+    ReadingOptions,
+    MendOptions,
+    DrawOptions,
+    LoopOptions,
+    DeviceOptions,
+):
+    """Options of a training run, by who obeys them; each part of a run asks for its own group."""
+
+    out: Path
+    """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
+    editor: str = "mend"
+    """The editing method: a name (as in --editors of `mend-jax compare`), or the import path of
+    your own (package.module:name). It is trained with rates of its own, unless others are given."""
+    protocol: Literal["sequence", "token"] = "sequence"
+    """Of all scores: every token of an answer right, or the share of them that is."""
 
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""
@@ -158,7 +196,7 @@ class PaperConfig(TrainConfig):
 
 
 KNOWS_FACTS = "pretraining.json"
-"""The file that `experiments.pretrain` leaves in the folder of a base."""
+"""The file that `mend-jax pretrain` leaves in the folder of a base."""
 
 _MAY_DIFFER = (
     "out", "resume", "log_every", "checkpoint_every", "mesh", "shard_editor", "distributed",
@@ -197,8 +235,8 @@ def check_data(config: TrainConfig) -> None:
     knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
     if config.train is None and not knows:
         raise ExperimentError(
-            f"--model {config.model} was not made by experiments.pretrain, so it need not know the "
-            "project's facts: give --train FILE and --validation FILE"
+            f"--model {config.model} was not made by `mend-jax pretrain`, so it need not know "
+            "the project's facts: give --train FILE and --validation FILE"
         )
 
 

@@ -22,7 +22,7 @@ from mend_jax.example import Example
 from mend_jax.objectives import after_trunk
 from mend_jax.parallel import fetch
 from mend_jax.reports.progress import Reporter
-from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.options import LoopOptions
 from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of, example_of
 from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
@@ -165,7 +165,7 @@ def score_held_out(
     return score_with(task, editor)(state, task.data.validation, progress=reporter.scored)
 
 
-def schedule_of(config: TrainConfig, peak: float) -> optax.ScalarOrSchedule:
+def schedule_of(config: LoopOptions, peak: float) -> optax.ScalarOrSchedule:
     """Constant; or up over the first 20 steps at most, then down along a cosine to a twentieth."""
     if config.decay == "none":
         return peak

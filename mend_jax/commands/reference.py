@@ -1,0 +1,111 @@
+"""docs/commands.md, made from the commands themselves: `python -m mend_jax.commands.reference`."""
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from mend_jax.commands.command import Command
+from mend_jax.commands.console import names
+from mend_jax.runs.options import TrainConfig
+
+WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: ""}
+
+
+def reference(experiments: Path) -> str:
+    """The whole page; `experiments` is the checkout's folder, for the paper's runs."""
+    parts = [
+        "# Commands",
+        "Made by `python -m mend_jax.commands.reference > docs/commands.md`; a test compares.",
+        "`mend-jax NAME` is the installed script, `python -m experiments.NAME` the same from a "
+        "checkout; the runs of the paper are in the checkout only. Presets are options of a known "
+        "result: `--preset NAME`, and options given beside it win.",
+        "## mend-jax",
+    ]
+    for name in names():
+        parts.append(section(f"mend-jax {name}", import_module(f"mend_jax.commands.{name}")))
+    parts.append("## python -m experiments")
+    for file in sorted(experiments.glob("train_*.py")):
+        name = f"experiments.{file.stem}"
+        parts.append(section(f"python -m {name}", import_module(name)))
+    return "\n\n".join(parts) + "\n"
+
+
+def section(title: str, module: Any) -> str:
+    """One command: what it is, its presets, its options."""
+    command: Command = module.COMMAND
+    said = textwrap.dedent(command.description or "").strip()
+    parts = [f"### {title}", f"```text\n{said}\n```"]
+    if command.presets:
+        rows = [f"| `{name}` | {preset.gave} |" for name, preset in command.presets.items()]
+        parts.append("\n".join(["| preset | gave |", "|---|---|", *rows]))
+    rows = list(options(command.config))
+    if command.config is not TrainConfig and issubclass(command.config, TrainConfig):
+        common = set(options(TrainConfig))
+        rows = [row for row in rows if row not in common]
+        parts.append("The options of `mend-jax train`, and these, or these with other defaults:")
+    parts.append("\n".join(["| option | | default | |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def options(config: Any, before: str = "") -> Iterator[str]:
+    """A row of the table for every option of a config class."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    said = docstrings(config)
+    for field in dataclasses.fields(config):
+        kind = _plain(hints[field.name])
+        name = before + field.name.replace("_", "-")
+        if dataclasses.is_dataclass(kind):
+            yield from options(kind, before if field.name == "own" else f"{name}.")
+            continue
+        if field.default is not dataclasses.MISSING:
+            default = str(field.default)
+        else:
+            made = field.default_factory
+            default = "required" if made is dataclasses.MISSING else str(made())
+        words = (said.get(field.name, ""), _words(kind), default or '""')
+        text, kind_words, shown = (" ".join(x.split()).replace("|", "\\|") for x in words)
+        yield f"| `--{name}` | {kind_words} | `{shown}` | {text} |"
+
+
+def docstrings(config: Any) -> dict[str, str]:
+    """The text below each field, the nearest class's first."""
+    found: dict[str, str] = {}
+    for cls in config.__mro__:
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        except (OSError, TypeError):
+            continue
+        body = getattr(tree, "body", [])
+        for field, text in zip(body, body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                if isinstance(text.value, ast.Constant) and isinstance(field.target, ast.Name):
+                    found.setdefault(field.target.id, str(text.value.value))
+    return found
+
+
+def _plain(hint: Any) -> Any:
+    """The type without Annotated and without None."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _plain(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return _plain(next(x for x in typing.get_args(hint) if x is not type(None)))
+    return hint
+
+
+def _words(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(kind) is tuple:
+        return f"{_words(typing.get_args(kind)[0])}, may be repeated"
+    return WORDS[kind]
+
+
+if __name__ == "__main__":
+    print(reference(Path("experiments")), end="")
