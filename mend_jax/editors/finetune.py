@@ -135,14 +135,20 @@ def pair_from_lists(fields: Mapping[str, Any]) -> Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
-    """Options of FT and FT+KL."""
+    """Options of fine-tuning."""
 
     learning_rate: float = 1e-4
     """Of RMSprop. The paper: 1e-4 for T5, 5e-6 for GPT-Neo and GPT-J, else 1e-6."""
     steps: int = 100
     """Steps at most; they end when the edit is answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithLocalityOptions(FineTuneOptions):
+    """Options of fine-tuning that holds other answers."""
+
     c_edit: float = 1e-2
-    """Weight of the edit loss beside the KL of FT+KL."""
+    """Weight of the edit loss; the KL of the other answers has weight 1."""
 
 
 def _make_kl(outputs: Outputs, at: Sites, *, locality: Mapping[str, Any], **options: Any) -> Editor:
@@ -152,6 +158,6 @@ def _make_kl(outputs: Outputs, at: Sites, *, locality: Mapping[str, Any], **opti
 FT = Method(finetune, FineTuneOptions)
 FT_KL = Method(
     _make_kl,
-    FineTuneOptions,
+    WithLocalityOptions,
     lambda options, ground: asdict(options) | {"locality": pair_to_lists(ground.localities())},
 )

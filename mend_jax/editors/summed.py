@@ -8,6 +8,7 @@ that one edit more costs its own rows and not those of all.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
@@ -49,10 +50,11 @@ def summed() -> Holding:
 
     def add(held: Sum, edit: Edit) -> Sum:
         full = jnp.all(held.rows.used)
+        counted = jax.tree.map(lambda x: jnp.where(full, 0.0, x), edit)
         with_rows = {site: edit[site] for site in held.rows.kept}
         rows = put(held.rows, with_rows)
         matrices = {
-            site: Dense(jnp.where(full, x.kernel, x.kernel + to_dense(edit[site])))
+            site: Dense(x.kernel + to_dense(counted[site]))
             for site, x in held.matrices.items()
         }
         return Sum(rows, matrices)

@@ -39,7 +39,7 @@ def compared(
         tiny_files, out, editors=ALL,
         own=Own(
             ft=finetune.FT.options(learning_rate=1e-2),
-            ft_kl=finetune.FT.options(learning_rate=1e-2),
+            ft_kl=finetune.FT_KL.options(learning_rate=1e-2),
             ft_breadth=finetune_together.METHOD.options(learning_rate=1e-2, epochs=200),
         ),
     )  # fmt: skip
