@@ -33,7 +33,7 @@ from mend_jax.cost.benchmark import (
     reset_peak,
 )
 from mend_jax.cost.torch_unit import make_unit
-from mend_jax.cost.workload import Workload, make_workload
+from mend_jax.cost.workload import Sizes, Workload, make_workload
 from mend_jax.editors.mend import mend
 from mend_jax.evaluation.teacher_forced import make_scorer
 from mend_jax.files import write_text
@@ -81,9 +81,8 @@ class Runs:
     def __init__(self, config: BenchmarkConfig) -> None:
         active = jnp.float32 if config.dtype == "float32" else jnp.bfloat16
         published = config_of(config.model)
-        self.work: Workload = make_workload(
-            published, config.length, config.answers, config.rank, active
-        )
+        sizes = Sizes(config.length, config.answers, config.rank)
+        self.work: Workload = make_workload(published, sizes, active)
         if config.random_weights:
             self.params = random_params(self.work.params, config.dtype)
         else:
@@ -153,12 +152,7 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
         wanted["evaluate"] = runs.evaluate(config.batch)
         wanted["evaluate_alone"] = runs.evaluate(1, alone=True)
     wanted[f"step_{config.batch}"] = runs.step(config.batch)
-    peaks = {}
-    for name, (action, _) in wanted.items():
-        action()  # compiles
-        reset_peak()
-        action()
-        peaks[name] = peak_bytes()
+    peaks = {name: _peak(action) for name, (action, _) in wanted.items()}
     matmul = Matmul(jnp.float32 if config.dtype == "float32" else jnp.bfloat16)
     actions: dict[str, Callable[[], Any]] = {"matmul": matmul}
     missing = "not asked for"
@@ -198,6 +192,14 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
         },
         "peak_bytes": max(peaks.values()),
     }  # fmt: skip
+
+
+def _peak(action: Callable[[], None]) -> int:
+    """Most memory held while it runs, once compiled."""
+    action()
+    reset_peak()
+    action()
+    return peak_bytes()
 
 
 def _seconds(timing: Timing) -> dict[str, float]:

@@ -36,6 +36,8 @@ class Edit:
     """Longest answer, in tokens."""
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
+    trust: str = ""
+    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
     mesh: str = "1x1"
     """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 
@@ -47,7 +49,9 @@ def edit(config: Edit) -> None:
             raise ValueError(f"--{name} is empty")
     if not all(text.strip() for text in config.ask):
         raise ValueError("--ask is empty")
-    saved = load_editor(config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype)
+    saved = load_editor(
+        config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
+    )
     stage = make_stage(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()
     change = jax.block_until_ready(stage.edit(prompt, target))

@@ -24,7 +24,7 @@ from mend_jax.data.records import Locality
 from mend_jax.data.sources.registry import read_answers
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base, load
-from mend_jax.runs.pretraining import exact_match, pretrain
+from mend_jax.runs.pretraining import Course, exact_match, pretrain
 from mend_jax.weights.export import write_folder
 
 
@@ -117,10 +117,8 @@ def run(config: Finetune) -> dict[str, Any]:
     def report(step: int, loss: float, seconds: float) -> None:
         print(f"step {step:>6}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
 
-    params = pretrain(
-        base.model, base.params, lambda rng: encoded["train"], steps=config.steps,
-        batch=config.batch, learning_rate=config.learning_rate, seed=config.seed, report=report,
-    )  # fmt: skip
+    course = Course(config.steps, config.learning_rate, batch=config.batch, seed=config.seed)
+    params = pretrain(base.model, base.params, lambda rng: encoded["train"], course, report)
     seconds = time.perf_counter() - began
     scores = {}
     for name, pairs in encoded.items():

@@ -21,6 +21,7 @@ import jax
 
 from mend_jax.commands.command import Command
 from mend_jax.cost.plan import CARDS, Plan, make_plan
+from mend_jax.cost.workload import Sizes
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
 from mend_jax.models.published import config_of
@@ -113,7 +114,7 @@ def plan(config: PlanConfig) -> None:
         jax.config.update("jax_num_cpu_devices", data * model)
     made = make_plan(
         config_of(config.model), make_mesh(data, model), config.batch, config.dtype,
-        config.length, config.answers, config.rank, config.shard_editor,
+        Sizes(config.length, config.answers, config.rank), config.shard_editor,
     )  # fmt: skip
     values = as_json(made, time.perf_counter() - began)
     print(table(made, config))

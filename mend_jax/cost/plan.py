@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from mend_jax.cost.workload import Workload, example_shapes, make_workload, state_shapes
+from mend_jax.cost.workload import Sizes, Workload, example_shapes, make_workload, state_shapes
 from mend_jax.example import Example
 from mend_jax.links import from_config
 from mend_jax.models.memory import Dtype, device_bytes, placed_shapes, stored_shapes
@@ -70,9 +70,7 @@ def make_plan(
     mesh: Mesh,
     batch: int = 10,
     dtype: Dtype = "bfloat16",
-    length: int = 32,
-    answers: int = 10,
-    rank: int = 1920,
+    sizes: Sizes = Sizes(),
     shard_editor: bool = False,
 ) -> Plan:
     """Counts and compiles; takes a minute or two for the largest models, and little memory.
@@ -82,7 +80,6 @@ def make_plan(
       mesh: axes ("data", "model"); its devices only have to exist, they may be virtual.
       batch: edits a step, over all devices. dtype: of the base's weights; activations are bfloat16
         unless it is float32.
-      length, answers: tokens of each sequence, and labelled ones. rank: of the editor.
       shard_editor: its matrices and their moments over "model" too.
 
     Raises:
@@ -90,38 +87,32 @@ def make_plan(
     """
     if batch % mesh.shape["data"]:
         raise ValueError(f"{batch} edits do not divide over {mesh.shape['data']} parts of the mesh")
-    work = make_workload(config, length, answers, rank, mesh=mesh, shard_editor=shard_editor)
+    place = Placement(mesh, shard_editor)
+    work = make_workload(config, sizes, place=place)
     examples = example_shapes(work, batch)
     state = state_shapes(work, examples)
     rules = work.family.partition
     placed = (
-        placed_shapes(state, state_sharding(state, Placement(mesh, shard_editor))),
+        placed_shapes(state, state_sharding(state, place)),
         placed_shapes(work.params, params_sharding(work.params, rules, mesh)),
         placed_shapes(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
     )
     lowered = work.step.lower(*placed)
-    flops_step = _flops(lowered)
-    flops_trunk = 0.0
+    flops_step, flops_trunk = _flops(lowered), 0.0
     if work.trunk is not None:
         through = jax.jit(lambda params, some: after_trunk(work.trunk, params, some))
         flops_trunk = _flops(through.lower(work.params, examples))
-    temporaries = _temporaries(lowered)
-    gradients = device_bytes(placed[0].editor.phi)
-    local = example_shapes(work, batch // mesh.shape["data"])
-    of_editor = min(_editor_temporaries(work, state, local), temporaries)
     stored = stored_shapes(work.params, dtype)
     weights = placed_shapes(stored, params_sharding(stored, rules, mesh))
-    share = 1.0 if dtype == "float32" else 0.5
-    activations = of_editor + (max(temporaries - gradients - of_editor, 0)) * share
-    if dtype == "int8":
-        kernels = [x for x in jax.tree.leaves(weights) if x.dtype == jnp.int8]
-        activations += 2 * max(device_bytes(x) for x in kernels)
+    gradients = device_bytes(placed[0].editor.phi)
+    local = example_shapes(work, batch // mesh.shape["data"])
+    of_editor = _editor_temporaries(work, state, local)
     parts = (
         device_bytes(weights),
         device_bytes(placed[0].editor),
         device_bytes(placed[0].optimiser),
         gradients,
-        math.ceil(activations),
+        _activations(_temporaries(lowered), gradients, of_editor, weights, dtype),
     )
     used = Bytes(*parts, sum(parts))
     return Plan(
@@ -133,6 +124,19 @@ def make_plan(
         bytes=used,
         fits=cards_for(used.peak),
     )
+
+
+def _activations(
+    temporaries: int, gradients: int, of_editor: int, weights: PyTree, dtype: Dtype
+) -> int:
+    """Bytes per device, by the formula above."""
+    of_editor = min(of_editor, temporaries)
+    share = 1.0 if dtype == "float32" else 0.5
+    found = of_editor + (max(temporaries - gradients - of_editor, 0)) * share
+    if dtype == "int8":
+        kernels = [x for x in jax.tree.leaves(weights) if x.dtype == jnp.int8]
+        found += 2 * max(device_bytes(x) for x in kernels)
+    return math.ceil(found)
 
 
 def cards_for(peak: int) -> tuple[int, ...]:

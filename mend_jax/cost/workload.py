@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from mend_jax.editors.base import Editor
@@ -52,24 +51,30 @@ class Workload(NamedTuple):
     answers: int
 
 
+class Sizes(NamedTuple):
+    """Tokens of each sequence, and labelled ones; and the rank of the editor."""
+
+    length: int = 32
+    answers: int = 10
+    rank: int = 1920
+
+
 def make_workload(
     config: Mapping[str, Any],
-    length: int = 32,
-    answers: int = 10,
-    rank: int = 1920,
+    sizes: Sizes = Sizes(),
     dtype: Any = jnp.float32,
-    mesh: Mesh | None = None,
-    shard_editor: bool = False,
+    place: Placement = Placement(),
 ) -> Workload:
     """The step for a base with this config.json.
 
     Args:
-      dtype: of the base's activations. mesh, shard_editor: as for `make_step`.
+      dtype: of the base's activations. place: as for `make_step`.
 
     Raises:
       ValueError: an architecture that is not implemented; more answers than tokens; a model that
         answers nothing that could be edited.
     """
+    length, answers, rank = sizes
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(
@@ -88,7 +93,6 @@ def make_workload(
     loss, logits = sequence_loss(tail), sequence_logits(tail)
     editor = mend(loss, sites, rank=rank)
     optimiser = editor_optimiser()
-    place = Placement(mesh, shard_editor)
     step = make_step(editor, Objective(loss, logits), optimiser, trunk, place)
     return Workload(
         family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,

@@ -7,7 +7,7 @@ sorted by length, the long answers (a tenth) apart, so that little of them is pa
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,25 +25,31 @@ Epoch = Callable[[np.random.Generator], list[Tokens]]
 """One epoch's pairs."""
 
 
+class Course(NamedTuple):
+    """How long and how fast a base learns: steps, of which `warm_up` (a tenth at most) the rate
+    goes up to its peak; and questions a step."""
+
+    steps: int
+    learning_rate: float
+    warm_up: int = 100
+    batch: int = 64
+    seed: int = 0
+
+
 def pretrain(
     model: nn.Module,
     params: PyTree,
     draw: Epoch,
-    *,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    warm_up: int = 100,
-    seed: int = 0,
+    course: Course,
     report: Callable[[int, float, float], None] = lambda step, loss, seconds: None,
 ) -> PyTree:
     """Adam with a linear warm-up and a cosine decay to zero; returns the trained parameters.
 
     Args:
       params: donated, do not use them again.
-      warm_up: steps, a tenth of all at most.
       report: called after every 50th step and the last, with the mean loss since the last call.
     """
+    steps, learning_rate, warm_up, batch, seed = course
     warm_up = min(warm_up, max(steps // 10, 1))
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, learning_rate, warm_up, max(steps, warm_up + 1)

@@ -17,7 +17,7 @@ from mend_jax.cost.benchmark import (
     random_examples,
     random_params,
 )
-from mend_jax.cost.workload import example_shapes, make_workload
+from mend_jax.cost.workload import Sizes, example_shapes, make_workload
 from mend_jax.models.quantize import quantize
 from mend_jax.objectives import after_trunk
 from mend_jax.training.state import init_state
@@ -41,7 +41,7 @@ CLASSIFIER = {
 @pytest.mark.parametrize("config", [CAUSAL, SEQ2SEQ, CLASSIFIER], ids=lambda c: c["model_type"])
 def test_random_examples_are_of_the_planned_shapes(config: dict[str, Any]):
     """And each label is predicted from the token before it."""
-    work = make_workload(config, 9, 3, 13)
+    work = make_workload(config, Sizes(9, 3, 13))
     made = random_examples(work, 4)
     planned = jax.tree.map(lambda x: (x.shape, x.dtype), example_shapes(work, 4))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == planned
@@ -73,7 +73,7 @@ def test_random_params_are_those_of_a_loaded_base(dtype: str):
 
 
 def test_an_edit_applied_is_the_editors_edit_on_the_whole_model():
-    work = make_workload(CAUSAL, 9, 3, 13)
+    work = make_workload(CAUSAL, Sizes(9, 3, 13))
     params = random_params(work.params, "float32")
     first = after_trunk(work.trunk, params, random_examples(work, 1))
     one = jax.tree.map(lambda x: x[0], first)
@@ -134,7 +134,7 @@ def test_the_unit_differentiates_all_weights_of_the_same_base(config: dict[str, 
     pytest.importorskip("transformers")
     from mend_jax.cost.torch_unit import make_unit
 
-    work = make_workload(config, 9, 3)
+    work = make_workload(config, Sizes(9, 3))
     unit = make_unit(config, random_examples(work, 1), "float32", gpu=False)
     unit()
     cells = [cell.cell_contents for cell in unit.__closure__]

@@ -14,7 +14,7 @@ import pytest
 
 from mend_jax.commands.plan import PlanConfig, plan
 from mend_jax.cost.plan import CARDS, cards_for, make_plan
-from mend_jax.cost.workload import example_shapes, make_workload, state_shapes
+from mend_jax.cost.workload import Sizes, example_shapes, make_workload, state_shapes
 from mend_jax.factors import Factors
 from mend_jax.links.residual_mlp import residual_mlp
 from mend_jax.models.memory import device_bytes, stored_shapes
@@ -32,7 +32,7 @@ TINY = {
     "num_key_value_heads": 2,
     "head_dim": 10,
 }
-SETTING = {"batch": 4, "length": 9, "answers": 3, "rank": 13}
+SETTING = {"batch": 4, "sizes": Sizes(9, 3, 13)}
 
 PARAMS = {  # published sizes, in millions
     "google/t5-small-ssm-nq": 77.0,
@@ -94,7 +94,7 @@ def planned() -> dict[str, Any]:
 
 
 def test_what_is_counted_is_what_the_arrays_hold(planned: dict[str, Any]):
-    work = make_workload(TINY, 9, 3, 13)
+    work = make_workload(TINY, Sizes(9, 3, 13))
     examples = example_shapes(work, 4)
     state = state_shapes(work, examples)
     made = planned["float32"]
@@ -111,7 +111,7 @@ def test_what_is_counted_is_what_the_arrays_hold(planned: dict[str, Any]):
 
 
 def test_a_float32_plan_is_what_the_compiled_step_holds(planned: dict[str, Any]):
-    work = make_workload(TINY, 9, 3, 13)
+    work = make_workload(TINY, Sizes(9, 3, 13))
     examples = example_shapes(work, 4)
     step = work.step.lower(state_shapes(work, examples), work.params, examples).compile()
     memory = step.memory_analysis()

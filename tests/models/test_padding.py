@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import mend_jax as mj
-from mend_jax.commands.pretrain import SHAPES
 from mend_jax.data.batches import Shapes, TokenRecord, shapes_of, training_batches
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
@@ -15,6 +14,7 @@ from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.registry import FAMILIES
 from mend_jax.models.stages import sites_of
+from mend_jax.runs.small_bases import SHAPES
 
 SMALL = {
     "t5": {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2},

@@ -14,12 +14,13 @@ from tiny_run import ROOT
 import mend_jax as mj
 from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
-from mend_jax.commands.pretrain import Pretrain, fresh_base, knowledge, naming, run
+from mend_jax.commands.pretrain import Pretrain, knowledge, run
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.pretraining import Questions, common_words
 from mend_jax.data.sources.registry import read_records
 from mend_jax.runs import run as experiment
 from mend_jax.runs.options import ExperimentError
+from mend_jax.runs.small_bases import fresh_base, naming
 
 ROWS = Path(__file__).with_name("zsre_rows.json")
 ZSRE = ROOT.parent / "shared" / "data" / "zsre"

@@ -1,0 +1,167 @@
+"""One evaluation: a trained editor on records, under a protocol, at once or one after another."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+from jax.sharding import Mesh
+
+from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.codec import codec_of
+from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.sources.registry import read_records
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
+from mend_jax.evaluation.generation import (
+    Interview,
+    fluency,
+    interview,
+    make_speaker,
+    scores_of,
+    speak_of,
+)
+from mend_jax.evaluation.metrics import Metric, Scores, summarise
+from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
+from mend_jax.models.stages import split
+from mend_jax.objectives import Forced, Outputs, outputs_of
+from mend_jax.reports.progress import Reporter
+from mend_jax.saved.directory import SavedEditor, build_editor
+
+TEXTS = 10
+"""Edits whose texts are kept in results.json."""
+POINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of edits after which a sequence is scored."""
+ROOM = 8
+"""Tokens that an answer may go on for after the longest right one, to be found wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """How a trained editor is scored."""
+
+    protocol: Literal["sequence", "token", "exact", "contains"] = "sequence"
+    """With the right answer fed in: every token of it right (the paper's), or the share of them
+    that is; or the model's own words: they are the answer, or contain it."""
+    k: int = 1
+    """Records that are edited at once."""
+    sequential: int = 0
+    """Make so many edits one after another, each on the model that those before have edited."""
+    generate: int = 0
+    """Let the model speak before and after, so many tokens or as many as the answers need;
+    results.json shows it for some edits. `exact` and `contains` do so anyway."""
+    batch: int = 8
+    """Records evaluated side by side; at least one group of k."""
+    alone: bool = False
+    """Score one edit after another in one shape, each pair by a pass of the whole base: slow, and
+    the plainest way, to check the others by."""
+
+
+class Work(NamedTuple):
+    """A loaded editor, and the records to score it on."""
+
+    saved: SavedEditor
+    records: list[TokenRecord]
+    mesh: Mesh | None
+    reporter: Reporter
+    seed: int = 0
+
+
+def known_of(saved: SavedEditor, records: Sequence[Record]) -> int:
+    """How many of the records have a subject that the editor was trained on, if its file of
+    training records is still where it was."""
+    path = saved.config.get("training", {}).get("train")
+    if not path or not Path(path).exists():
+        return 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about that file, told when it was trained on
+        return drop_known_subjects(records, read_records(path))[1]
+
+
+def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Metric], dict[str, Any]]:
+    """The metrics, and what else belongs in results.json: texts, or the curves of a sequence."""
+    if options.sequential:
+        scores, points = in_sequence(options, work)
+        return summarise(scores, work.seed), {"curve": [point._asdict() for point in points]}
+    if options.protocol == "exact" or options.protocol == "contains":
+        interviews = speak(options, work)
+        scores = scores_of(interviews, work.records, options.protocol)
+    else:
+        scores = forced(options, options.protocol, work)
+        some = work.records[: max(TEXTS // options.k, 1) * options.k]
+        interviews = speak(options, work._replace(records=some)) if options.generate else []
+    more: dict[str, Any] = {}
+    for when in ("before", "after"):
+        texts = [getattr(heard, when) for entry in interviews for heard in entry.outer]
+        if not math.isnan(value := fluency(texts)):
+            more[f"fluency_{when}"] = value
+    if interviews:
+        more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
+    return summarise(scores, work.seed, options.k), more
+
+
+def forced(options: ScoreOptions, protocol: Forced, work: Work) -> Scores:
+    """Scores under teacher forcing, over the tail of the base."""
+    trunk, outputs, cache = tail_of(work, options.alone)
+    editor = build_editor(work.saved.config, outputs)
+    shapes = shapes_of(work.records) if options.alone else None
+    return score(
+        make_scorer(editor, outputs.logits, trunk, work.mesh, protocol),
+        work.saved.state, work.saved.base.params, work.records,
+        Batching(shapes, cache, side_by_side(options), options.k), work.reporter.scored,
+    )  # fmt: skip
+
+
+def in_sequence(options: ScoreOptions, work: Work) -> tuple[Scores, list[Point]]:
+    """One edit after another, over the tail of the base."""
+    trunk, outputs, cache = tail_of(work)
+    sequential = Sequential(partial(build_editor, work.saved.config), outputs, POINTS, trunk)
+    return edit_in_sequence(
+        sequential, work.saved.state, work.saved.base.params, work.records,
+        Batching(None, cache, options.batch), work.reporter.scored,
+    )  # fmt: skip
+
+
+def speak(options: ScoreOptions, work: Work) -> list[Interview]:
+    """The model's own words."""
+    saved = work.saved
+    longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
+    new = max(options.generate, longest + ROOM)  # a right answer is never cut, a wrong one shows
+    speaker = make_speaker(saved.editor, speak_of(saved.base.model, new), codec_of(saved.base))
+    return interview(
+        speaker, saved.state, saved.base.params, work.records,
+        Batching(batch=side_by_side(options), k=options.k), work.reporter.interviewed,
+    )  # fmt: skip
+
+
+def side_by_side(options: ScoreOptions) -> int:
+    """Groups of k records that are evaluated at a time."""
+    return 1 if options.alone else max(1, options.batch // options.k)
+
+
+def tail_of(
+    work: Work, alone: bool = False
+) -> tuple[nn.Module | None, Outputs, TrunkCache | None]:
+    """(trunk to run on every example, outputs of the tail, cached outputs of the trunk); one of the
+    outer two. `alone`: neither, and outputs of the whole base."""
+    base = work.saved.base
+    if alone:
+        return None, outputs_of(base.model), None
+    trunk, tail = split(base.model, work.saved.sites)
+    outputs = outputs_of(tail, trunk)
+    if trunk is None or not can_be_cached(trunk):
+        return trunk, outputs, None
+    sequences = [p.tokens for r in work.records for p in (*r.outer, *r.locality)]
+    cache = cache_trunk(trunk, base.params, sequences, progress=work.reporter.cached)
+    return None, outputs, cache
+
+
+def texts_of(entry: Interview) -> dict[str, list[dict[str, str]]]:
+    """An interview as JSON."""
+    return {
+        name: [heard._asdict() for heard in part] for name, part in entry._asdict().items()
+    }
