@@ -10,7 +10,8 @@ import pytest
 
 FLOORS = """
 factors | example | parallel
-intercept | links | files
+passes | links | files
+intercept
 weights
 models
 objectives

@@ -74,7 +74,7 @@ def test_what_bert_learns_first_is_the_words_of_the_object():
     """All at the first token, in any order; in a model with one block less and the same words."""
     config = Pretrain(family="bert", out=Path("unused"), facts=1, vocabulary=600)
     known = knowledge(config)
-    base, _ = fresh_base(config, known)
+    base, _ = fresh_base("bert", known, config.vocabulary, config.seed, "verifier")
     namer, draw = naming(base, Questions(known, False, common_words()))
     assert namer.kind == "masked" and namer.stages[-2] == base.model.stages[-3]
     lesson = draw(np.random.default_rng(0))
