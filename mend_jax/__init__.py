@@ -23,7 +23,7 @@ from mend_jax.editors.solved import solved
 from mend_jax.editors.summed import summed
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, Factors, add, norm, scale, to_dense
-from mend_jax.intercept import SiteError, Sites, capture, edited, linear_sites, merge
+from mend_jax.intercept import capture, edited, linear_sites, merge
 from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
@@ -31,6 +31,7 @@ from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
+from mend_jax.sites import SiteError, Sites
 from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
 from mend_jax.training.step import Objective, make_step

@@ -14,28 +14,27 @@ together with its interceptor, one user context with a fresh token, so that an i
 """
 
 import contextlib
-import difflib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.factors import Dense, Edit, Factors, matmul, natural, shape_of, to_dense
+from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
 from mend_jax.passes import all_passes, mark, marks
-
-Sites: TypeAlias = str | Sequence[str]
-"""A regular expression that site names match in full, or the site names themselves."""
+from mend_jax.sites import (
+    SiteError,
+    Sites,
+    check_editable,
+    check_kernel,
+    check_visited,
+    match_sites,
+)
 
 _trace_token = jax.make_user_context(None)
-
-
-class SiteError(ValueError):
-    """A site that does not exist, is no linear layer, or is used in a way that cannot be edited."""
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -69,7 +68,7 @@ def capture(
         slots = {}
         for site in sites:
             x, y = linear[site]
-            _check_kernel(params, site, x.shape[-1], y.shape[-1])
+            check_kernel(params, site, x.shape[-1], y.shape[-1])
             rows = x.size // x.shape[-1] * passes[site][0]
             slots[site] = Factors(
                 jnp.zeros((rows, x.shape[-1]), jnp.float32),
@@ -92,7 +91,7 @@ def capture(
 
             with _intercepting(frozenset(sites), tap):
                 value = loss(params, *args)
-            _check_visited(sites, visited)
+            check_visited(sites, visited)
             return value
 
         return jax.value_and_grad(with_slots)(slots)
@@ -127,7 +126,7 @@ def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
 
         with _intercepting(frozenset(edit), shift):
             out = function(*args, **kwargs)
-        _check_visited(edit, visited)
+        check_visited(edit, visited)
         return out
 
     return as_edited
@@ -142,8 +141,7 @@ def merge(params: PyTree, edit: Edit) -> PyTree:
     Raises:
       SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one.
     """
-    for site, part in edit.items():
-        _check_kernel(params, site, *shape_of(part), required=True, floating=True)
+    paths = {s: check_editable(params, s, *shape_of(part)) for s, part in edit.items()}
 
     def folded(tree: Any, path: tuple[str, ...], part: Factors | Dense) -> Any:
         if not path:
@@ -151,40 +149,13 @@ def merge(params: PyTree, edit: Edit) -> PyTree:
         return {**tree, path[0]: folded(tree[path[0]], path[1:], part)}
 
     for site, part in edit.items():
-        root = () if _kernel(params, site, root=()) is not None else ("params",)
-        params = folded(params, (*root, *site.split("/"), "kernel"), part)
+        params = folded(params, paths[site], part)
     return params
 
 
 def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     """Names of all linear layers that `function(*args)` calls (args may be shapes), in order."""
     return tuple(_calls(function, *args)[0])
-
-
-def match_sites(at: Sites, linear: Iterable[str], others: Mapping[str, str]) -> tuple[str, ...]:
-    """Resolves `at` among the names of linear layers; `others` maps other modules to their class.
-
-    Raises:
-      SiteError: nothing matches (the nearest names are given), or a match is no linear layer.
-    """
-    linear = list(linear)
-    if isinstance(at, str):
-        wrong = [name for name in others if re.fullmatch(at, name)]
-        sites = [name for name in linear if re.fullmatch(at, name)]
-        missing = [] if sites or wrong else [at]
-    else:
-        wrong = [name for name in at if name in others]
-        sites = [name for name in linear if name in set(at)]
-        missing = [name for name in at if name not in others and name not in set(sites)]
-    if wrong:
-        raise SiteError(
-            f"{wrong[0]!r} is a {others[wrong[0]]}, not a linear layer (nn.Dense): "
-            f"change the sites {at!r} so that they match linear layers only"
-        )
-    if missing:
-        near = difflib.get_close_matches(missing[0], linear, n=4, cutoff=0.0)
-        raise SiteError(f"no linear layer is called {missing[0]!r}; the nearest names are {near}")
-    return tuple(sorted(sites, key=natural))
 
 
 # ----------------------------------------------------------------------------------- the tap
@@ -273,50 +244,3 @@ def _check_loops(sites: Iterable[str], passes: Mapping[str, tuple[int, str]]) ->
                 "gradients of its passes cannot be told apart: use jax.vmap in its place, or "
                 "capture what is called in the loop"
             )
-
-
-def _check_visited(expected: Iterable[str], visited: set[str]) -> None:
-    missing = sorted(set(expected) - visited)
-    if missing:
-        raise SiteError(
-            f"the function did not call the linear layer {missing[0]!r} "
-            f"({len(missing)} of its sites in all): an edit for another model, or a cached trace"
-        )
-
-
-def _kernel(params: PyTree, site: str, root: tuple[str, ...]) -> Any:
-    tree = params
-    for name in (*root, *site.split("/"), "kernel"):
-        if not isinstance(tree, Mapping) or name not in tree:
-            return None
-        tree = tree[name]
-    return tree
-
-
-def _check_kernel(
-    params: PyTree,
-    site: str,
-    d_in: int,
-    d_out: int,
-    required: bool = False,
-    floating: bool = False,
-) -> None:
-    kernel = _kernel(params, site, root=())
-    if kernel is None:
-        kernel = _kernel(params, site, root=("params",))
-    if kernel is None:
-        if required:
-            raise SiteError(f"the parameters have no kernel at {site!r}")
-        return
-    if tuple(kernel.shape) != (d_in, d_out):
-        raise SiteError(
-            f"site {site!r} works on {d_in} x {d_out}, but its kernel has shape "
-            f"{tuple(kernel.shape)}: edits need one two-dimensional kernel per site "
-            "(layers stacked by nn.scan or nn.vmap have to be unstacked)"
-        )
-    if floating and not jnp.issubdtype(kernel.dtype, jnp.floating):
-        raise SiteError(
-            f"site {site!r} has an {kernel.dtype} kernel, in which an edit would be rounded away: "
-            'load the base with dtype="float32" or "bfloat16" to merge into it, or keep the edit '
-            "beside it (`edited`)"
-        )

@@ -10,7 +10,7 @@ import pytest
 
 FLOORS = """
 factors | example | parallel
-passes | links | files
+passes | sites | links | files
 intercept
 weights
 models

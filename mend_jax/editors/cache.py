@@ -13,8 +13,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mend_jax.editors.base import Editor, EditorState, observe_nothing
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
-from mend_jax.intercept import Sites
 from mend_jax.objectives import IGNORED, Outputs
+from mend_jax.sites import Sites
 
 CERTAIN = 30.0
 """Logit of a stored answer's token, above all others."""

@@ -23,8 +23,9 @@ from mend_jax.editors.base import Editor, EditorState, calibrate_nothing, observ
 from mend_jax.editors.method import Ground, Method
 from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors
-from mend_jax.intercept import Sites, capture, edited
+from mend_jax.intercept import capture, edited
 from mend_jax.objectives import Outputs
+from mend_jax.sites import Sites
 
 
 def enn(

@@ -19,7 +19,7 @@ from mend_jax.editors.base import Editor, EditorState, untrained
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, shape_of
-from mend_jax.intercept import Sites, capture, edited
+from mend_jax.intercept import capture, edited
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import (
     IGNORED,
@@ -30,6 +30,7 @@ from mend_jax.objectives import (
     mean_where,
     negative_log_likelihood,
 )
+from mend_jax.sites import Sites
 
 
 def finetune(

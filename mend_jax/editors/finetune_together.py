@@ -14,8 +14,9 @@ from mend_jax.editors.finetune import nothing_yet
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit
-from mend_jax.intercept import Sites, edited
+from mend_jax.intercept import edited
 from mend_jax.objectives import Outputs, negative_log_likelihood
+from mend_jax.sites import Sites
 
 
 def finetune_together(

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from mend_jax.editors.base import Editor, EditorState, apply_edit
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit, Factors
-from mend_jax.intercept import Sites, capture
+from mend_jax.intercept import capture
 from mend_jax.links import Around, Link
+from mend_jax.sites import Sites
 
 
 def gradient_editor(loss: Callable[..., Float[Array, ""]], at: Sites, chain: Link) -> Editor:

@@ -28,8 +28,9 @@ from mend_jax.editors.base import (
 from mend_jax.editors.method import Method
 from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors, shape_of
-from mend_jax.intercept import Sites, capture
+from mend_jax.intercept import capture
 from mend_jax.objectives import Outputs
+from mend_jax.sites import Sites
 
 
 class Reader(nn.Module):

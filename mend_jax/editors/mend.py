@@ -17,9 +17,9 @@ from mend_jax import links as link
 from mend_jax.editors.base import Editor
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.method import Ground, Method
-from mend_jax.intercept import Sites
 from mend_jax.links import Link
 from mend_jax.objectives import Outputs
+from mend_jax.sites import Sites
 
 
 def paper_chain(

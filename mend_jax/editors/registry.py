@@ -15,9 +15,9 @@ from mend_jax.editors.held import Holding, held_together
 from mend_jax.editors.method import AtOnce, Method
 from mend_jax.editors.solved import solved
 from mend_jax.editors.summed import summed
-from mend_jax.intercept import Sites
 from mend_jax.links import Link
 from mend_jax.objectives import Outputs
+from mend_jax.sites import Sites
 
 EDITORS: dict[str, Method] = {
     "mend": mend.METHOD,

@@ -21,8 +21,9 @@ from jaxtyping import Array, Bool, Float, PyTree
 from mend_jax.editors.held import Holding, Slots, check_weights, count, put, slots, take_out
 from mend_jax.example import Pair
 from mend_jax.factors import Edit, Factors, live, matmul, total
-from mend_jax.intercept import Sites, capture
+from mend_jax.intercept import capture
 from mend_jax.objectives import LossFn
+from mend_jax.sites import Sites
 
 
 class Keyed(NamedTuple):

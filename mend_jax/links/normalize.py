@@ -32,7 +32,6 @@ def normalize(
       order: "batch" merges a batch at once, over all sites of a shape. "site" does what the
         authors' step does: the rows of a site are normalised before those of later sites of its
         shape are counted; `stats` then holds one snapshot per site (a leading axis).
-
       on: "delta" leaves u as it is.
 
     Until two live rows were observed the output is NaN: an editor without statistics is no editor.
@@ -54,15 +53,8 @@ def normalize(
         del phi, around
         new = {}
         for group, sites in group_sites(factors, shared).items():
-            if order == "batch":
-                new[group] = _merge(stats[group], [factors[site] for site in sites])
-                continue
-            moments = jax.tree.map(lambda x: x[-1], stats[group])
-            snapshots = []
-            for site in sites:
-                moments = _merge(moments, [factors[site]])
-                snapshots.append(moments)
-            new[group] = jax.tree.map(lambda *x: jnp.stack(x), *snapshots)
+            merge = _merge if order == "batch" else _merge_in_turn
+            new[group] = merge(stats[group], [factors[site] for site in sites])
         return jax.lax.stop_gradient(new)
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
@@ -98,6 +90,16 @@ def _merge(moments: Moments, parts: list[Factors]) -> Moments:
     mean_u, m2_u = side(moments.mean.u, moments.m2.u, [p.u for p in parts])
     mean_delta, m2_delta = side(moments.mean.delta, moments.m2.delta, [p.delta for p in parts])
     return Moments(total, Factors(mean_u, mean_delta), Factors(m2_u, m2_delta))
+
+
+def _merge_in_turn(snapshots: Moments, parts: list[Factors]) -> Moments:
+    """The moments after each part; before the first one they are those of the last snapshot."""
+    moments = jax.tree.map(lambda x: x[-1], snapshots)
+    after = []
+    for part in parts:
+        moments = _merge(moments, [part])
+        after.append(moments)
+    return jax.tree.map(lambda *x: jnp.stack(x), *after)
 
 
 def _standardise(moments: Moments, factors: Factors) -> Factors:

@@ -3,7 +3,8 @@
     z = [u; delta],   z <- z + relu(s * (U V z + b) + o), twice
 """
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,15 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from mend_jax.factors import Factors, group_sites, live, mask_rows, shape_of
 from mend_jax.links.base import Link, Sited, observe_nothing
 
+On: TypeAlias = Literal["both", "separate", "u", "delta", "smaller"]
+Block: TypeAlias = dict[str, Array]
+"""U [D, r], V [r, D], b [D]; scale and shift [sites, D], if it is shared."""
+
 
 def residual_mlp(
     rank: int = 1920,
     blocks: int = 2,
-    on: Literal["both", "separate", "u", "delta", "smaller"] = "both",
+    on: On = "both",
     shared: bool = True,
     identity: bool = True,
 ) -> Link:
@@ -34,71 +39,27 @@ def residual_mlp(
       identity: False is "No ID init": Xavier-uniform U and V, and no residual.
     """
 
-    def sides(d_in: int, d_out: int) -> list[tuple[str, int]]:
-        if on == "both":
-            return [("both", d_in + d_out)]
-        if on == "separate":
-            return [("u", d_in), ("delta", d_out)]
-        side = on if on != "smaller" else ("delta" if d_in > d_out else "u")
-        return [(side, d_in if side == "u" else d_out)]
-
     def init(key: PRNGKeyArray, factors: Sited) -> tuple[PyTree, PyTree]:
         phi: dict[str, dict[str, Any]] = {}
         for group, sites in group_sites(factors, shared).items():
             phi[group] = {}
-            for side, width in sides(*shape_of(factors[sites[0]])):
+            for side, width in _sides(on, *shape_of(factors[sites[0]])):
                 net = []
                 for _ in range(blocks):
-                    key, key_u, key_v = jax.random.split(key, 3)
-                    net.append(_init_block(key_u, key_v, width, rank, len(sites)))
+                    key, *keys = jax.random.split(key, 3)
+                    block = _init_block(keys, width, min(rank, width), identity)
+                    net.append(block | _film(len(sites), width) if shared else block)
                 phi[group][side] = net
         return phi, {}
-
-    def _init_block(
-        key_u: PRNGKeyArray, key_v: PRNGKeyArray, width: int, rank: int, sites: int
-    ) -> dict[str, Array]:
-        r = min(rank, width)
-        if identity:
-            u, v = jnp.zeros((width, r)), jax.random.normal(key_v, (r, width))
-        else:  # Xavier: gain sqrt(2) for U, 1 for V
-            u = jax.random.uniform(key_u, (width, r), minval=-1, maxval=1)
-            v = jax.random.uniform(key_v, (r, width), minval=-1, maxval=1)
-            u, v = u * jnp.sqrt(12.0 / (width + r)), v * jnp.sqrt(6.0 / (width + r))
-        block = {"U": u, "V": v, "b": jnp.zeros(width)}
-        if shared:
-            block |= {"scale": jnp.ones((sites, width)), "shift": jnp.zeros((sites, width))}
-        return block
-
-    def network(
-        net: list[dict[str, Array]], rows: list[Float[Array, "*batch rows width"]]
-    ) -> list[Float[Array, "*batch rows width"]]:
-        """The blocks on all rows of a group at once: one product for all its sites."""
-        counts = [x.shape[-2] for x in rows]
-        z = jnp.concatenate(rows, axis=-2)
-        for block in net:
-            a = (z @ block["V"].T) @ block["U"].T + block["b"]
-            if shared:
-                a = a * _per_row(block["scale"], counts) + _per_row(block["shift"], counts)
-            a = relu(a)
-            z = z + a if identity else a
-        starts = [sum(counts[:i]) for i in range(1, len(counts))]
-        return jnp.split(z, starts, axis=-2)
 
     def apply(phi: PyTree, stats: PyTree, factors: Sited) -> dict[str, Factors]:
         del stats
         out = dict(factors)
         for group, sites in group_sites(factors, shared).items():
             for side, net in phi[group].items():
-                if side == "both":
-                    rows = [jnp.concatenate(factors[s], axis=-1) for s in sites]
-                else:
-                    rows = [getattr(factors[s], side) for s in sites]
-                for site, z in zip(sites, network(net, rows), strict=True):
-                    if side == "both":
-                        d_in = factors[site].u.shape[-1]
-                        out[site] = Factors(z[..., :d_in], z[..., d_in:])
-                    else:
-                        out[site] = out[site]._replace(**{side: z})
+                rows = [_rows(factors[site], side) for site in sites]
+                for site, z in zip(sites, _network(net, rows, identity), strict=True):
+                    out[site] = _with_rows(out[site], side, z)
         return {site: mask_rows(out[site], live(factors[site])) for site in out}
 
     config = {
@@ -110,6 +71,59 @@ def residual_mlp(
         "identity": identity,
     }
     return Link(init, observe_nothing, apply, config)
+
+
+def _sides(on: On, d_in: int, d_out: int) -> list[tuple[str, int]]:
+    """What the networks of one group see, and how wide it is."""
+    if on == "both":
+        return [("both", d_in + d_out)]
+    if on == "separate":
+        return [("u", d_in), ("delta", d_out)]
+    side = on if on != "smaller" else ("delta" if d_in > d_out else "u")
+    return [(side, d_in if side == "u" else d_out)]
+
+
+def _rows(factors: Factors, side: str) -> Float[Array, "*batch rows width"]:
+    return jnp.concatenate(factors, axis=-1) if side == "both" else getattr(factors, side)
+
+
+def _with_rows(factors: Factors, side: str, z: Float[Array, "*batch rows width"]) -> Factors:
+    if side != "both":
+        return factors._replace(**{side: z})
+    d_in = factors.u.shape[-1]
+    return Factors(z[..., :d_in], z[..., d_in:])
+
+
+def _init_block(keys: Sequence[PRNGKeyArray], width: int, r: int, identity: bool) -> Block:
+    key_u, key_v = keys
+    if identity:
+        u, v = jnp.zeros((width, r)), jax.random.normal(key_v, (r, width))
+    else:  # Xavier: gain sqrt(2) for U, 1 for V
+        u = jax.random.uniform(key_u, (width, r), minval=-1, maxval=1)
+        v = jax.random.uniform(key_v, (r, width), minval=-1, maxval=1)
+        u, v = u * jnp.sqrt(12.0 / (width + r)), v * jnp.sqrt(6.0 / (width + r))
+    return {"U": u, "V": v, "b": jnp.zeros(width)}
+
+
+def _film(sites: int, width: int) -> Block:
+    """One row per site of a network that several share."""
+    return {"scale": jnp.ones((sites, width)), "shift": jnp.zeros((sites, width))}
+
+
+def _network(
+    net: list[Block], rows: list[Float[Array, "*batch _ width"]], identity: bool
+) -> list[Float[Array, "*batch _ width"]]:
+    """The blocks on all rows of a group at once: one product for all its sites."""
+    counts = [x.shape[-2] for x in rows]
+    z = jnp.concatenate(rows, axis=-2)
+    for block in net:
+        a = (z @ block["V"].T) @ block["U"].T + block["b"]
+        if "scale" in block:
+            a = a * _per_row(block["scale"], counts) + _per_row(block["shift"], counts)
+        a = relu(a)
+        z = z + a if identity else a
+    starts = [sum(counts[:i]) for i in range(1, len(counts))]
+    return jnp.split(z, starts, axis=-2)
 
 
 def relu(x: Array) -> Array:

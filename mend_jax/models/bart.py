@@ -7,27 +7,34 @@ Biases everywhere, embeddings normed in both stacks, and a tied head with one mo
     target [k, answers] -> decoder/block_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
+from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.family import (
+    Family,
+    expect_blocks,
+    expect_linear,
+    expect_norm,
+    expect_table,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+)
 from mend_jax.models.layers import (
-    ACTIVATIONS,
-    Cache,
-    Linear,
-    attention,
+    EMBEDDING_INIT,
+    MLP,
+    check_positions,
     checked_activation,
-    everything_before,
     layer_norm,
     logits_against,
 )
-from mend_jax.models.seq2seq import EncoderDecoder, Sizes
-from mend_jax.models.stages import Inputs
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -69,160 +76,77 @@ class BartConfig:
             raise ValueError("BART with a head of its own (tie_word_embeddings) is not implemented")
         eos = config.get("eos_token_id", 2)
         start = config.get("decoder_start_token_id")
-        return cls(
-            vocab_size=config["vocab_size"],
-            d_model=config["d_model"],
-            encoder_layers=config["encoder_layers"],
-            decoder_layers=config["decoder_layers"],
-            encoder_attention_heads=config["encoder_attention_heads"],
-            decoder_attention_heads=config["decoder_attention_heads"],
-            encoder_ffn_dim=config["encoder_ffn_dim"],
-            decoder_ffn_dim=config["decoder_ffn_dim"],
-            max_position_embeddings=config.get("max_position_embeddings", 1024),
+        return read_dimensions(
+            cls,
+            config,
             activation_function=activation,
-            scale_embedding=config.get("scale_embedding", False),
             logits_bias=not names or "final_logits_bias" in names,
             decoder_start_token_id=eos if start is None else start,
             eos_token_id=eos,
         )
 
 
-class Attention(nn.Module):
-    """Attention with biases: to itself (with a cache: to what it has seen), or to `states`."""
+class Attention(StackAttention):
+    """With biases, and heads of its stack's own number."""
 
     config: BartConfig
-    dtype: Any
-    heads: int
-    cache_length: int = 0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k queries d"],
-        mask: Bool[Array, "k #queries keys"] | None,
-        states: Float[Array, "k keys d"] | None = None,
-        positions: Int[Array, "k queries"] | None = None,
-    ) -> Float[Array, "k queries d"]:
-        width = self.config.d_model
-
-        def project(name: str, x: Array) -> Array:
-            y = Linear(width, dtype=self.dtype, name=name)(x)
-            return y.reshape(*y.shape[:2], self.heads, width // self.heads)
-
-        query = project("q_proj", x)
-        if states is None:
-            key, value = project("k_proj", x), project("v_proj", x)
-            if self.cache_length and positions is not None:
-                key = Cache(self.cache_length, name="key_cache")(key, positions)
-                value = Cache(self.cache_length, name="value_cache")(value, positions)
-        elif self.cache_length:  # the encoder's states never change: projected once
-            key = self.variable("cache", "key", lambda: project("k_proj", states)).value
-            value = self.variable("cache", "value", lambda: project("v_proj", states)).value
-        else:
-            key, value = project("k_proj", states), project("v_proj", states)
-        return Linear(width, dtype=self.dtype, name="out_proj")(attention(query, key, value, mask))
-
-
-class MLP(nn.Module):
-    """fc2(act(fc1 x))."""
-
-    config: BartConfig
-    dtype: Any
-    features: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+    @property
+    def heads(self) -> Heads:
+        """All of one stack are alike."""
         c = self.config
-        h = Linear(self.features, dtype=self.dtype, name="fc1")(x)
-        h = ACTIVATIONS[c.activation_function](h)
-        return Linear(c.d_model, dtype=self.dtype, name="fc2")(h)
+        heads = c.decoder_attention_heads if self.causal else c.encoder_attention_heads
+        return heads_alike(heads, c.d_model)
 
 
 _EPSILON = 1e-5
 
 
-class Block(nn.Module):
-    """One layer: attention, in the decoder also attention to the encoder's states, MLP."""
+class Block(StackBlock):
+    """One layer, its sums normed."""
 
     config: BartConfig
-    dtype: Any
-    heads: int
-    features: int
-    cache_length: int = 0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        mask: Bool[Array, "k #length keys"] | None,
-        positions: Int[Array, "k length"],
-        states: Float[Array, "k source d"] | None = None,
-        states_mask: Bool[Array, "k 1 source"] | None = None,
+    attention = Attention
+
+    def add(
+        self, x: Float[Array, "k length d"], part: Callable[[Array], Array], name: str
     ) -> Float[Array, "k length d"]:
-        c, dtype = self.config, self.dtype
+        """norm(x + part(x))."""
+        return layer_norm(_EPSILON, self.dtype, f"{name}_norm")(x + part(x))
 
-        def attend(name: str) -> Attention:
-            return Attention(c, dtype, self.heads, self.cache_length, name=name)
-
-        x = x + attend("attention")(x, mask, positions=positions)
-        x = layer_norm(_EPSILON, dtype, "attention_norm")(x)
-        if states is not None:
-            x = x + attend("cross_attention")(x, states_mask, states)
-            x = layer_norm(_EPSILON, dtype, "cross_attention_norm")(x)
-        x = x + MLP(c, dtype, self.features, name="mlp")(x)
-        return layer_norm(_EPSILON, dtype, "mlp_norm")(x)
-
-
-class Stack(nn.Module):
-    """Blocks `start` up to `stop` of the encoder or decoder; `embed`: x is tokens, not states.
-
-    Raises:
-      ValueError: more positions than the model has.
-    """
-
-    config: BartConfig
-    dtype: Any
-    causal: bool
-    embed: bool
-    start: int
-    stop: int
-    cache_length: int = 0
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        inputs: Inputs,
-        embedding: Float[Array, "vocabulary d"],
-        states: Float[Array, "k source d"] | None = None,
-    ) -> Float[Array, "k length d"]:
+    def mlp(self) -> MLP:
+        """fc2(act(fc1 x))."""
         c = self.config
-        k, length = x.shape[:2]
-        asking = inputs.positions if self.causal else None
-        if asking is None:
-            asking = jnp.broadcast_to(jnp.arange(length), (k, length))
-        if self.embed:
-            if (longest := max(length, self.cache_length)) > c.max_position_embeddings:
-                raise ValueError(
-                    f"{longest} tokens are more than the {c.max_position_embeddings} positions "
-                    "of this BART"
-                )
-            rows = (c.max_position_embeddings + _OFFSET, c.d_model)
-            table = self.param("position_embedding", nn.initializers.normal(0.02), rows)
-            scale = c.d_model**0.5 if c.scale_embedding else 1.0
-            x = (embedding[x] * scale + table[asking + _OFFSET]).astype(self.dtype)
-            x = layer_norm(_EPSILON, self.dtype, "embedding_norm")(x)
-        source = None if inputs.mask is None else inputs.mask[:, None]
-        mask = source
-        if self.causal:
-            heads, features = c.decoder_attention_heads, c.decoder_ffn_dim
-            mask = everything_before(asking, jnp.arange(self.cache_length or length))
-        else:
-            heads, features = c.encoder_attention_heads, c.encoder_ffn_dim
-        for i in range(self.start, self.stop):
-            block = Block(c, self.dtype, heads, features, self.cache_length, name=f"block_{i}")
-            x = block(x, mask, asking, states, source)
-        return x
+        inner = c.decoder_ffn_dim if self.causal else c.encoder_ffn_dim
+        return MLP(inner, c.activation_function, self.dtype, ("fc1", "fc2"), name="mlp")
+
+
+class BartStack(Stack):
+    """With positions of its own."""
+
+    config: BartConfig
+
+    block_type = Block
+
+    def embed(
+        self,
+        embedding: Float[Array, "vocabulary d"],
+        tokens: Int[Array, "k length"],
+        positions: Int[Array, "k length"],
+    ) -> Float[Array, "k length d"]:
+        """Token and position, added and normed.
+
+        Raises:
+          ValueError: more positions than the model has.
+        """
+        c = self.config
+        check_positions(max(tokens.shape[1], self.cache_length), c.max_position_embeddings)
+        rows = (c.max_position_embeddings + _OFFSET, c.d_model)
+        table = self.param("position_embedding", EMBEDDING_INIT, rows)
+        scale = c.d_model**0.5 if c.scale_embedding else 1.0
+        x = (embedding[tokens] * scale + table[positions + _OFFSET]).astype(self.dtype)
+        return layer_norm(_EPSILON, self.dtype, "embedding_norm")(x)
 
 
 class Head(nn.Module):
@@ -246,25 +170,17 @@ class Bart(EncoderDecoder):
 
     config: BartConfig
 
+    stack_type = BartStack
+
     @property
     def sizes(self) -> Sizes:
         """Of the whole model."""
         c = self.config
         return Sizes(c.vocab_size, c.d_model, c.encoder_layers, c.decoder_layers)
 
-    def encode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
-        """The first stage is in the stack, with its positions and norm."""
-        stack = Stack(self.config, self.dtype, False, self.start == 0, first, last, name="encoder")
-        return stack(inputs.x, inputs, embedding)
-
-    def decode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
-        """The same."""
-        embed, cache = self.start <= self.decoding, self.cache_length
-        stack = Stack(self.config, self.dtype, True, embed, first, last, cache, name="decoder")
-        target: Any = inputs.target
-        return stack(target, inputs, embedding, inputs.x)
-
-    def read_out(self, x: Array, embedding: Array) -> Array:
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
         """Tied to the embedding, with a bias."""
         return Head(self.config, name="head")(x, embedding)
 
@@ -280,39 +196,33 @@ def expected_weights(config: BartConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
     c = config
     d = c.d_model
-    table = {"model.shared.weight": Expected(("embedding",), (c.vocab_size, d), False)}
+    table = expect_table("model.shared", (c.vocab_size, d), "embedding")
     if c.logits_bias:
         table["final_logits_bias"] = Expected(("head", "bias"), (1, c.vocab_size), False)
-
     selves, across = ("self_attn", "attention"), ("encoder_attn", "cross_attention")
-    for stack, blocks, features, attentions in (
+    for stack, blocks, inner, attentions in (
         ("encoder", c.encoder_layers, c.encoder_ffn_dim, (selves,)),
         ("decoder", c.decoder_layers, c.decoder_ffn_dim, (selves, across)),
     ):
+        block = expect_linear("fc1", (d, inner), "mlp/fc1")
+        block |= expect_linear("fc2", (inner, d), "mlp/fc2")
+        block |= expect_norm("final_layer_norm", d, "mlp_norm")
+        for theirs, ours in attentions:
+            for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+                block |= expect_linear(f"{theirs}.{name}", (d, d), f"{ours}/{name}")
+            block |= expect_norm(f"{theirs}_layer_norm", d, f"{ours}_norm")
+        table |= expect_blocks(blocks, f"model.{stack}.layers", f"{stack}/block", block)
         rows = (c.max_position_embeddings + _OFFSET, d)
-        positions = Expected((stack, "position_embedding"), rows, False)
-        table[f"model.{stack}.embed_positions.weight"] = positions
-        table |= expect_norm(f"model.{stack}.layernorm_embedding", f"{stack}/embedding_norm", d)
-        for i in range(blocks):
-            layer, block = f"model.{stack}.layers.{i}", f"{stack}/block_{i}"
-            for theirs, ours in attentions:
-                for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    kernel = f"{block}/{ours}/{name}"
-                    table |= expect_linear(f"{layer}.{theirs}.{name}", kernel, (d, d))
-                table |= expect_norm(f"{layer}.{theirs}_layer_norm", f"{block}/{ours}_norm", d)
-            table |= expect_linear(f"{layer}.fc1", f"{block}/mlp/fc1", (d, features))
-            table |= expect_linear(f"{layer}.fc2", f"{block}/mlp/fc2", (features, d))
-            table |= expect_norm(f"{layer}.final_layer_norm", f"{block}/mlp_norm", d)
+        table |= expect_table(f"model.{stack}.embed_positions", rows, f"{stack}/position_embedding")
+        table |= expect_norm(f"model.{stack}.layernorm_embedding", d, f"{stack}/embedding_norm")
     return table
 
 
 PARTITION: Partition = (
     (r"embedding", (None, "model")),
-    (r".*/(q_proj|k_proj|v_proj|fc1)/kernel", (None, "model")),
-    (r".*/(q_proj|k_proj|v_proj|fc1)/bias", ("model",)),
-    (r".*/(out_proj|fc2)/kernel", ("model", None)),
+    *features_apart("q_proj|k_proj|v_proj|fc1", "out_proj|fc2", biases=True),
 )
-"""Heads and MLP features apart. The vocabulary has 50,265 tokens, which no even number of devices
-divides, so the embedding is spread by its features."""
+"""The vocabulary has 50,265 tokens, which no even number of devices divides, so the embedding is
+spread by its features."""
 
 FAMILY = Family(BartConfig.from_hf, Bart, expected_weights, default_sites, PARTITION)

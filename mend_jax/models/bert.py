@@ -19,18 +19,31 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
+from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.encoder import EncoderAttention, EncoderBlock
+from mend_jax.models.family import (
+    Family,
+    expect_blocks,
+    expect_linear,
+    expect_norm,
+    expect_table,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+    refuse_others,
+)
 from mend_jax.models.layers import (
     ACTIVATIONS,
+    EMBEDDING_INIT,
+    MLP,
     Linear,
-    attention,
     checked_activation,
     layer_norm,
     logits_against,
-    take,
 )
+from mend_jax.models.one_stack import OneStack, Places, Sizes
 from mend_jax.models.stages import Inputs
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
@@ -75,24 +88,13 @@ class BertConfig:
         Raises:
           ValueError: a variant that is not implemented; names of another number of classes.
         """
-        for key, wanted in _ONLY.items():
-            if (given := config.get(key, wanted[0])) not in wanted:
-                raise ValueError(
-                    f"BERT with {key} {given!r} is not implemented "
-                    f"({', '.join(map(repr, wanted))} are)"
-                )
+        refuse_others("BERT", config, _ONLY)
         task = _task(config, names)
         num_labels, labels = _labels(config) if task == "classification" else (0, ())
-        return cls(
-            vocab_size=config["vocab_size"],
-            hidden_size=config["hidden_size"],
-            num_hidden_layers=config["num_hidden_layers"],
-            num_attention_heads=config["num_attention_heads"],
-            intermediate_size=config["intermediate_size"],
-            max_position_embeddings=config.get("max_position_embeddings", 512),
-            type_vocab_size=config.get("type_vocab_size", 2),
+        return read_dimensions(
+            cls,
+            config,
             hidden_act=checked_activation(config.get("hidden_act", "gelu"), "BERT"),
-            layer_norm_eps=config.get("layer_norm_eps", 1e-12),
             task=task,
             num_labels=num_labels,
             labels=labels,
@@ -131,62 +133,34 @@ def _labels(config: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
     return count, labels
 
 
-class Attention(nn.Module):
-    """Attention of the positions `read` (None: all) to all that is no padding."""
+class Attention(EncoderAttention):
+    """With biases."""
 
     config: BertConfig
-    dtype: Any
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        mask: Bool[Array, "k length"] | None,
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
-        c = self.config
+    names = ("query", "key", "value", "output")
 
-        def project(name: str, x: Array) -> Array:
-            y = Linear(c.hidden_size, dtype=self.dtype, name=name)(x)
-            return y.reshape(*y.shape[:2], c.num_attention_heads, -1)
-
-        query = project("query", x if read is None else take(x, read))
-        seen = None if mask is None else mask[:, None]
-        out = attention(query, project("key", x), project("value", x), seen)
-        return Linear(c.hidden_size, dtype=self.dtype, name="output")(out)
+    @property
+    def heads(self) -> Heads:
+        """As wide together as the model."""
+        return heads_alike(self.config.num_attention_heads, self.config.hidden_size)
 
 
-class MLP(nn.Module):
-    """output(act(intermediate x))."""
+class Block(EncoderBlock):
+    """One layer."""
 
     config: BertConfig
-    dtype: Any
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
-        c = self.config
-        h = Linear(c.intermediate_size, dtype=self.dtype, name="intermediate")(x)
-        return Linear(c.hidden_size, dtype=self.dtype, name="output")(ACTIVATIONS[c.hidden_act](h))
+    attention = Attention
 
+    def norm(self, name: str) -> nn.Module:
+        """LayerNorm."""
+        return layer_norm(self.config.layer_norm_eps, self.dtype, name)
 
-class Block(nn.Module):
-    """One layer; with `read`, its output holds only these positions."""
-
-    config: BertConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        mask: Bool[Array, "k length"] | None,
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
-        c, dtype = self.config, self.dtype
-        attended = Attention(c, dtype, name="attention")(x, mask, read)
-        x = (x if read is None else take(x, read)) + attended
-        x = layer_norm(c.layer_norm_eps, dtype, "attention_norm")(x)
-        return layer_norm(c.layer_norm_eps, dtype, "mlp_norm")(x + MLP(c, dtype, name="mlp")(x))
+    def mlp(self) -> MLP:
+        """output(act(intermediate x))."""
+        c, names = self.config, ("intermediate", "output")
+        return MLP(c.intermediate_size, c.hidden_act, self.dtype, names, name="mlp")
 
 
 class Head(nn.Module):
@@ -212,13 +186,10 @@ class Head(nn.Module):
         return jnp.pad(logits, ((0, 0), (0, 0), (1, 0))) if c.num_labels == 1 else logits
 
 
-class Bert(nn.Module):
-    """The model, or the stages of it from `start` up to `stop`."""
+class Bert(OneStack):
+    """The model, or stages of it. Stages: embed, block_0, ..., head."""
 
     config: BertConfig
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
 
     @property
     def kind(self) -> str:
@@ -226,55 +197,45 @@ class Bert(nn.Module):
         return _KINDS[self.config.task]
 
     @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, block_0, ..., head."""
-        return ("embed", *(f"block_{i}" for i in range(self.config.num_hidden_layers)), "head")
+    def sizes(self) -> Sizes:
+        """Of the whole model."""
+        c = self.config
+        return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, c.max_position_embeddings)
 
     def example_inputs(self) -> Inputs:
         """One token."""
-        return Inputs(jnp.zeros((1, 1), jnp.int32), mask=jnp.ones((1, 1), bool))
+        return super().example_inputs()._replace(mask=jnp.ones((1, 1), bool))
 
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
-        c = self.config
-        last = c.num_hidden_layers  # index of the last block among the stages
-        stop = last + 2 if self.stop is None else self.stop
-        x: Any = inputs.x
-        read = inputs.read
-        if c.task == "classification":
-            read = jnp.zeros((x.shape[0], 1), jnp.int32)
-        init = nn.initializers.normal(0.02)
-        embedding = self.param("embedding", init, (c.vocab_size, c.hidden_size))
-        for stage in range(self.start, stop):
-            if stage == 0:
-                x = self._embed(embedding, inputs)
-            elif stage <= last:
-                block = Block(c, self.dtype, name=f"block_{stage - 1}")
-                x = block(x, inputs.mask, read if stage == last else None)
-            else:
-                x = Head(c, self.dtype, name="head")(x, embedding)
-        return x if stop == last + 2 else inputs._replace(x=x)
+    def places(self, inputs: Inputs) -> Places:
+        """A classifier is read at the first token."""
+        places = super().places(inputs)
+        if self.config.task == "classification":
+            places = places._replace(read=jnp.zeros((inputs.x.shape[0], 1), jnp.int32))
+        return places
 
-    def _embed(
-        self, embedding: Float[Array, "vocabulary d"], inputs: Inputs
+    def embed(
+        self,
+        embedding: Float[Array, "vocabulary d"],
+        tokens: Int[Array, "k length"],
+        positions: Int[Array, "k length"],
     ) -> Float[Array, "k length d"]:
-        """Token, position and the first token type, added and normed.
-
-        Raises:
-          ValueError: more tokens than positions.
-        """
-        c, init = self.config, nn.initializers.normal(0.02)
-        length = inputs.x.shape[1]
-        if length > c.max_position_embeddings:
-            raise ValueError(
-                f"{length} tokens are more than the {c.max_position_embeddings} positions of this "
-                "BERT"
-            )
-        table = self.param("position_embedding", init, (c.max_position_embeddings, c.hidden_size))
-        types = self.param("type_embedding", init, (c.type_vocab_size, c.hidden_size))
-        places = jnp.arange(length) if inputs.positions is None else inputs.positions
-        x = (embedding[inputs.x] + table[places] + types[0]).astype(self.dtype)
+        """Token, position and the first token type, added and normed."""
+        c = self.config
+        rows = (c.max_position_embeddings, c.hidden_size)
+        table = self.param("position_embedding", EMBEDDING_INIT, rows)
+        types = self.param("type_embedding", EMBEDDING_INIT, (c.type_vocab_size, c.hidden_size))
+        x = (embedding[tokens] + table[positions] + types[0]).astype(self.dtype)
         return layer_norm(c.layer_norm_eps, self.dtype, "embedding_norm")(x)
+
+    def block(self, number: int, name: str) -> Block:
+        """All are alike."""
+        return Block(self.config, self.dtype, name=name)
+
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers classes"]:
+        """By the task."""
+        return Head(self.config, self.dtype, name="head")(x, embedding)
 
 
 def default_sites(config: BertConfig) -> str:
@@ -285,49 +246,39 @@ def default_sites(config: BertConfig) -> str:
 def expected_weights(config: BertConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
     c = config
-    d = c.hidden_size
-    table: dict[str, Expected] = {}
+    d, inner = c.hidden_size, c.intermediate_size
+    block = expect_linear("attention.output.dense", (d, d), "attention/output")
+    for name in ("query", "key", "value"):
+        block |= expect_linear(f"attention.self.{name}", (d, d), f"attention/{name}")
+    block |= expect_norm("attention.output.LayerNorm", d, "attention_norm")
+    block |= expect_linear("intermediate.dense", (d, inner), "mlp/intermediate")
+    block |= expect_linear("output.dense", (inner, d), "mlp/output")
+    block |= expect_norm("output.LayerNorm", d, "mlp_norm")
 
-    def linear(name: str, path: str, d_in: int, d_out: int) -> None:
-        table.update(expect_linear(name, path, (d_in, d_out)))
-
-    def norm(name: str, path: str) -> None:
-        table.update(expect_norm(f"{name}.LayerNorm", path, d))
-
+    table = expect_norm("bert.embeddings.LayerNorm", d, "embedding_norm")
     for theirs, ours, rows in (
         ("word_embeddings", "embedding", c.vocab_size),
         ("position_embeddings", "position_embedding", c.max_position_embeddings),
         ("token_type_embeddings", "type_embedding", c.type_vocab_size),
     ):
-        table[f"bert.embeddings.{theirs}.weight"] = Expected((ours,), (rows, d), False)
-    norm("bert.embeddings", "embedding_norm")
-    for i in range(c.num_hidden_layers):
-        layer, block = f"bert.encoder.layer.{i}", f"block_{i}"
-        for name in ("query", "key", "value"):
-            linear(f"{layer}.attention.self.{name}", f"{block}/attention/{name}", d, d)
-        linear(f"{layer}.attention.output.dense", f"{block}/attention/output", d, d)
-        norm(f"{layer}.attention.output", f"{block}/attention_norm")
-        wide = c.intermediate_size
-        linear(f"{layer}.intermediate.dense", f"{block}/mlp/intermediate", d, wide)
-        linear(f"{layer}.output.dense", f"{block}/mlp/output", wide, d)
-        norm(f"{layer}.output", f"{block}/mlp_norm")
+        table |= expect_table(f"bert.embeddings.{theirs}", (rows, d), ours)
+    table |= expect_blocks(c.num_hidden_layers, "bert.encoder.layer", "block", block)
     if c.task == "classification":
-        linear("bert.pooler.dense", "head/pooler", d, d)
-        linear("classifier", "head/classifier", d, c.num_labels)
+        table |= expect_linear("bert.pooler.dense", (d, d), "head/pooler")
+        table |= expect_linear("classifier", (d, c.num_labels), "head/classifier")
     if c.task == "masked_lm":
-        linear("cls.predictions.transform.dense", "head/transform", d, d)
-        norm("cls.predictions.transform", "head/norm")
+        theirs = "cls.predictions.transform"
+        table |= expect_linear(f"{theirs}.dense", (d, d), "head/transform")
+        table |= expect_norm(f"{theirs}.LayerNorm", d, "head/norm")
         table["cls.predictions.bias"] = Expected(("head", "bias"), (c.vocab_size,), False)
     return table
 
 
 PARTITION: Partition = (
     (r"embedding", (None, "model")),
-    (r".*/(query|key|value|intermediate)/kernel", (None, "model")),
-    (r".*/(query|key|value|intermediate)/bias", ("model",)),
-    (r".*/output/kernel", ("model", None)),
+    *features_apart("query|key|value|intermediate", "output", biases=True),
 )
-"""Heads and MLP features apart. The vocabulary, 30,522 tokens, does not divide by four, so the
-embedding is spread by its features."""
+"""The vocabulary, 30,522 tokens, does not divide by four, so the embedding is spread by its
+features."""
 
 FAMILY = Family(BertConfig.from_hf, Bert, expected_weights, default_sites, PARTITION)

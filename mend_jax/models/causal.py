@@ -1,113 +1,125 @@
-"""What all causal language models share: embed -> blocks -> head, run from one stage to another."""
+"""What all causal language models share: each position attends to those before it.
 
-from typing import Any, NamedTuple
+A family is an attention, a block and a model made of the three classes below. What they do is what
+most families do; where a family differs, it says so.
+"""
+
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models.attention import Attention, attention, everything_before
+from mend_jax.models.layers import take
+from mend_jax.models.one_stack import OneStack, Places
 from mend_jax.models.stages import Inputs
 
-EMBEDDING_INIT = nn.initializers.normal(0.02)
+
+class CausalAttention(Attention):
+    """Attention to the past; queries are made at `read` only.
+
+    Args:
+      window: so many keys are seen, a position's own included (None: all of the past).
+    """
+
+    window: int | None = None
+
+    def split(
+        self, x: Float[Array, "k length d"], read: Int[Array, "k answers"] | None
+    ) -> tuple[Array, Array, Array]:
+        """Queries at `read`, keys and values: [k, length, heads, width] each."""
+        return self.queries(take(x, read)), *self.keys_values(x)
+
+    def prepare(
+        self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
+    ) -> tuple[Array, Array]:
+        """Queries, which stand at the positions `asking`, and keys, as they are multiplied."""
+        del asking, places
+        return query, key
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k length d"], places: Places
+    ) -> Float[Array, "k queries d"]:
+        positions = where = places.positions
+        asking = take(positions, places.read)
+        query, key, value = self.split(x, places.read)
+        query, key = self.prepare(query, key, asking, places)
+        key, value = self.remember(key, value, positions)
+        if self.cache_length:
+            where = jnp.arange(self.cache_length)[None]
+        mask = everything_before(asking, where)
+        if self.window is not None:
+            mask &= where[:, None, :] > asking[:, :, None] - self.window
+        return self.output(attention(query, key, value, mask, scale=self.scale), x.shape[-1])
 
 
-class Sizes(NamedTuple):
-    """Of a model. positions: None if there may be any number of them."""
+class CausalBlock(nn.Module):
+    """x <- x + attention(norm x), then x + mlp(norm x); the output holds the positions of `read`.
 
-    vocabulary: int
-    width: int
-    blocks: int
-    positions: int | None = None
+    A family says its `attention`, and how a `norm` and the `mlp` are made.
+    """
+
+    config: Any
+    dtype: Any
+    cache_length: int = 0
+    window: int | None = None
+
+    attention: ClassVar[type[CausalAttention]]
+    names: ClassVar[tuple[str, str, str]] = ("ln_1", "attn", "ln_2")
+    """Of the norm before the attention, the attention, and the norm before the MLP."""
+
+    def norm(self, name: str) -> nn.Module:
+        """A norm of this name."""
+        raise NotImplementedError
+
+    def mlp(self) -> nn.Module:
+        """The MLP, of the name `mlp`."""
+        raise NotImplementedError
+
+    def attend(
+        self, x: Float[Array, "k length d"], places: Places
+    ) -> Float[Array, "k queries d"]:
+        """The attention of x, which is normed already."""
+        fields = (self.config, self.dtype, self.cache_length, self.window)
+        return self.attention(*fields, name=self.names[1])(x, places)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k length d"], places: Places
+    ) -> Float[Array, "k queries d"]:
+        first, _, second = self.names
+        x = take(x, places.read) + self.attend(self.norm(first)(x), places)
+        return x + self.mlp()(self.norm(second)(x))
 
 
-class CausalModel(nn.Module):
+class CausalModel(OneStack):
     """The model, or the stages of it from `start` up to `stop`.
 
-    A family says its `sizes`, and what `embed`, `block` and `read_out` do. They run inside
-    `__call__`, where they may make parameters and submodules.
+    A family says its `sizes`, its blocks, and what `read_out` does.
 
     Args:
       config: the family's dimensions.
       cache_length: with more than 0, keys and values are kept in the collection `cache`.
     """
 
-    config: Any
-    dtype: Any = jnp.float32
-    start: int = 0
-    stop: int | None = None
     cache_length: int = 0
 
     kind = "causal"
     block_name = "h"
+    block_type: ClassVar[type[CausalBlock]]
 
-    @property
-    def sizes(self) -> Sizes:
-        """Of the whole model."""
-        raise NotImplementedError
+    def longest(self, inputs: Inputs) -> int:
+        """The text, or the cache that it is to be continued in."""
+        return max(inputs.x.shape[1], self.cache_length)
 
-    def embed(
-        self,
-        embedding: Float[Array, "vocabulary d"],
-        tokens: Int[Array, "k length"],
-        positions: Int[Array, "k length"],
-    ) -> Float[Array, "k length d"]:
-        """The states before the first block: a row of the embedding for each token."""
-        del positions
-        return jnp.take(embedding, tokens, axis=0)
+    def window(self, number: int) -> int | None:
+        """How many keys a position of this block sees (None: all of the past)."""
+        del number
+        return None
 
-    def block(self, number: int, name: str) -> nn.Module:
-        """block(x [k, length, d], positions, read) -> [k, length or read, d]."""
-        raise NotImplementedError
-
-    def read_out(
-        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
-    ) -> Float[Array, "k answers vocabulary"]:
-        """The logits, by a submodule of the name `head`."""
-        raise NotImplementedError
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """embed, the blocks, head."""
-        blocks = (f"{self.block_name}_{i}" for i in range(self.sizes.blocks))
-        return ("embed", *blocks, "head")
-
-    def example_inputs(self) -> Inputs:
-        """One token."""
-        return Inputs(jnp.zeros((1, 1), jnp.int32))
-
-    @nn.compact
-    def __call__(self, inputs: Inputs) -> Any:
-        """Logits, or the carry after `stop`.
-
-        Raises:
-          ValueError: the text, or the cache it is to be continued in, is longer than the model's
-            positions.
-        """
-        sizes = self.sizes
-        last = sizes.blocks  # index of the last block among the stages
-        stop = last + 2 if self.stop is None else self.stop
-        x, read = inputs.x, inputs.read
-        positions = self._positions(inputs)
-        shape = (sizes.vocabulary, sizes.width)
-        embedding = self.param("embedding", EMBEDDING_INIT, shape)
-        for stage in range(self.start, stop):
-            if stage == 0:
-                x = self.embed(embedding, x, positions).astype(self.dtype)
-            elif stage <= last:
-                block = self.block(stage - 1, self.stages[stage])
-                x = block(x, positions, read if stage == last else None)
-            else:
-                x = self.read_out(x, embedding)
-        return x if stop == last + 2 else inputs._replace(x=x)
-
-    def _positions(self, inputs: Inputs) -> Int[Array, "k length"]:
-        """0, 1, 2, ... unless they are given."""
-        length, most = max(inputs.x.shape[1], self.cache_length), self.sizes.positions
-        if self.start == 0 and most is not None and length > most:
-            raise ValueError(
-                f"{length} positions are asked for (padding and tokens to be generated included), "
-                f"but this model has {most}: shorten the text, pad it less, or generate less"
-            )
-        if inputs.positions is not None:
-            return inputs.positions
-        return jnp.broadcast_to(jnp.arange(inputs.x.shape[1]), inputs.x.shape[:2])
+    def block(self, number: int, name: str) -> CausalBlock:
+        """All are alike but for the window."""
+        fields = (self.config, self.dtype, self.cache_length, self.window(number))
+        return self.block_type(*fields, name=name)

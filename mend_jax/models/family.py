@@ -1,10 +1,13 @@
 """What a model family is: the five things that each family's file ends with, and its tables."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from dataclasses import MISSING, fields
+from typing import Any, NamedTuple, TypeVar
 
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
+
+T = TypeVar("T")
 
 
 class Family(NamedTuple):
@@ -30,26 +33,114 @@ def last_blocks(n: int, count: int) -> str:
     return "|".join(str(i) for i in range(max(n - count, 0), n))
 
 
+# ----------------------------------------------------------------------------- reading config.json
+
+
+def read_dimensions(kind: type[T], config: Mapping[str, Any], **own: Any) -> T:
+    """A family's dimensions: each field as `own` says, else as config.json does by the same name.
+
+    What is null or absent in config.json has the field's default.
+
+    Raises:
+      ValueError: fields without a default are in neither; all are named.
+    """
+    known: Any = fields(kind)  # type: ignore[arg-type]
+    given = {f.name: config[f.name] for f in known if config.get(f.name) is not None} | own
+    lacking = [f.name for f in known if f.default is MISSING and f.name not in given]
+    if lacking:
+        raise ValueError(f"config.json does not say {', '.join(lacking)}")
+    return kind(**given)
+
+
+def refuse_others(
+    family: str, config: Mapping[str, Any], implemented: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Checks that config.json asks for nothing that is not implemented.
+
+    Args:
+      implemented: the values that are, of each key; the first one is meant where none is given.
+
+    Raises:
+      ValueError: one of these keys has another value.
+    """
+    for key, values in implemented.items():
+        if (given := config.get(key, values[0])) not in values:
+            are = "is" if len(values) == 1 else "are"
+            raise ValueError(
+                f"{family} with {key} {given!r} is not implemented "
+                f"({', '.join(map(repr, values))} {are})"
+            )
+
+
+# ------------------------------------------------------------------------- where the tensors go
+
+
+def _path(ours: str, theirs: str) -> tuple[str, ...]:
+    return tuple(ours.split("/") if ours else theirs.split("."))
+
+
 def expect_linear(
-    theirs: str, ours: str, shape: tuple[int, int], transpose: bool = True, bias: bool = True
+    theirs: str,
+    shape: tuple[int, int],
+    ours: str = "",
+    transpose: bool = True,
+    bias: bool = True,
 ) -> dict[str, Expected]:
     """Kernel [d_in, d_out] and bias of one linear layer.
 
     Args:
-      theirs: name in the file, without ".weight". ours: path here, with slashes.
+      theirs: name in the file, without ".weight". ours: path here, with slashes, if it is another.
       transpose: the file has [d_out, d_in].
     """
-    path = tuple(ours.split("/"))
+    path = _path(ours, theirs)
     table = {f"{theirs}.weight": Expected((*path, "kernel"), shape, transpose)}
     if bias:
         table[f"{theirs}.bias"] = Expected((*path, "bias"), shape[1:], False)
     return table
 
 
-def expect_norm(theirs: str, ours: str, d: int, bias: bool = True) -> dict[str, Expected]:
-    """Scale and bias of one norm."""
-    path = tuple(ours.split("/"))
+def expect_norm(theirs: str, d: int, ours: str = "", bias: bool = True) -> dict[str, Expected]:
+    """Scale and bias of one norm; names as in `expect_linear`."""
+    path = _path(ours, theirs)
     table = {f"{theirs}.weight": Expected((*path, "scale"), (d,), False)}
     if bias:
         table[f"{theirs}.bias"] = Expected((*path, "bias"), (d,), False)
     return table
+
+
+def expect_table(theirs: str, shape: tuple[int, int], ours: str) -> dict[str, Expected]:
+    """A table of rows, such as an embedding; names as in `expect_linear`."""
+    return {f"{theirs}.weight": Expected(_path(ours, theirs), shape, False)}
+
+
+def expect_blocks(
+    count: int, theirs: str, ours: str, block: Mapping[str, Expected]
+) -> dict[str, Expected]:
+    """The tensors of so many equal blocks.
+
+    Args:
+      theirs, ours: what blocks are called; block i is `theirs.i` in the file and `ours_i` here.
+      block: the tensors of one of them, without these.
+    """
+    return {
+        f"{theirs}.{i}.{name}": one._replace(path=(*f"{ours}_{i}".split("/"), *one.path))
+        for i in range(count)
+        for name, one in block.items()
+    }
+
+
+# -------------------------------------------------------------------- where they lie on a mesh
+
+
+def features_apart(wide: str, narrow: str, biases: bool = False) -> Partition:
+    """Heads and MLP features on different devices: attention and MLP end in one sum over them each.
+
+    Args:
+      wide: names of the layers that make those features ("a|b"), whose outputs are cut.
+      narrow: of the layers that add them up, whose inputs are cut.
+      biases: cut those of the wide layers, too.
+    """
+    rules: Partition = ((rf".*/({wide})/kernel", (None, "model")),)
+    if biases:
+        rules += ((rf".*/({wide})/bias", ("model",)),)
+    return (*rules, (rf".*/({narrow})/kernel", ("model", None)))

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mend_jax.intercept import SiteError
 from mend_jax.models.quantize import float_kernel
 from mend_jax.models.registry import Base
 from mend_jax.parallel import fetch
+from mend_jax.sites import SiteError
 
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.02, "int8": 0.2}
 """How far two v_k of one kernel may be apart, by the coarser of the two dtypes."""

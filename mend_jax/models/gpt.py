@@ -1,113 +1,37 @@
-"""What GPT-2, GPT-Neo and GPT-J share: their layers and their positions.
+"""What GPT-2, GPT-Neo and GPT-J share: LayerNorm with a bias, and names that begin alike."""
 
-All three have LayerNorm with a bias, an MLP of two matrices, and attention of every position to
-those before it.
-"""
-
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.causal import EMBEDDING_INIT, CausalModel
-from mend_jax.models.layers import (
-    ACTIVATIONS,
-    Cache,
-    Linear,
-    attention,
-    checked_activation,
-    everything_before,
-    layer_norm,
-    logits_against,
-    take,
-)
+from mend_jax.models.causal import CausalBlock, CausalModel
+from mend_jax.models.family import expect_blocks, expect_norm, expect_table
+from mend_jax.models.layers import EMBEDDING_INIT, Head, layer_norm
+from mend_jax.models.one_stack import Sizes
+from mend_jax.weights import Expected
 
 
-def checked(config: Mapping[str, Any], wanted: Mapping[str, Any], family: str) -> str:
-    """The activation's name, once config.json asks for nothing that is not implemented.
+class Block(CausalBlock):
+    """With LayerNorms; a family adds its attention and its MLP."""
 
-    Args:
-      wanted: the only value that is implemented of each of these keys, where they are given.
-
-    Raises:
-      ValueError: the activation, or one of these keys.
-    """
-    for key, value in wanted.items():
-        if config.get(key, value) != value:
-            raise ValueError(
-                f"{family} with {key} {config[key]!r} is not implemented (only {value!r} is)"
-            )
-    return checked_activation(config.get("activation_function", "gelu_new"), family)
+    def norm(self, name: str) -> nn.Module:
+        """LayerNorm."""
+        return layer_norm(self.config.layer_norm_epsilon, self.dtype, name)
 
 
-def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:
-    """The features of each head apart."""
-    return x.reshape(*x.shape[:2], heads, -1)
+class GPT(CausalModel):
+    """With a LayerNorm before the head."""
+
+    def head(self, tied: bool, bias: bool) -> Head:
+        """Which norms first."""
+        norm = partial(layer_norm, self.config.layer_norm_epsilon, self.dtype, "ln_f")
+        return Head(norm, tied, bias, name="head")
 
 
-def attend(
-    query: Float[Array, "k queries heads d"],
-    key: Float[Array, "k length heads d"],
-    value: Float[Array, "k length heads d"],
-    positions: Int[Array, "k length"],
-    read: Int[Array, "k queries"] | None,
-    cache_length: int,
-    window: int | None = None,
-    scale: float | None = None,
-) -> Float[Array, "k queries heads_d"]:
-    """Attention to the past, within a compact method (the cache becomes a child of that module).
-
-    Args:
-      read: where the queries stand in `positions`, if not everywhere. window: so many keys are
-      seen, a position's own included. scale: of the scores, 1/sqrt(d) unless given.
-    """
-    asking = positions if read is None else take(positions, read)
-    keys = jnp.arange(cache_length or key.shape[1])
-    if cache_length:
-        key = Cache(cache_length, name="key_cache")(key, positions)
-        value = Cache(cache_length, name="value_cache")(value, positions)
-    mask = everything_before(asking, keys)
-    if window is not None:
-        mask &= keys > asking[:, :, None] - window
-    return attention(query, key, value, mask, scale=scale)
-
-
-class MLP(nn.Module):
-    """c_proj(act(c_fc x)).
-
-    Args:
-      names: of the two matrices.
-    """
-
-    inner: int
-    activation: str
-    dtype: Any
-    names: tuple[str, str] = ("c_fc", "c_proj")
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
-        widen, narrow = self.names
-        h = ACTIVATIONS[self.activation](Linear(self.inner, dtype=self.dtype, name=widen)(x))
-        return Linear(x.shape[-1], dtype=self.dtype, name=narrow)(h)
-
-
-class TiedHead(nn.Module):
-    """The last norm, then logits against the embedding."""
-
-    epsilon: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
-    ) -> Float[Array, "k answers vocabulary"]:
-        return logits_against(layer_norm(self.epsilon, self.dtype, "ln_f")(x), embedding)
-
-
-class TiedGPT(CausalModel):
-    """With learned positions, and a head tied to the embedding; a family adds its blocks."""
+class TiedGPT(GPT):
+    """With learned positions, and a head tied to the embedding."""
 
     def embed(
         self,
@@ -124,5 +48,23 @@ class TiedGPT(CausalModel):
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
     ) -> Float[Array, "k answers vocabulary"]:
         """The last norm, then logits against the embedding."""
-        epsilon = self.config.layer_norm_epsilon
-        return TiedHead(epsilon, self.dtype, name="head")(x, embedding)
+        return self.head(tied=True, bias=False)(x, embedding)
+
+
+def expected(sizes: Sizes, block: dict[str, Expected]) -> dict[str, Expected]:
+    """Where the tensors of all three go: {name: (path, shape, transposed?)}.
+
+    Args:
+      block: those of one block, beside its first norm, without its prefix.
+    """
+    d = sizes.width
+    table = expect_table("transformer.wte", (sizes.vocabulary, d), "embedding")
+    block = block | expect_norm("ln_1", d)
+    table |= expect_blocks(sizes.blocks, "transformer.h", "h", block)
+    return table | expect_norm("transformer.ln_f", d, "head/ln_f")
+
+
+def expected_positions(sizes: Sizes) -> dict[str, Expected]:
+    """Where the table of learned positions goes."""
+    assert sizes.positions is not None
+    return expect_table("transformer.wpe", (sizes.positions, sizes.width), "position_embedding")

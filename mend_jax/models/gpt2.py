@@ -11,14 +11,23 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.causal import Sizes
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import Linear, layer_norm, take
+from mend_jax.models.attention import Heads, heads_alike, split_heads
+from mend_jax.models.causal import CausalAttention
+from mend_jax.models.family import (
+    Family,
+    expect_linear,
+    expect_norm,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+    refuse_others,
+)
+from mend_jax.models.layers import MLP, checked_activation, take
+from mend_jax.models.one_stack import Sizes
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -45,71 +54,58 @@ class GPT2Config:
             not implemented.
         """
         del names
-        activation = gpt.checked(config, _ONLY, "GPT-2")
-        return cls(
-            vocab_size=config["vocab_size"],
-            n_positions=config["n_positions"],
-            n_embd=config["n_embd"],
-            n_layer=config["n_layer"],
-            n_head=config["n_head"],
+        refuse_others("GPT-2", config, _ONLY)
+        activation = config.get("activation_function", "gelu_new")
+        return read_dimensions(
+            cls,
+            config,
             n_inner=config.get("n_inner") or 4 * config["n_embd"],
-            activation_function=activation,
-            layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+            activation_function=checked_activation(activation, "GPT-2"),
         )
 
 
 _ONLY = {
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
-    "tie_word_embeddings": True,
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+    "tie_word_embeddings": (True,),
 }
 
 
-class Attention(nn.Module):
-    """Causal attention; c_attn makes queries, keys and values at once, the output is at `read`."""
+class Attention(CausalAttention):
+    """c_attn makes queries, keys and values at once."""
 
     config: GPT2Config
-    dtype: Any
-    cache_length: int
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
-        c = self.config
-        fused = Linear(3 * c.n_embd, dtype=self.dtype, name="c_attn")(x)
-        parts = (gpt.split_heads(part, c.n_head) for part in jnp.split(fused, 3, axis=-1))
-        query, key, value = parts
-        query = query if read is None else take(query, read)
-        out = gpt.attend(query, key, value, positions, read, self.cache_length)
-        return Linear(c.n_embd, dtype=self.dtype, name="c_proj")(out)
+    names = ("c_attn", "c_attn", "c_attn", "c_proj")
+
+    @property
+    def heads(self) -> Heads:
+        """As wide together as the model."""
+        return heads_alike(self.config.n_head, self.config.n_embd)
+
+    def split(
+        self, x: Float[Array, "k length d"], read: Int[Array, "k answers"] | None
+    ) -> tuple[Array, Array, Array]:
+        """The fused product's thirds."""
+        fused = self.linear("c_attn", 3 * self.config.n_embd)(x)
+        thirds = jnp.split(fused, 3, axis=-1)
+        query, key, value = (split_heads(third, self.config.n_head) for third in thirds)
+        return take(query, read), key, value
 
 
-class Block(nn.Module):
-    """One layer; with `read`, its output holds only these positions."""
+class Block(gpt.Block):
+    """One layer."""
 
     config: GPT2Config
-    dtype: Any
-    cache_length: int
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
+    attention = Attention
+
+    def mlp(self) -> MLP:
+        """Four times as wide, if n_inner says nothing else."""
         c = self.config
-        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
-        attended = Attention(c, self.dtype, self.cache_length, name="attn")(normed, positions, read)
-        x = (x if read is None else take(x, read)) + attended
-        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
-        mlp = gpt.MLP(c.n_inner, c.activation_function, self.dtype, name="mlp")
-        return x + mlp(normed)
+        names = ("c_fc", "c_proj")
+        return MLP(c.n_inner, c.activation_function, self.dtype, names, name="mlp")
 
 
 class GPT2(gpt.TiedGPT):
@@ -117,15 +113,13 @@ class GPT2(gpt.TiedGPT):
 
     config: GPT2Config
 
+    block_type = Block
+
     @property
     def sizes(self) -> Sizes:
         """Of the whole model."""
         c = self.config
         return Sizes(c.vocab_size, c.n_embd, c.n_layer, c.n_positions)
-
-    def block(self, number: int, name: str) -> Block:
-        """All are alike."""
-        return Block(self.config, self.dtype, self.cache_length, name=name)
 
 
 def default_sites(config: GPT2Config) -> str:
@@ -136,31 +130,22 @@ def default_sites(config: GPT2Config) -> str:
 def expected_weights(config: GPT2Config) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes. Their Conv1D is [d_in, d_out], as kernels are here."""
     d, inner = config.n_embd, config.n_inner
-    table = {
-        "transformer.wte.weight": Expected(("embedding",), (config.vocab_size, d), False),
-        "transformer.wpe.weight": Expected(
-            ("position_embedding",), (config.n_positions, d), False
-        ),
-    }
     kernels = {
         "attn.c_attn": (d, 3 * d),
         "attn.c_proj": (d, d),
         "mlp.c_fc": (d, inner),
         "mlp.c_proj": (inner, d),
     }
-    for i in range(config.n_layer):
-        for name, shape in kernels.items():
-            ours = f"h_{i}/{name.replace('.', '/')}"
-            table |= expect_linear(f"transformer.h.{i}.{name}", ours, shape, transpose=False)
-        for name in ("ln_1", "ln_2"):
-            table |= expect_norm(f"transformer.h.{i}.{name}", f"h_{i}/{name}", d)
-    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
+    block = expect_norm("ln_2", d)
+    for name, shape in kernels.items():
+        block |= expect_linear(name, shape, transpose=False)
+    sizes = GPT2(config).sizes
+    return gpt.expected(sizes, block) | gpt.expected_positions(sizes)
 
 
 PARTITION: Partition = (
     (r"embedding", (None, "model")),  # 50257 rows: no number of devices divides them
-    (r".*/(c_attn|c_fc)/kernel", (None, "model")),
-    (r".*/c_proj/kernel", ("model", None)),
+    *features_apart("c_attn|c_fc", "c_proj"),
 )
 """MLP features apart. An even cut of c_attn's outputs does not cut queries, keys and values into
 whole heads each, so the compiler exchanges them (activations, never the matrix) before attention,

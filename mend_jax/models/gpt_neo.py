@@ -13,12 +13,22 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.causal import Sizes
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import Linear, layer_norm, take
+from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.causal import CausalAttention
+from mend_jax.models.family import (
+    Family,
+    expect_linear,
+    expect_norm,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+    refuse_others,
+)
+from mend_jax.models.layers import MLP, Linear, checked_activation
+from mend_jax.models.one_stack import Places, Sizes
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -47,18 +57,14 @@ class GPTNeoConfig:
             many kinds of attention as there are blocks.
         """
         del names
-        activation = gpt.checked(config, {"tie_word_embeddings": True}, "GPT-Neo")
-        return cls(
-            vocab_size=config["vocab_size"],
-            max_position_embeddings=config["max_position_embeddings"],
-            hidden_size=config["hidden_size"],
-            num_layers=config["num_layers"],
-            num_heads=config["num_heads"],
+        refuse_others("GPT-Neo", config, {"tie_word_embeddings": (True,)})
+        activation = config.get("activation_function", "gelu_new")
+        return read_dimensions(
+            cls,
+            config,
             intermediate_size=config.get("intermediate_size") or 4 * config["hidden_size"],
             attention_layers=_attention_layers(config),
-            window_size=config.get("window_size", 256),
-            activation_function=activation,
-            layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+            activation_function=checked_activation(activation, "GPT-Neo"),
         )
 
 
@@ -76,64 +82,46 @@ def _attention_layers(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(layers)
 
 
-class Attention(nn.Module):
-    """Causal attention without 1/sqrt(d), in a window of the past or in all of it."""
+class Attention(CausalAttention):
+    """Without 1/sqrt(d), and without biases but for the output's."""
 
     config: GPTNeoConfig
-    dtype: Any
-    cache_length: int
-    local: bool
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
-        c = self.config
+    scale = 1.0
 
-        def project(name: str, x: Array, scale: float = 1.0) -> Array:
-            init = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
-            y = Linear(
-                c.hidden_size, dtype=self.dtype, name=name, use_bias=False, kernel_init=init
-            )(x)
-            return gpt.split_heads(y, c.num_heads)
+    @property
+    def heads(self) -> Heads:
+        """As wide together as the model."""
+        return heads_alike(self.config.num_heads, self.config.hidden_size)
 
-        # Scores that are not scaled are large: queries begin small, or attention would begin as a
-        # hard choice, and bfloat16 would round them too coarsely.
-        asking = x if read is None else take(x, read)
-        query = project("q_proj", asking, c.num_heads / c.hidden_size).astype(jnp.float32)
-        key, value = project("k_proj", x), project("v_proj", x)
-        window = c.window_size if self.local else None
-        out = gpt.attend(query, key, value, positions, read, self.cache_length, window, scale=1.0)
-        return Linear(c.hidden_size, dtype=self.dtype, name="out_proj")(out)
+    def linear(self, name: str, features: int) -> Linear:
+        """Scores that are not scaled are large: queries begin small, or attention would begin as a
+        hard choice, and bfloat16 would round them too coarsely (`prepare`)."""
+        if name == "out_proj":
+            return Linear(features, dtype=self.dtype, name=name)
+        scale = self.config.num_heads / self.config.hidden_size if name == "q_proj" else 1.0
+        init = nn.initializers.variance_scaling(scale, "fan_in", "truncated_normal")
+        return Linear(features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
+
+    def prepare(
+        self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
+    ) -> tuple[Array, Array]:
+        """The scores are made in float32."""
+        return query.astype(jnp.float32), key
 
 
-class Block(nn.Module):
-    """One layer; with `read`, its output holds only these positions."""
+class Block(gpt.Block):
+    """One layer."""
 
     config: GPTNeoConfig
-    dtype: Any
-    cache_length: int
-    local: bool
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
+    attention = Attention
+
+    def mlp(self) -> MLP:
+        """Four times as wide, if intermediate_size says nothing else."""
         c = self.config
-        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
-        attended = Attention(c, self.dtype, self.cache_length, self.local, name="attn")(
-            normed, positions, read
-        )
-        x = (x if read is None else take(x, read)) + attended
-        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_2")(x)
-        mlp = gpt.MLP(c.intermediate_size, c.activation_function, self.dtype, name="mlp")
-        return x + mlp(normed)
+        names = ("c_fc", "c_proj")
+        return MLP(c.intermediate_size, c.activation_function, self.dtype, names, name="mlp")
 
 
 class GPTNeo(gpt.TiedGPT):
@@ -141,16 +129,18 @@ class GPTNeo(gpt.TiedGPT):
 
     config: GPTNeoConfig
 
+    block_type = Block
+
     @property
     def sizes(self) -> Sizes:
         """Of the whole model."""
         c = self.config
         return Sizes(c.vocab_size, c.hidden_size, c.num_layers, c.max_position_embeddings)
 
-    def block(self, number: int, name: str) -> Block:
-        """With attention in a window, or to all of the past."""
+    def window(self, number: int) -> int | None:
+        """Of the local blocks only."""
         local = self.config.attention_layers[number] == "local"
-        return Block(self.config, self.dtype, self.cache_length, local, name=name)
+        return self.config.window_size if local else None
 
 
 def default_sites(config: GPTNeoConfig) -> str:
@@ -160,30 +150,19 @@ def default_sites(config: GPTNeoConfig) -> str:
 
 def expected_weights(config: GPTNeoConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
-    d, inner, places = config.hidden_size, config.intermediate_size, config.max_position_embeddings
-    table = {
-        "transformer.wte.weight": Expected(("embedding",), (config.vocab_size, d), False),
-        "transformer.wpe.weight": Expected(("position_embedding",), (places, d), False),
-    }
-    for i in range(config.num_layers):
-        theirs, ours = f"transformer.h.{i}", f"h_{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            table |= expect_linear(
-                f"{theirs}.attn.attention.{name}", f"{ours}/attn/{name}", (d, d),
-                transpose=True, bias=name == "out_proj",
-            )  # fmt: skip
-        for name, shape in {"c_fc": (d, inner), "c_proj": (inner, d)}.items():
-            table |= expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
-        for name in ("ln_1", "ln_2"):
-            table |= expect_norm(f"{theirs}.{name}", f"{ours}/{name}", d)
-    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
+    d, inner = config.hidden_size, config.intermediate_size
+    block = expect_norm("ln_2", d)
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        theirs, ours = f"attn.attention.{name}", f"attn/{name}"
+        block |= expect_linear(theirs, (d, d), ours, bias=name == "out_proj")
+    block |= expect_linear("mlp.c_fc", (d, inner)) | expect_linear("mlp.c_proj", (inner, d))
+    sizes = GPTNeo(config).sizes
+    return gpt.expected(sizes, block) | gpt.expected_positions(sizes)
 
 
 PARTITION: Partition = (
     (r"embedding", (None, "model")),  # 50257 rows: no number of devices divides them
-    (r".*/(q_proj|k_proj|v_proj|c_fc)/kernel", (None, "model")),
-    (r".*/(out_proj|c_proj)/kernel", ("model", None)),
+    *features_apart("q_proj|k_proj|v_proj|c_fc", "out_proj|c_proj"),
 )
-"""Heads and MLP features apart; one sum over the devices an attention and one an MLP."""
 
 FAMILY = Family(GPTNeoConfig.from_hf, GPTNeo, expected_weights, default_sites, PARTITION)

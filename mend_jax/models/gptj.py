@@ -16,9 +16,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models import gpt
-from mend_jax.models.causal import EMBEDDING_INIT, CausalModel, Sizes
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import Linear, layer_norm, logits_against, take
+from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.causal import CausalAttention
+from mend_jax.models.family import (
+    Family,
+    expect_linear,
+    expect_table,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+    refuse_others,
+)
+from mend_jax.models.layers import MLP, Linear, checked_activation, take
+from mend_jax.models.one_stack import Places, Sizes
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -46,23 +56,19 @@ class GPTJConfig:
             larger than a head.
         """
         del names
-        activation = gpt.checked(config, {"tie_word_embeddings": False}, "GPT-J")
+        refuse_others("GPT-J", config, {"tie_word_embeddings": (False,)})
         turning, head = config.get("rotary_dim", 64), config["n_embd"] // config["n_head"]
         if not turning or turning % 2 or turning > head:
             raise ValueError(
                 f"GPT-J with rotary_dim {turning} is not implemented: it has to be even and at "
                 f"most {head}, the width of a head"
             )
-        return cls(
-            vocab_size=config["vocab_size"],
-            n_positions=config["n_positions"],
-            n_embd=config["n_embd"],
-            n_layer=config["n_layer"],
-            n_head=config["n_head"],
+        activation = config.get("activation_function", "gelu_new")
+        return read_dimensions(
+            cls,
+            config,
             n_inner=config.get("n_inner") or 4 * config["n_embd"],
-            rotary_dim=turning,
-            activation_function=activation,
-            layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-5),
+            activation_function=checked_activation(activation, "GPT-J"),
         )
 
 
@@ -79,78 +85,56 @@ def rotary_pairs(
     return jnp.concatenate([turned, x[..., turning:]], axis=-1)
 
 
-class Attention(nn.Module):
-    """Causal attention with rotary positions, without biases."""
+class Attention(CausalAttention):
+    """With rotary positions, without biases."""
 
     config: GPTJConfig
-    dtype: Any
-    cache_length: int
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
-        c = self.config
+    @property
+    def heads(self) -> Heads:
+        """As wide together as the model."""
+        return heads_alike(self.config.n_head, self.config.n_embd)
 
-        def project(name: str, x: Array) -> Array:
-            y = Linear(c.n_embd, dtype=self.dtype, name=name, use_bias=False)(x)
-            return gpt.split_heads(y, c.n_head)
+    def linear(self, name: str, features: int) -> Linear:
+        """Without a bias."""
+        return Linear(features, use_bias=False, dtype=self.dtype, name=name)
 
-        asking = positions if read is None else take(positions, read)
-        query = project("q_proj", x if read is None else take(x, read))
-        query = rotary_pairs(query, asking, c.rotary_dim)
-        key = rotary_pairs(project("k_proj", x), positions, c.rotary_dim)
-        value = project("v_proj", x)
-        out = gpt.attend(query, key, value, positions, read, self.cache_length)
-        return Linear(c.n_embd, dtype=self.dtype, name="out_proj", use_bias=False)(out)
+    def prepare(
+        self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
+    ) -> tuple[Array, Array]:
+        """Turned by their positions."""
+        turning = self.config.rotary_dim
+        return rotary_pairs(query, asking, turning), rotary_pairs(key, places.positions, turning)
 
 
-class Block(nn.Module):
-    """x + attention(norm x) + mlp(norm x); with `read`, at these positions only."""
+class Block(gpt.Block):
+    """x + attention(norm x) + mlp(norm x): one norm for both."""
 
     config: GPTJConfig
-    dtype: Any
-    cache_length: int
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
+    attention = Attention
+
+    def mlp(self) -> MLP:
+        """Four times as wide, if n_inner says nothing else."""
         c = self.config
-        normed = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_1")(x)
-        attended = Attention(c, self.dtype, self.cache_length, name="attn")(normed, positions, read)
-        if read is not None:
-            x, normed = take(x, read), take(normed, read)
         names = ("fc_in", "fc_out")
-        mlp = gpt.MLP(c.n_inner, c.activation_function, self.dtype, names, name="mlp")
-        return x + attended + mlp(normed)
-
-
-class Head(nn.Module):
-    """The last norm, then logits against a table of its own, with a bias."""
-
-    config: GPTJConfig
-    dtype: Any
+        return MLP(c.n_inner, c.activation_function, self.dtype, names, name="mlp")
 
     @nn.compact
-    def __call__(self, x: Float[Array, "k answers d"]) -> Float[Array, "k answers vocabulary"]:
-        c = self.config
-        x = layer_norm(c.layer_norm_epsilon, self.dtype, "ln_f")(x)
-        table = self.param("embedding", EMBEDDING_INIT, (c.vocab_size, c.n_embd))
-        bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
-        return logits_against(x, table) + bias.astype(jnp.float32)
+    def __call__(
+        self, x: Float[Array, "k length d"], places: Places
+    ) -> Float[Array, "k queries d"]:
+        normed = self.norm("ln_1")(x)
+        attended = self.attend(normed, places)
+        return take(x, places.read) + attended + self.mlp()(take(normed, places.read))
 
 
-class GPTJ(CausalModel):
+class GPTJ(gpt.GPT):
     """The model, or stages of it. Stages: embed, h_0, ..., head."""
 
     config: GPTJConfig
+
+    block_type = Block
 
     @property
     def sizes(self) -> Sizes:
@@ -158,13 +142,11 @@ class GPTJ(CausalModel):
         c = self.config
         return Sizes(c.vocab_size, c.n_embd, c.n_layer, c.n_positions)
 
-    def block(self, number: int, name: str) -> Block:
-        """All are alike."""
-        return Block(self.config, self.dtype, self.cache_length, name=name)
-
-    def read_out(self, x: Array, embedding: Array) -> Array:
-        """By a table of its own."""
-        return Head(self.config, self.dtype, name="head")(x)
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        """By a table of its own, with a bias."""
+        return self.head(tied=False, bias=True)(x, embedding)
 
 
 def default_sites(config: GPTJConfig) -> str:
@@ -175,29 +157,19 @@ def default_sites(config: GPTJConfig) -> str:
 def expected_weights(config: GPTJConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
     d, inner, vocabulary = config.n_embd, config.n_inner, config.vocab_size
-    table = {
-        "transformer.wte.weight": Expected(("embedding",), (vocabulary, d), False),
-        "lm_head.weight": Expected(("head", "embedding"), (vocabulary, d), False),
-        "lm_head.bias": Expected(("head", "bias"), (vocabulary,), False),
-    }
-    for i in range(config.n_layer):
-        theirs, ours = f"transformer.h.{i}", f"h_{i}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            table |= expect_linear(
-                f"{theirs}.attn.{name}", f"{ours}/attn/{name}", (d, d), transpose=True, bias=False
-            )
-        for name, shape in {"fc_in": (d, inner), "fc_out": (inner, d)}.items():
-            table |= expect_linear(f"{theirs}.mlp.{name}", f"{ours}/mlp/{name}", shape, True)
-        table |= expect_norm(f"{theirs}.ln_1", f"{ours}/ln_1", d)
-    return table | expect_norm("transformer.ln_f", "head/ln_f", d)
+    block = expect_linear("mlp.fc_in", (d, inner)) | expect_linear("mlp.fc_out", (inner, d))
+    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        block |= expect_linear(f"attn.{name}", (d, d), bias=False)
+    head = expect_table("lm_head", (vocabulary, d), "head/embedding")
+    head["lm_head.bias"] = Expected(("head", "bias"), (vocabulary,), False)
+    return gpt.expected(GPTJ(config).sizes, block) | head
 
 
 PARTITION: Partition = (
     (r"(head/)?embedding", ("model", None)),
     (r"head/bias", ("model",)),
-    (r".*/(q_proj|k_proj|v_proj|fc_in)/kernel", (None, "model")),
-    (r".*/(out_proj|fc_out)/kernel", ("model", None)),
+    *features_apart("q_proj|k_proj|v_proj|fc_in", "out_proj|fc_out"),
 )
-"""Heads and MLP features apart; attention and MLP of a block end in one sum over the devices."""
+"""A block's attention and MLP end in one sum over the devices, since they stand side by side."""
 
 FAMILY = Family(GPTJConfig.from_hf, GPTJ, expected_weights, default_sites, PARTITION)

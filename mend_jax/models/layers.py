@@ -1,11 +1,14 @@
-"""Layers that several families share: linear, rotary positions, attention, norms, a cache."""
+"""Layers that the families share: linear, norms, MLP, rows of tables; and what they are made of."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
+
+EMBEDDING_INIT = nn.initializers.normal(0.02)
 
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
@@ -29,16 +32,22 @@ def checked_activation(name: str, family: str) -> str:
     return name
 
 
+def check_positions(length: int, most: int | None) -> None:
+    """Refuses more positions than a model has (None: it has any number).
+
+    Raises:
+      ValueError: so many are asked for.
+    """
+    if most is not None and length > most:
+        raise ValueError(
+            f"{length} positions are asked for (padding and tokens to be generated included), "
+            f"but this model has {most}: shorten the text, pad it less, or generate less"
+        )
+
+
 def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
     """LayerNorm in float32, its variance from the deviations (E[x^2] - E[x]^2 would cancel)."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
-
-
-def logits_against(
-    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
-) -> Float[Array, "k answers vocabulary"]:
-    """Logits in float32."""
-    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
 class RMSNorm(nn.Module):
@@ -75,70 +84,72 @@ class Linear(nn.Dense):
         return y
 
 
-def rotary(
-    x: Float[Array, "k length heads d"],
-    positions: Int[Array, "k length"],
-    frequencies: Float[Array, "half_d"],
-) -> Float[Array, "k length heads d"]:
-    """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin)."""
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
-
-
-def attention(
-    query: Float[Array, "k queries heads d"],
-    key: Float[Array, "k keys kv_heads d"],
-    value: Float[Array, "k keys kv_heads d"],
-    mask: Bool[Array, "k #queries keys"] | None = None,
-    bias: Float[Array, "#k #heads #queries keys"] | None = None,
-    scale: float | None = None,
-) -> Float[Array, "k queries heads_d"]:
-    """Softmax attention with grouped heads, softmax in float32.
+class MLP(nn.Module):
+    """narrow(act(wide x)); with two matrices that widen it is gated: narrow(act(wide x) * gate x).
 
     Args:
-      mask: which keys a query sees. bias: added to the scores (heads not grouped).
-      scale: 1/sqrt(d) unless given.
-    """
-    k, queries, heads, d = query.shape
-    kv_heads = key.shape[2]
-    grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32)
-    scores = scores * (d**-0.5 if scale is None else scale)
-    if bias is not None:
-        scores = scores + bias[:, :, None]
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("khgqs,kshd->kqhgd", weights, value).reshape(k, queries, heads * d)
-
-
-def everything_before(
-    asking: Int[Array, "k queries"], keys: Int[Array, "keys"]
-) -> Bool[Array, "k queries keys"]:
-    """The causal mask: a position sees itself and those before it."""
-    return keys <= asking[:, :, None]
-
-
-def take(x: Float[Array, "k length *d"], index: Int[Array, "k n"]) -> Float[Array, "k n *d"]:
-    """x[i, index[i]] along the second axis."""
-    return jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)
-
-
-class Cache(nn.Module):
-    """Keys and values written at their own positions, so that right-padded prompts may differ.
-
-    A padded position holds rubbish until decoding overwrites it; the causal mask hides it until
-    then, since it lies in the future of every query.
+      names: of the matrices that widen, and last of the one that narrows.
+      bias: whether they have one.
     """
 
-    length: int
+    inner: int
+    activation: str
+    dtype: Any
+    names: tuple[str, ...]
+    bias: bool = True
 
     @nn.compact
-    def __call__(self, new: Float[Array, "k n h d"], positions: Int[Array, "k n"]) -> Array:
-        shape = (new.shape[0], self.length, *new.shape[2:])
-        store = self.variable("cache", "values", jnp.zeros, shape, new.dtype)
-        rows = jnp.arange(new.shape[0])[:, None]
-        store.value = store.value.at[rows, positions].set(new)
-        return store.value
+    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+        def linear(features: int, name: str) -> Linear:
+            return Linear(features, use_bias=self.bias, dtype=self.dtype, name=name)
+
+        *wide, narrow = self.names
+        first, *gates = (linear(self.inner, name)(x) for name in wide)
+        h = ACTIVATIONS[self.activation](first)
+        for gate in gates:
+            h = h * gate
+        return linear(x.shape[-1], narrow)(h)
+
+
+def logits_against(
+    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
+) -> Float[Array, "k answers vocabulary"]:
+    """Logits in float32."""
+    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+class Head(nn.Module):
+    """Logits in float32 against the embedding or a table of its own, after a norm.
+
+    Args:
+      norm: makes it (None: there is none). tied: to the embedding. bias: whether logits have one.
+      spread: standard deviation of its own table at initialisation.
+    """
+
+    norm: Callable[[], nn.Module] | None = None
+    tied: bool = True
+    bias: bool = False
+    spread: float = 0.02
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        x, table = x if self.norm is None else self.norm()(x), embedding
+        if not self.tied:
+            init = nn.initializers.normal(self.spread)
+            table = self.param("embedding", init, embedding.shape)
+        logits = logits_against(x, table)
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, embedding.shape[:1])
+            logits = logits + bias.astype(jnp.float32)
+        return logits
+
+
+def take(
+    x: Shaped[Array, "k length *d"], index: Int[Array, "k n"] | None
+) -> Shaped[Array, "k queries *d"]:
+    """x[i, index[i]] along the second axis; without an index, all of x."""
+    if index is None:
+        return x
+    return jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1)

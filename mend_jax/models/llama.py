@@ -9,23 +9,27 @@ parameter names follow Hugging Face's `LlamaForCausalLM`.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.causal import CausalModel, Sizes
-from mend_jax.models.family import Family, last_blocks
-from mend_jax.models.layers import (
-    Cache,
-    Linear,
-    RMSNorm,
-    attention,
-    logits_against,
-    rotary,
-    take,
+from mend_jax.models.attention import Heads, rotary
+from mend_jax.models.causal import CausalAttention, CausalBlock, CausalModel
+from mend_jax.models.family import (
+    Family,
+    expect_blocks,
+    expect_linear,
+    expect_norm,
+    expect_table,
+    features_apart,
+    last_blocks,
+    read_dimensions,
+    refuse_others,
 )
+from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
+from mend_jax.models.one_stack import Places, Sizes
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -65,24 +69,17 @@ class LlamaConfig:
         if kind not in ("default", "llama3"):
             raise ValueError(f"rotary scaling {kind!r} is not implemented (default and llama3 are)")
         scaling = {k: float(v) for k, v in rope.items() if k in _LLAMA3} if kind == "llama3" else {}
-        if (act := config.get("hidden_act", "silu")) != "silu":
-            raise ValueError(f"hidden_act {act!r} is not implemented (only 'silu' is)")
+        refuse_others("This family", config, {"hidden_act": ("silu",)})
         if config.get("mlp_bias") or (config.get("attention_bias") and not cls.qkv_bias):
             raise ValueError("biases in the MLP, or in all of the attention, are not implemented")
         heads = config["num_attention_heads"]
-        return cls(
-            vocab_size=config["vocab_size"],
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_hidden_layers=config["num_hidden_layers"],
-            num_attention_heads=heads,
+        return read_dimensions(
+            cls,
+            config,
             num_key_value_heads=config.get("num_key_value_heads") or heads,
             head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            rms_norm_eps=config.get("rms_norm_eps", 1e-5),
             rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
             rope_scaling=tuple(sorted(scaling.items())),
-            tie_word_embeddings=config.get("tie_word_embeddings", False),
-            max_position_embeddings=config.get("max_position_embeddings", 2048),
             sliding_window=_window(config),
         )
 
@@ -131,100 +128,52 @@ def rotary_frequencies(config: LlamaConfig) -> Float[Array, "half_d"]:
     return frequencies * (smooth + (1 - smooth) / scaling["factor"])
 
 
-class Attention(nn.Module):
-    """Causal grouped-query attention; queries at `read` only where the rest is not needed."""
+class Attention(CausalAttention):
+    """Grouped-query attention with rotary positions."""
 
     config: LlamaConfig
-    dtype: Any
-    cache_length: int
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        positions: Int[Array, "k length"],
-        read: Int[Array, "k answers"] | None,
-    ) -> Float[Array, "k queries d"]:
+    names = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+    @property
+    def heads(self) -> Heads:
+        """Fewer of the keys than of the queries, in most models."""
         c = self.config
+        return Heads(c.num_attention_heads, c.num_key_value_heads, c.head_dim)
 
-        def project(name: str, heads: int, x: Array) -> Array:
-            y = Linear(heads * c.head_dim, use_bias=c.qkv_bias, dtype=self.dtype, name=name)(x)
-            return y.reshape(*y.shape[:2], heads, c.head_dim)
+    def linear(self, name: str, features: int) -> Linear:
+        """With a bias on queries, keys and values, if at all."""
+        bias = self.config.qkv_bias and name != "o_proj"
+        return Linear(features, use_bias=bias, dtype=self.dtype, name=name)
 
-        def turned(x: Array, name: str, positions: Array) -> Array:
-            x = RMSNorm(c.rms_norm_eps, name=name)(x) if c.qk_norm else x
-            return rotary(x, positions, frequencies)
-
-        frequencies = rotary_frequencies(c)
-        asking = positions if read is None else take(positions, read)
-        query = project("q_proj", c.num_attention_heads, x if read is None else take(x, read))
-        query = turned(query, "q_norm", asking)
-        key = turned(project("k_proj", c.num_key_value_heads, x), "k_norm", positions)
-        value = project("v_proj", c.num_key_value_heads, x)
-        where = positions
-        if self.cache_length:
-            key = Cache(self.cache_length, name="key_cache")(key, positions)
-            value = Cache(self.cache_length, name="value_cache")(value, positions)
-            where = jnp.broadcast_to(jnp.arange(self.cache_length), key.shape[:2])
-        mask = where[:, None, :] <= asking[:, :, None]
-        if c.sliding_window:
-            mask &= where[:, None, :] > asking[:, :, None] - c.sliding_window
-        out = attention(query, key, value, mask)
-        return Linear(c.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out)
+    def prepare(
+        self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
+    ) -> tuple[Array, Array]:
+        """Normed if the model norms them, then turned by their positions."""
+        c, frequencies = self.config, rotary_frequencies(self.config)
+        if c.qk_norm:
+            query = RMSNorm(c.rms_norm_eps, name="q_norm")(query)
+            key = RMSNorm(c.rms_norm_eps, name="k_norm")(key)
+        return rotary(query, asking, frequencies), rotary(key, places.positions, frequencies)
 
 
-class MLP(nn.Module):
-    """down(silu(gate x) * up x)."""
-
-    config: LlamaConfig
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
-        def dense(width: int, name: str) -> Linear:
-            return Linear(width, use_bias=False, dtype=self.dtype, name=name)
-
-        gate = dense(self.config.intermediate_size, "gate_proj")(x)
-        up = dense(self.config.intermediate_size, "up_proj")(x)
-        return dense(self.config.hidden_size, "down_proj")(nn.silu(gate) * up)
-
-
-class Block(nn.Module):
-    """One layer; with `read`, its output holds only these positions."""
-
-    config: LlamaConfig
-    dtype: Any
-    cache_length: int
-
-    @nn.compact
-    def __call__(
-        self, x: Array, positions: Int[Array, "k length"], read: Int[Array, "k answers"] | None
-    ) -> Array:
-        c = self.config
-        normed = RMSNorm(c.rms_norm_eps, name="input_layernorm")(x)
-        attended = Attention(c, self.dtype, self.cache_length, name="self_attn")(
-            normed, positions, read
-        )
-        x = (x if read is None else take(x, read)) + attended
-        normed = RMSNorm(c.rms_norm_eps, name="post_attention_layernorm")(x)
-        return x + MLP(c, self.dtype, name="mlp")(normed)
-
-
-class Head(nn.Module):
-    """Final norm, then logits in float32 against the embedding or a kernel of its own."""
+class Block(CausalBlock):
+    """One layer; its MLP is down(silu(gate x) * up x)."""
 
     config: LlamaConfig
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
-    ) -> Float[Array, "k answers vocabulary"]:
-        x = RMSNorm(self.config.rms_norm_eps, name="norm")(x)
-        table = embedding
-        if not self.config.tie_word_embeddings:
-            shape = (self.config.vocab_size, self.config.hidden_size)
-            table = self.param("embedding", nn.initializers.normal(0.02), shape)
-        return logits_against(x, table)
+    attention = Attention
+    names = ("input_layernorm", "self_attn", "post_attention_layernorm")
+
+    def norm(self, name: str) -> RMSNorm:
+        """Without a bias."""
+        return RMSNorm(self.config.rms_norm_eps, name=name)
+
+    def mlp(self) -> MLP:
+        """Gated, without biases."""
+        names = ("gate_proj", "up_proj", "down_proj")
+        inner = self.config.intermediate_size
+        return MLP(inner, "silu", self.dtype, names, bias=False, name="mlp")
 
 
 class Llama(CausalModel):
@@ -233,6 +182,7 @@ class Llama(CausalModel):
     config: LlamaConfig
 
     block_name = "layers"
+    block_type = Block
 
     @property
     def sizes(self) -> Sizes:
@@ -240,13 +190,16 @@ class Llama(CausalModel):
         c = self.config
         return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers)
 
-    def block(self, number: int, name: str) -> Block:
-        """All are alike."""
-        return Block(self.config, self.dtype, self.cache_length, name=name)
+    def window(self, number: int) -> int | None:
+        """The same in all layers."""
+        return self.config.sliding_window
 
-    def read_out(self, x: Array, embedding: Array) -> Array:
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
         """Tied to the embedding, or by a table of its own."""
-        return Head(self.config, name="head")(x, embedding)
+        norm = partial(RMSNorm, self.config.rms_norm_eps, name="norm")
+        return Head(norm, self.config.tie_word_embeddings, name="head")(x, embedding)
 
 
 def default_sites(config: LlamaConfig) -> str:
@@ -260,44 +213,30 @@ def default_sites(config: LlamaConfig) -> str:
 
 def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
-    d, f, hd = config.hidden_size, config.intermediate_size, config.head_dim
-    heads, kv = config.num_attention_heads * hd, config.num_key_value_heads * hd
-    table = {"model.embed_tokens.weight": Expected(("embedding",), (config.vocab_size, d), False)}
-    kernels = {
-        "self_attn.q_proj": (d, heads),
-        "self_attn.k_proj": (d, kv),
-        "self_attn.v_proj": (d, kv),
-        "self_attn.o_proj": (heads, d),
-        "mlp.gate_proj": (d, f),
-        "mlp.up_proj": (d, f),
-        "mlp.down_proj": (f, d),
-    }
-    for i in range(config.num_hidden_layers):
-        for name, shape in kernels.items():
-            path = (f"layers_{i}", *name.split("."), "kernel")
-            table[f"model.layers.{i}.{name}.weight"] = Expected(path, shape, True)
-        scales = {"input_layernorm": d, "post_attention_layernorm": d}
-        if config.qk_norm:
-            scales |= {"self_attn.q_norm": hd, "self_attn.k_norm": hd}
-        for name, width in scales.items():
-            path = (f"layers_{i}", *name.split("."), "scale")
-            table[f"model.layers.{i}.{name}.weight"] = Expected(path, (width,), False)
-        for name in ("q_proj", "k_proj", "v_proj") if config.qkv_bias else ():
-            path = (f"layers_{i}", "self_attn", name, "bias")
-            width = kernels[f"self_attn.{name}"][1]
-            table[f"model.layers.{i}.self_attn.{name}.bias"] = Expected(path, (width,), False)
-    table["model.norm.weight"] = Expected(("head", "norm", "scale"), (d,), False)
-    if not config.tie_word_embeddings:
-        table["lm_head.weight"] = Expected(("head", "embedding"), (config.vocab_size, d), False)
-    return table
+    c = config
+    d, f, hd = c.hidden_size, c.intermediate_size, c.head_dim
+    heads, kv = c.num_attention_heads * hd, c.num_key_value_heads * hd
+    block = expect_linear("self_attn.o_proj", (heads, d), bias=False)
+    for name, features in {"q": heads, "k": kv, "v": kv}.items():
+        block |= expect_linear(f"self_attn.{name}_proj", (d, features), bias=c.qkv_bias)
+    for name, shape in {"gate": (d, f), "up": (d, f), "down": (f, d)}.items():
+        block |= expect_linear(f"mlp.{name}_proj", shape, bias=False)
+    norms = {"input_layernorm": d, "post_attention_layernorm": d}
+    if c.qk_norm:
+        norms |= {"self_attn.q_norm": hd, "self_attn.k_norm": hd}
+    for name, width in norms.items():
+        block |= expect_norm(name, width, bias=False)
+    table = expect_table("model.embed_tokens", (c.vocab_size, d), "embedding")
+    if not c.tie_word_embeddings:
+        table |= expect_table("lm_head", (c.vocab_size, d), "head/embedding")
+    table |= expect_blocks(c.num_hidden_layers, "model.layers", "layers", block)
+    return table | expect_norm("model.norm", d, "head/norm", bias=False)
 
 
 PARTITION: Partition = (
     (r"(head/)?embedding", ("model", None)),
-    (r".*/(q|k|v|gate|up)_proj/kernel", (None, "model")),
-    (r".*/(o|down)_proj/kernel", ("model", None)),
+    *features_apart("(q|k|v|gate|up)_proj", "(o|down)_proj"),
 )
-"""Heads and MLP features apart; one sum over the devices an attention and one an MLP."""
 
 FAMILY = Family(LlamaConfig.from_hf, Llama, expected_weights, default_sites, PARTITION)
 QWEN2 = FAMILY._replace(dimensions=Qwen2Config.from_hf)

@@ -1,11 +1,18 @@
-"""What encoder-decoders share: embed -> encoder blocks -> decoder blocks -> head, by stages."""
+"""What encoder-decoders share: embed -> encoder blocks -> decoder blocks -> head, by stages.
 
-from typing import Any, NamedTuple
+A family is an attention, a block, a stack (the encoder and the decoder are two of them) and a model
+made of the classes below.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
+from mend_jax.models.attention import Attention, attention, everything_before
 from mend_jax.models.stages import Inputs
 
 
@@ -18,11 +25,143 @@ class Sizes(NamedTuple):
     decoder: int
 
 
+class Sight(NamedTuple):
+    """Where the tokens of a block stand, and what they attend to.
+
+    mask, bias: of their attention to each other (with a cache: to all that are kept).
+    states, states_mask: the encoder's, which a decoder attends to as well.
+    """
+
+    positions: Int[Array, "k length"]
+    mask: Bool[Array, "k #length keys"] | None
+    bias: Float[Array, "k heads length keys"] | None
+    states: Float[Array, "k source d"] | None
+    states_mask: Bool[Array, "k 1 source"] | None
+
+
+class StackAttention(Attention):
+    """Attention of a block's tokens to each other, or across, to the encoder's states.
+
+    Args:
+      causal: whether this is the decoder's.
+    """
+
+    causal: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "k length d"], sight: Sight, across: bool
+    ) -> Float[Array, "k length d"]:
+        query = self.queries(x)
+        if across:
+            key, value = self.once(cast(Array, sight.states))
+            out = attention(query, key, value, sight.states_mask, scale=self.scale)
+        else:
+            key, value = self.remember(*self.keys_values(x), sight.positions)
+            out = attention(query, key, value, sight.mask, sight.bias, self.scale)
+        return self.output(out, x.shape[-1])
+
+    def once(self, states: Float[Array, "k source d"]) -> tuple[Array, Array]:
+        """Keys and values of the encoder's states, which never change: with a cache, made once."""
+        if not self.cache_length:
+            return self.keys_values(states)
+        return self.variable("cache", "states", lambda: self.keys_values(states)).value
+
+
+class StackBlock(nn.Module):
+    """One layer: attention, in the decoder also attention to the encoder's states, MLP.
+
+    A family says its `attention`, how the `mlp` is made, and what it means to `add` one of them.
+    """
+
+    config: Any
+    dtype: Any
+    cache_length: int = 0
+    causal: bool = False
+
+    attention: ClassVar[type[StackAttention]]
+
+    def add(
+        self, x: Float[Array, "k length d"], part: Callable[[Array], Array], name: str
+    ) -> Float[Array, "k length d"]:
+        """x + part(x), with a norm of the name `name`_norm somewhere in it."""
+        raise NotImplementedError
+
+    def mlp(self) -> nn.Module:
+        """The MLP, of the name `mlp`."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "k length d"], sight: Sight) -> Float[Array, "k length d"]:
+        fields = (self.config, self.dtype, self.cache_length, self.causal)
+        for name in ("attention", "cross_attention") if self.causal else ("attention",):
+            layer = self.attention(*fields, name=name)
+            attend = partial(layer, sight=sight, across=name == "cross_attention")
+            x = self.add(x, attend, name)
+        return self.add(x, self.mlp(), "mlp")
+
+
+class Stack(nn.Module):
+    """Blocks `start` up to `stop` of the encoder, or (`causal`) of the decoder.
+
+    A family says its `block_type`, and what it does before, beside and after the blocks.
+    """
+
+    config: Any
+    dtype: Any
+    causal: bool
+    start: int
+    stop: int
+    cache_length: int = 0
+
+    block_type: ClassVar[type[StackBlock]]
+
+    def embed(
+        self,
+        embedding: Float[Array, "vocabulary d"],
+        tokens: Int[Array, "k length"],
+        positions: Int[Array, "k length"],
+    ) -> Float[Array, "k length d"]:
+        """The states before the first block: a row of the embedding for each token."""
+        del positions
+        return jnp.take(embedding, tokens, axis=0)
+
+    def bias(
+        self, asking: Int[Array, "k length"], keys: Int[Array, "1 keys"]
+    ) -> Float[Array, "k heads length keys"] | None:
+        """What to add to the scores of the tokens' attention to each other."""
+        del asking, keys
+        return None
+
+    def finish(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+        """What is done with the states after `stop`."""
+        return x
+
+    @nn.compact
+    def __call__(
+        self, x: Array, inputs: Inputs, embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k length d"]:
+        """The states after the blocks, of x: tokens [k, length], or states [k, length, d]."""
+        positions = inputs.positions if self.causal else None
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        if x.ndim == 2:
+            x = self.embed(embedding, x, positions).astype(self.dtype)
+        keys = jnp.arange(self.cache_length or x.shape[1])[None]
+        source = None if inputs.mask is None else inputs.mask[:, None]
+        mask = everything_before(positions, keys) if self.causal else source
+        states: Any = inputs.x if self.causal else None
+        sight = Sight(positions, mask, self.bias(positions, keys), states, source)
+        fields = (self.config, self.dtype, self.cache_length, self.causal)
+        for i in range(self.start, self.stop):
+            x = self.block_type(*fields, name=f"block_{i}")(x, sight)
+        return self.finish(x)
+
+
 class EncoderDecoder(nn.Module):
     """The model, or the stages of it from `start` up to `stop`.
 
-    A family says its `sizes`, and what `encode`, `decode` and `read_out` do. They run inside
-    `__call__`, where they may make parameters and submodules.
+    A family says its `sizes`, its `stack_type`, and what `read_out` does.
 
     Args:
       config: the family's dimensions.
@@ -36,24 +175,12 @@ class EncoderDecoder(nn.Module):
     cache_length: int = 0
 
     kind = "seq2seq"
-    spread = 0.02  # standard deviation of the embedding at initialisation
+    spread: ClassVar[float] = 0.02  # standard deviation of the embedding at initialisation
+    stack_type: ClassVar[type[Stack]]
 
     @property
     def sizes(self) -> Sizes:
         """Of the whole model."""
-        raise NotImplementedError
-
-    def encode(
-        self, inputs: Inputs, embedding: Float[Array, "vocabulary d"], first: int, last: int
-    ) -> Float[Array, "k length d"]:
-        """`inputs.x` after the blocks `first` up to `last`; tokens, if `start` is 0, embedded."""
-        raise NotImplementedError
-
-    def decode(
-        self, inputs: Inputs, embedding: Float[Array, "vocabulary d"], first: int, last: int
-    ) -> Float[Array, "k answers d"]:
-        """`inputs.target` likewise, tokens if `start` is not after `decoding`; `inputs.x` is the
-        encoder's states."""
         raise NotImplementedError
 
     def read_out(
@@ -91,13 +218,15 @@ class EncoderDecoder(nn.Module):
         stop = head + 1 if self.stop is None else self.stop
         init = nn.initializers.normal(self.spread)
         embedding = self.param("embedding", init, (sizes.vocabulary, sizes.width))
+        c, dtype, target = self.config, self.dtype, cast(Array, inputs.target)
         if start < decoding:
             first, last = max(start - 1, 0), min(stop, decoding) - 1
-            inputs = inputs._replace(x=self.encode(inputs, embedding, first, last))
+            encoder = self.stack_type(c, dtype, False, first, last, name="encoder")
+            inputs = inputs._replace(x=encoder(inputs.x, inputs, embedding))
         first, last = max(start - decoding, 0), min(stop, head) - decoding
         if first < last:
-            inputs = inputs._replace(target=self.decode(inputs, embedding, first, last))
-        if stop <= head:
-            return inputs
-        answers: Any = inputs.target
-        return self.read_out(answers, embedding)
+            cache = self.cache_length
+            decoder = self.stack_type(c, dtype, True, first, last, cache, name="decoder")
+            target = decoder(target, inputs, embedding)
+            inputs = inputs._replace(target=target)
+        return inputs if stop <= head else self.read_out(target, embedding)

@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.intercept import SiteError, Sites, linear_sites, match_sites
+from mend_jax.intercept import linear_sites
+from mend_jax.sites import SiteError, Sites, match_sites
 
 
 class Inputs(NamedTuple):

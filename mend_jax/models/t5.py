@@ -7,7 +7,7 @@ two kinds. Relative position biases (one table a stack), RMS norm, no biases, no
     target [k, answers] -> decoder/block_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +15,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models.family import Family, expect_linear, expect_norm, last_blocks
-from mend_jax.models.layers import (
-    ACTIVATIONS,
-    Cache,
-    Linear,
-    RMSNorm,
-    attention,
-    checked_activation,
-    everything_before,
-    logits_against,
+from mend_jax.models.attention import Heads
+from mend_jax.models.family import (
+    Family,
+    expect_blocks,
+    expect_linear,
+    expect_norm,
+    expect_table,
+    features_apart,
+    last_blocks,
+    read_dimensions,
 )
-from mend_jax.models.seq2seq import EncoderDecoder, Sizes
-from mend_jax.models.stages import Inputs
+from mend_jax.models.layers import MLP, Head, Linear, RMSNorm, checked_activation
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -67,29 +67,20 @@ class T5Config:
         gated = kind.startswith("gated-")
         activation = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
         tied = config.get("tie_word_embeddings", True)
-        return cls(
-            vocab_size=config["vocab_size"],
-            d_model=config["d_model"],
-            d_kv=config["d_kv"],
-            d_ff=config["d_ff"],
-            num_layers=config["num_layers"],
+        return read_dimensions(
+            cls,
+            config,
             num_decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
-            num_heads=config["num_heads"],
             gated=gated,
             activation=checked_activation(activation, "T5"),
             tied=tied and "lm_head.weight" not in names,
             scale_decoder_outputs=config.get("scale_decoder_outputs", tied),
-            relative_attention_num_buckets=config.get("relative_attention_num_buckets", 32),
-            relative_attention_max_distance=config.get("relative_attention_max_distance", 128),
-            layer_norm_epsilon=config.get("layer_norm_epsilon", 1e-6),
-            decoder_start_token_id=config.get("decoder_start_token_id") or 0,
-            eos_token_id=config.get("eos_token_id") or 1,
         )
 
 
 def relative_bucket(
-    distance: Int[Array, "queries keys"], both_ways: bool, buckets: int, farthest: int
-) -> Int[Array, "queries keys"]:
+    distance: Int[Array, "*any"], both_ways: bool, buckets: int, farthest: int
+) -> Int[Array, "*any"]:
     """Row of the bias table for key position minus query position.
 
     Half of the buckets (of a direction) hold one distance each; in the others the distances grow
@@ -108,171 +99,78 @@ def relative_bucket(
     return first + jnp.where(distance < exact, distance, wide)
 
 
-class Attention(nn.Module):
-    """Attention of T5: no biases, no scaling; `bias` carries positions and the mask.
-
-    Without `states` it attends to itself (with a cache: to what it has seen), else to them.
-    """
+class Attention(StackAttention):
+    """No biases, no scaling: queries begin so much smaller instead."""
 
     config: T5Config
-    dtype: Any
-    cache_length: int = 0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k queries d"],
-        bias: Float[Array, "#k #heads #queries keys"] | None,
-        states: Float[Array, "k keys d"] | None = None,
-        positions: Int[Array, "k queries"] | None = None,
-    ) -> Float[Array, "k queries d"]:
+    names = ("q", "k", "v", "o")
+    scale = 1.0
+
+    @property
+    def heads(self) -> Heads:
+        """All are alike, and together not as wide as the model."""
         c = self.config
+        return Heads(c.num_heads, c.num_heads, c.d_kv)
 
-        def project(name: str, x: Array) -> Array:
-            width = c.num_heads * c.d_kv
-            spread = (c.d_model * c.d_kv if name == "q" else c.d_model) ** -0.5
-            init = nn.initializers.normal(spread)
-            y = Linear(width, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)(x)
-            return y.reshape(*y.shape[:2], c.num_heads, c.d_kv)
-
-        query = project("q", x)
-        if states is None:
-            key, value = project("k", x), project("v", x)
-            if self.cache_length and positions is not None:
-                key = Cache(self.cache_length, name="key_cache")(key, positions)
-                value = Cache(self.cache_length, name="value_cache")(value, positions)
-        elif self.cache_length:  # the encoder's states never change: projected once
-            key = self.variable("cache", "key", lambda: project("k", states)).value
-            value = self.variable("cache", "value", lambda: project("v", states)).value
-        else:
-            key, value = project("k", states), project("v", states)
-        out = attention(query, key, value, bias=bias, scale=1.0)
-        return Linear(c.d_model, use_bias=False, dtype=self.dtype, name="o")(out)
-
-
-def _wide(config: T5Config) -> tuple[str, ...]:
-    return ("wi_0", "wi_1") if config.gated else ("wi",)
-
-
-class MLP(nn.Module):
-    """wo(act(wi x)), or gated: wo(act(wi_0 x) * wi_1 x)."""
-
-    config: T5Config
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+    def linear(self, name: str, features: int) -> Linear:
+        """Drawn as T5 draws them."""
         c = self.config
-
-        first, *second = (
-            Linear(c.d_ff, use_bias=False, dtype=self.dtype, name=name)(x) for name in _wide(c)
-        )
-        h = ACTIVATIONS[c.activation](first)
-        for gate in second:
-            h = h * gate
-        return Linear(c.d_model, use_bias=False, dtype=self.dtype, name="wo")(h)
+        if name == "o":
+            return Linear(features, use_bias=False, dtype=self.dtype, name=name)
+        spread = (c.d_model * c.d_kv if name == "q" else c.d_model) ** -0.5
+        init = nn.initializers.normal(spread)
+        return Linear(features, use_bias=False, dtype=self.dtype, kernel_init=init, name=name)
 
 
-class Block(nn.Module):
-    """One layer: attention, in the decoder also attention to the encoder's states, MLP."""
+def _mlp_names(config: T5Config) -> tuple[str, ...]:
+    return ("wi_0", "wi_1", "wo") if config.gated else ("wi", "wo")
+
+
+class Block(StackBlock):
+    """One layer, its parts normed before."""
 
     config: T5Config
-    dtype: Any
-    cache_length: int = 0
 
-    @nn.compact
-    def __call__(
-        self,
-        x: Float[Array, "k length d"],
-        bias: Float[Array, "k heads length keys"],
-        states: Float[Array, "k source d"] | None = None,
-        states_bias: Float[Array, "k 1 1 source"] | None = None,
-        positions: Int[Array, "k length"] | None = None,
+    attention = Attention
+
+    def add(
+        self, x: Float[Array, "k length d"], part: Callable[[Array], Array], name: str
     ) -> Float[Array, "k length d"]:
-        c, dtype = self.config, self.dtype
+        """x + part(norm x)."""
+        return x + part(RMSNorm(self.config.layer_norm_epsilon, name=f"{name}_norm")(x))
 
-        def normed(name: str) -> Array:
-            return RMSNorm(c.layer_norm_epsilon, name=name)(x)
-
-        itself = Attention(c, dtype, self.cache_length, name="attention")
-        x = x + itself(normed("attention_norm"), bias, positions=positions)
-        if states is not None:
-            across = Attention(c, dtype, self.cache_length, name="cross_attention")
-            x = x + across(normed("cross_attention_norm"), states_bias, states)
-        return x + MLP(c, dtype, name="mlp")(normed("mlp_norm"))
-
-
-class Stack(nn.Module):
-    """Blocks `start` up to `stop` of the encoder or decoder; the norm belongs to the last."""
-
-    config: T5Config
-    dtype: Any
-    blocks: int
-    causal: bool
-    start: int
-    stop: int
-    cache_length: int = 0
-
-    @nn.compact
-    def __call__(self, x: Array, inputs: Inputs, states: Array | None = None) -> Array:
+    def mlp(self) -> MLP:
+        """wo(act(wi x)), or gated: wo(act(wi_0 x) * wi_1 x)."""
         c = self.config
-        table = self.param(
-            "relative_attention_bias",
-            nn.initializers.normal(c.d_model**-0.5),
-            (c.relative_attention_num_buckets, c.num_heads),
-        )
-        k, length = x.shape[:2]
-        asking = inputs.positions if self.causal else None
-        if asking is None:
-            asking = jnp.broadcast_to(jnp.arange(length), (k, length))
-        keys = jnp.arange(self.cache_length or length)
-        bucket = relative_bucket(
-            keys - asking[:, :, None],
-            not self.causal,
-            c.relative_attention_num_buckets,
-            c.relative_attention_max_distance,
-        )
-        bias = jnp.moveaxis(table[bucket].astype(jnp.float32), -1, 1)
-        source = _hide(inputs.mask)
-        if self.causal:
-            bias = jnp.where(everything_before(asking, keys)[:, None], bias, _HIDDEN)
-        else:
-            bias = bias + source
-        for i in range(self.start, self.stop):
-            block = Block(c, self.dtype, self.cache_length, name=f"block_{i}")
-            x = block(x, bias, states, source, asking)
-        if self.stop == self.blocks:
-            x = RMSNorm(c.layer_norm_epsilon, name="final_layer_norm")(x)
-        return x
+        return MLP(c.d_ff, c.activation, self.dtype, _mlp_names(c), bias=False, name="mlp")
 
 
-_HIDDEN = float(jnp.finfo(jnp.float32).min)
-
-
-def _hide(mask: Array | None) -> Float[Array, "k 1 1 keys"]:
-    """What to add to the scores so that padding is not attended to."""
-    if mask is None:
-        return jnp.zeros((1, 1, 1, 1))
-    return jnp.where(mask, 0.0, _HIDDEN)[:, None, None, :]
-
-
-class Head(nn.Module):
-    """Logits in float32 against the embedding (scaled by 1/sqrt(d) in T5 1.0), or its own table."""
+class T5Stack(Stack):
+    """One table of position biases for all blocks; the last norm belongs to the last of them."""
 
     config: T5Config
 
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
-    ) -> Float[Array, "k answers vocabulary"]:
+    block_type = Block
+
+    def bias(
+        self, asking: Int[Array, "k length"], keys: Int[Array, "1 keys"]
+    ) -> Float[Array, "k heads length keys"]:
+        """Of each head, by how far the key stands from the query."""
         c = self.config
-        if c.scale_decoder_outputs:
-            x = x * c.d_model**-0.5
-        table = embedding
-        if not c.tied:
-            init = nn.initializers.normal(c.d_model**-0.5)
-            table = self.param("embedding", init, (c.vocab_size, c.d_model))
-        return logits_against(x, table)
+        buckets, farthest = c.relative_attention_num_buckets, c.relative_attention_max_distance
+        init = nn.initializers.normal(c.d_model**-0.5)
+        table = self.param("relative_attention_bias", init, (buckets, c.num_heads))
+        distance = keys[:, None, :] - asking[:, :, None]
+        bucket = relative_bucket(distance, not self.causal, buckets, farthest)
+        return jnp.moveaxis(table[bucket].astype(jnp.float32), -1, 1)
+
+    def finish(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
+        """Normed, if these were the last blocks."""
+        c = self.config
+        if self.stop < (c.num_decoder_layers if self.causal else c.num_layers):
+            return x
+        return RMSNorm(c.layer_norm_epsilon, name="final_layer_norm")(x)
 
 
 class T5(EncoderDecoder):
@@ -281,6 +179,7 @@ class T5(EncoderDecoder):
     config: T5Config
 
     spread = 0.05
+    stack_type = T5Stack
 
     @property
     def sizes(self) -> Sizes:
@@ -288,29 +187,14 @@ class T5(EncoderDecoder):
         c = self.config
         return Sizes(c.vocab_size, c.d_model, c.num_layers, c.num_decoder_layers)
 
-    def encode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
-        """The positions are in the attention, so a token's state is its row of the embedding."""
-        x = inputs.x
-        if self.start == 0:
-            x = jnp.take(embedding, x, axis=0).astype(self.dtype)
-        if first == last:
-            return x
+    def read_out(
+        self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
+    ) -> Float[Array, "k answers vocabulary"]:
+        """Tied to the embedding (scaled by 1/sqrt(d) in T5 1.0), or by a table of its own."""
         c = self.config
-        return Stack(c, self.dtype, c.num_layers, False, first, last, name="encoder")(x, inputs)
-
-    def decode(self, inputs: Inputs, embedding: Array, first: int, last: int) -> Array:
-        """The same."""
-        c = self.config
-        target: Any = inputs.target
-        if self.start <= self.decoding:
-            target = jnp.take(embedding, target, axis=0).astype(self.dtype)
-        blocks, cache = c.num_decoder_layers, self.cache_length
-        stack = Stack(c, self.dtype, blocks, True, first, last, cache, name="decoder")
-        return stack(target, inputs, inputs.x)
-
-    def read_out(self, x: Array, embedding: Array) -> Array:
-        """Tied to the embedding, or by a table of its own."""
-        return Head(self.config, name="head")(x, embedding)
+        if c.scale_decoder_outputs:
+            x = x * c.d_model**-0.5
+        return Head(tied=c.tied, spread=c.d_model**-0.5, name="head")(x, embedding)
 
 
 def default_sites(config: T5Config) -> str:
@@ -324,40 +208,36 @@ def expected_weights(config: T5Config) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
     c = config
     d, inner = c.d_model, c.num_heads * c.d_kv
-    table = {"shared.weight": Expected(("embedding",), (c.vocab_size, d), False)}
-    if not c.tied:
-        table["lm_head.weight"] = Expected(("head", "embedding"), (c.vocab_size, d), False)
-    mlp = {"wo": (c.d_ff, d)} | {name: (d, c.d_ff) for name in _wide(c)}
     attend = {"q": (d, inner), "k": (d, inner), "v": (d, inner), "o": (inner, d)}
+    *wide, narrow = _mlp_names(c)
     selves = ("SelfAttention", "attention", attend)
     across = ("EncDecAttention", "cross_attention", attend)
-    feed = ("DenseReluDense", "mlp", mlp)
-    layers_of: dict[str, tuple[int, tuple[tuple[str, str, dict[str, tuple[int, int]]], ...]]] = {
-        "encoder": (c.num_layers, (selves, feed)),
-        "decoder": (c.num_decoder_layers, (selves, across, feed)),
-    }
-    for stack, (blocks, layers) in layers_of.items():
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    feed = ("DenseReluDense", "mlp", {name: (d, c.d_ff) for name in wide} | {narrow: (c.d_ff, d)})
+    layers_of = {"encoder": (selves, feed), "decoder": (selves, across, feed)}
+    blocks_of = {"encoder": c.num_layers, "decoder": c.num_decoder_layers}
+
+    table = expect_table("shared", (c.vocab_size, d), "embedding")
+    if not c.tied:
+        table |= expect_table("lm_head", (c.vocab_size, d), "head/embedding")
+    for stack, layers in layers_of.items():
+        block: dict[str, Expected] = {}
+        for i, (theirs, ours, kernels) in enumerate(layers):
+            for name, shape in kernels.items():
+                block |= expect_linear(
+                    f"layer.{i}.{theirs}.{name}", shape, f"{ours}/{name}", bias=False
+                )
+            block |= expect_norm(f"layer.{i}.layer_norm", d, f"{ours}_norm", bias=False)
+        table |= expect_blocks(blocks_of[stack], f"{stack}.block", f"{stack}/block", block)
+        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
         shape = (c.relative_attention_num_buckets, c.num_heads)
-        table[bias] = Expected((stack, "relative_attention_bias"), shape, False)
-        for i in range(blocks):
-            for j, (theirs, ours, kernels) in enumerate(layers):
-                layer = f"{stack}.block.{i}.layer.{j}"
-                block = f"{stack}/block_{i}"
-                for name, shape in kernels.items():
-                    kernel = f"{block}/{ours}/{name}"
-                    table |= expect_linear(f"{layer}.{theirs}.{name}", kernel, shape, bias=False)
-                table |= expect_norm(f"{layer}.layer_norm", f"{block}/{ours}_norm", d, bias=False)
-        norm = f"{stack}/final_layer_norm"
-        table |= expect_norm(f"{stack}.final_layer_norm", norm, d, bias=False)
+        table |= expect_table(bias, shape, f"{stack}/relative_attention_bias")
+        table |= expect_norm(f"{stack}.final_layer_norm", d, bias=False)
     return table
 
 
 PARTITION: Partition = (
     (r"(head/)?embedding", ("model", None)),
-    (r".*/(q|k|v|wi|wi_0|wi_1)/kernel", (None, "model")),
-    (r".*/(o|wo)/kernel", ("model", None)),
+    *features_apart("q|k|v|wi|wi_0|wi_1", "o|wo"),
 )
-"""Heads and MLP features apart, so that each device holds whole heads; one sum a layer."""
 
 FAMILY = Family(T5Config.from_hf, T5, expected_weights, default_sites, PARTITION)

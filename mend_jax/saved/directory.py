@@ -19,7 +19,6 @@ from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.registry import make_editor
 from mend_jax.example import Example, Pair
 from mend_jax.files import replace_whole, write_text
-from mend_jax.intercept import SiteError
 from mend_jax.links import Link
 from mend_jax.models.fingerprint import difference, fingerprint
 from mend_jax.models.memory import Dtype
@@ -27,6 +26,7 @@ from mend_jax.models.registry import Base, load
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, named_arrays, read_arrays
+from mend_jax.sites import SiteError
 
 
 class SavedEditor(NamedTuple):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 from safetensors.numpy import save_file
-from tokenizers import Tokenizer
 
 from mend_jax.files import replace_whole, write_text
 from mend_jax.weights.source import Expected
@@ -22,13 +21,14 @@ def write_folder(
     config: Mapping[str, Any],
     params: PyTree,
     expected: Mapping[str, Expected],
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Any = None,
 ) -> None:
     """Writes the three files; each is replaced whole.
 
     Args:
       config: the content of config.json.
       params: float parameters in the layout of `expected`; they keep their dtype.
+      tokenizer: a `tokenizers.Tokenizer`, if there is one.
     """
     folder = Path(folder)
     tensors = {}

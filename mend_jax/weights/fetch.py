@@ -15,8 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import huggingface_hub
-
 from mend_jax.weights.gguf_file import read_gguf
 from mend_jax.weights.hf_folder import read_folder
 from mend_jax.weights.source import Weights, WeightsError
@@ -162,6 +160,8 @@ def fetch_pinned(name: str, pinned: Pinned) -> Path:
 
 
 def _fetch_from_hub(repo_id: str) -> Path:
+    import huggingface_hub  # slow to import, and not needed for what is here
+
     try:
         folder = huggingface_hub.snapshot_download(
             repo_id,

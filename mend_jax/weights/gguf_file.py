@@ -8,14 +8,13 @@ llama.cpp rotates neighbouring rows of a head, (0, 1), (2, 3), ..., Hugging Face
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf
 from mend_jax.weights.source import Weights, WeightsError
 
 _MAGIC = b"GGUF"
@@ -53,6 +52,8 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
             (experts, scaled rotary frequencies, ...) that would be lost on the way.
         ImportError: the `gguf` package is not installed.
     """
+    from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf  # loads `tokenizers`
+
     path = Path(path)
     _check_magic(path)
     try:
@@ -67,28 +68,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         raise WeightsError(
             f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
         ) from error
-    architecture = fields.get("general.architecture")
-    if architecture != "llama":
-        raise WeightsError(
-            f"{path} holds a model of architecture {architecture!r}; only 'llama' is read from "
-            "GGUF. Use the folder of the same model with config.json and model.safetensors."
-        )
-
-    tensors: dict[str, gguf.ReaderTensor] = {}
-    lost = []
-    for tensor in reader.tensors:
-        if (hf_name := _hf_name(tensor.name)) is None:
-            lost.append(tensor.name)
-        else:
-            tensors[hf_name] = tensor
-    if fields.get("llama.rope.scaling.type", "none") != "none":
-        lost.append("llama.rope.scaling.type")
-    if lost:
-        raise WeightsError(
-            f"{path} holds what a plain Llama model has no place for: {', '.join(lost[:8])}"
-            f"{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
-            "Use the folder of the same model with config.json and model.safetensors."
-        )
+    tensors = _hf_tensors(fields, reader.tensors, path)
     config = _config(fields, tensors.keys(), path)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
 
@@ -113,6 +93,27 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         tokenizer=tokenizer_from_gguf(fields, str(path)),
         origin=str(path),
     )
+
+
+def _hf_tensors(fields: Mapping[str, Any], tensors: Iterable[Any], path: Path) -> dict[str, Any]:
+    """The file's tensors by their Hugging Face names, if nothing else is in it."""
+    architecture = fields.get("general.architecture")
+    if architecture != "llama":
+        raise WeightsError(
+            f"{path} holds a model of architecture {architecture!r}; only 'llama' is read from "
+            "GGUF. Use the folder of the same model with config.json and model.safetensors."
+        )
+    named = [(_hf_name(tensor.name), tensor) for tensor in tensors]
+    lost = [tensor.name for name, tensor in named if name is None]
+    if fields.get("llama.rope.scaling.type", "none") != "none":
+        lost.append("llama.rope.scaling.type")
+    if lost:
+        raise WeightsError(
+            f"{path} holds what a plain Llama model has no place for: {', '.join(lost[:8])}"
+            f"{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
+            "Use the folder of the same model with config.json and model.safetensors."
+        )
+    return {name: tensor for name, tensor in named if name is not None}
 
 
 def _check_magic(path: Path) -> None:

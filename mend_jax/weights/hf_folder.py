@@ -8,13 +8,12 @@ unpickling runs code from the file. `python -m experiments.convert` makes safete
 import json
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
 from mend_jax.weights.source import Weights, WeightsError
-from mend_jax.weights.spelling import spelling_tokenizer
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -113,7 +112,7 @@ def _advice(folder: Path) -> str:
     )
 
 
-def _tokenizer(folder: Path, config: dict) -> Tokenizer | None:
+def _tokenizer(folder: Path, config: dict) -> Any:
     """The folder's tokenizer, without the padding and the truncation that it may come with."""
     tokenizer = _stored_tokenizer(folder, config)
     if tokenizer is not None:
@@ -122,8 +121,11 @@ def _tokenizer(folder: Path, config: dict) -> Tokenizer | None:
     return tokenizer
 
 
-def _stored_tokenizer(folder: Path, config: dict) -> Tokenizer | None:
+def _stored_tokenizer(folder: Path, config: dict) -> Any:
+    """A `tokenizers.Tokenizer`, or None."""
     if (folder / "tokenizer.json").exists():
+        from tokenizers import Tokenizer  # not needed to import this package
+
         try:
             return Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exception
@@ -133,6 +135,8 @@ def _stored_tokenizer(folder: Path, config: dict) -> Tokenizer | None:
 
         return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
     if "grapheme_chars" in config and "phoneme_chars" in config:
+        from mend_jax.weights.spelling import spelling_tokenizer  # loads `tokenizers`
+
         return spelling_tokenizer(config, str(folder))
     return None
 

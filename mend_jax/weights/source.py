@@ -7,11 +7,10 @@ in host memory at a time: each is on its device before the next is read.
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tokenizers import Tokenizer
 
 _MOST_LISTED = 20
 
@@ -29,7 +28,7 @@ class Weights(NamedTuple):
         read: reads one tensor, in the float dtype it is stored in. Its memory may be the file's
             own pages, read-only: copy what has to outlive the file.
         shapes: the shape of each tensor, known without reading it.
-        tokenizer: None if none is stored with the weights.
+        tokenizer: a `tokenizers.Tokenizer`; None if none is stored with the weights.
         origin: the path, for messages.
     """
 
@@ -37,7 +36,7 @@ class Weights(NamedTuple):
     names: tuple[str, ...]
     read: Callable[[str], np.ndarray]
     shapes: Mapping[str, tuple[int, ...]]
-    tokenizer: Tokenizer | None
+    tokenizer: Any
     origin: str
 
 

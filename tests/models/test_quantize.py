@@ -13,10 +13,10 @@ from compare import assert_close, assert_equal
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import mend_jax as mj
-from mend_jax.intercept import SiteError
 from mend_jax.models.quantize import float_kernel, quantize, quantize_kernel
 from mend_jax.models.registry import Base, load
 from mend_jax.models.stages import abstract_params
+from mend_jax.sites import SiteError
 
 SITES = ("layers_1/mlp/down_proj", "layers_1/self_attn/q_proj")
 

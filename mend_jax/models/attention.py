@@ -1,0 +1,147 @@
+"""Attention by heads: the sum itself, its masks, its cache, and the four linear layers around it.
+
+    out_r = sum_s softmax_s(scale q_r . k_s + bias_rs) v_s      over the keys s that r may see
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mend_jax.models.layers import Linear
+
+
+def attention(
+    query: Float[Array, "k queries heads d"],
+    key: Float[Array, "k keys kv_heads d"],
+    value: Float[Array, "k keys kv_heads d"],
+    mask: Bool[Array, "k #queries keys"] | None = None,
+    bias: Float[Array, "#k #heads #queries keys"] | None = None,
+    scale: float | None = None,
+) -> Float[Array, "k queries heads_d"]:
+    """Softmax attention with grouped heads, softmax in float32.
+
+    Args:
+      mask: which keys a query sees. bias: added to the scores (heads not grouped).
+      scale: 1/sqrt(d) unless given.
+    """
+    k, queries, heads, d = query.shape
+    kv_heads = key.shape[2]
+    grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
+    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32)
+    scores = scores * (d**-0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias[:, :, None]
+    if mask is not None:
+        scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    return jnp.einsum("khgqs,kshd->kqhgd", weights, value).reshape(k, queries, heads * d)
+
+
+def everything_before(
+    asking: Int[Array, "k queries"], keys: Int[Array, "#k keys"]
+) -> Bool[Array, "k queries keys"]:
+    """The causal mask: a position sees itself and those before it."""
+    return keys[:, None, :] <= asking[:, :, None]
+
+
+def rotary(
+    x: Float[Array, "k length heads d"],
+    positions: Int[Array, "k length"],
+    frequencies: Float[Array, "half_d"],
+) -> Float[Array, "k length heads d"]:
+    """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin)."""
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:
+    """The features of each head apart."""
+    return x.reshape(*x.shape[:2], heads, -1)
+
+
+class Cache(nn.Module):
+    """Keys and values written at their own positions, so that right-padded prompts may differ.
+
+    A padded position holds rubbish until decoding overwrites it; the causal mask hides it until
+    then, since it lies in the future of every query.
+    """
+
+    length: int
+
+    @nn.compact
+    def __call__(self, new: Float[Array, "k n h d"], positions: Int[Array, "k n"]) -> Array:
+        shape = (new.shape[0], self.length, *new.shape[2:])
+        store = self.variable("cache", "values", jnp.zeros, shape, new.dtype)
+        rows = jnp.arange(new.shape[0])[:, None]
+        store.value = store.value.at[rows, positions].set(new)
+        return store.value
+
+
+class Heads(NamedTuple):
+    """Of an attention. queries, keys: how many heads (those of the keys serve groups of the
+    queries'); width: features of one."""
+
+    queries: int
+    keys: int
+    width: int
+
+
+def heads_alike(count: int, features: int) -> Heads:
+    """So many heads of keys as of queries, which share the model's features."""
+    return Heads(count, count, features // count)
+
+
+class Attention(nn.Module):
+    """The four linear layers of an attention, and its cache; a subclass says who attends to whom.
+
+    A family says its `heads`, and in which `names`, `linear` layers or `scale` it differs.
+
+    Args:
+      cache_length: with more than 0, keys and values are kept in the collection `cache`.
+    """
+
+    config: Any
+    dtype: Any
+    cache_length: int = 0
+
+    names: ClassVar[tuple[str, str, str, str]] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    scale: ClassVar[float | None] = None  # of the scores; 1/sqrt(width)
+
+    @property
+    def heads(self) -> Heads:
+        """How many, and how wide."""
+        raise NotImplementedError
+
+    def linear(self, name: str, features: int) -> nn.Module:
+        """The layer of this name."""
+        return Linear(features, dtype=self.dtype, name=name)
+
+    def queries(self, x: Float[Array, "k queries d"]) -> Float[Array, "k queries heads hd"]:
+        """What the positions x ask."""
+        heads = self.heads
+        query = self.linear(self.names[0], heads.queries * heads.width)(x)
+        return split_heads(query, heads.queries)
+
+    def keys_values(self, x: Float[Array, "k keys d"]) -> tuple[Array, Array]:
+        """What the positions x are known by, and what they say: both [k, keys, heads, width]."""
+        heads = self.heads
+        key, value = (self.linear(n, heads.keys * heads.width)(x) for n in self.names[1:3])
+        return split_heads(key, heads.keys), split_heads(value, heads.keys)
+
+    def remember(
+        self, key: Array, value: Array, positions: Int[Array, "k n"]
+    ) -> tuple[Array, Array]:
+        """With a cache: all keys and values that were seen, the new ones written to `positions`."""
+        if not self.cache_length:
+            return key, value
+        key = Cache(self.cache_length, name="key_cache")(key, positions)
+        return key, Cache(self.cache_length, name="value_cache")(value, positions)
+
+    def output(self, x: Float[Array, "k queries hd"], width: int) -> Float[Array, "k queries d"]:
+        """What the heads say together, as features of the model."""
+        return self.linear(self.names[3], width)(x)
