@@ -24,7 +24,7 @@ from mend_jax.objectives import outputs_of
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
-from mend_jax.reports.results import make_results, table, write_results
+from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, Work, known_of, measure
 from mend_jax.runs.options import ReadingOptions
 from mend_jax.runs.splits import check_conflicts, own_records, reading_of
@@ -98,12 +98,9 @@ def evaluate(config: Evaluate) -> None:
         work = Work(saved, encoded, mesh, reporter, config.seed)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    protocol = PROTOCOLS[config.protocol]
     results = make_results(
-        saved.config["editor"],
-        saved.base.name,
-        dataset,
-        PROTOCOLS[config.protocol],
-        len(encoded),
+        About(saved.config["editor"], saved.base.name, dataset, len(encoded), protocol),
         metrics,
         time.perf_counter() - began,
         options | {"left_out": left_out, "records of subjects trained on": known},

@@ -5,7 +5,7 @@ entries point at position 0 with label -100.
 """
 
 import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -204,92 +204,6 @@ def edit_examples(
     return Example(pair, pair, pair, conditions(pairs, shapes.condition))
 
 
-class Draw(NamedTuple):
-    """How many pairs a training step takes of each record.
-
-    outer: of the edit input and its rephrases; the edit input is always the first of them.
-    swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
-      prompt, edited by a rephrase, is an edit as well; more of them to learn from.
-    near, far: of the locality prompts of this kind; those of no kind count as near.
-    k: records that are edited at once, as one edit.
-    """
-
-    outer: int = 2
-    near: int = 1
-    far: int = 1
-    swap: bool = False
-    k: int = 1
-
-
-def training_batches(
-    records: Sequence[TokenRecord],
-    shapes: Shapes,
-    batch: int,
-    seed: int,
-    start: int = 0,
-    draw: Draw = Draw(),
-    cache: TrunkCache | None = None,
-) -> Iterator[Example]:
-    """Endless batches of examples, from step `start` on; each is a function of (seed, step) alone.
-
-    Epochs are walked in a fresh random order; outer and locality pairs are drawn anew each time.
-
-    Args:
-      batch: examples of a step, of `draw.k` records each.
-    """
-    step = start
-    while True:
-        rng = np.random.default_rng((seed, 1, step))
-        chosen = [records[i] for i in _walk(len(records), batch * draw.k, seed, step)]
-        outer = [_draw_outer(record, draw, rng) for record in chosen]
-        edit = [row[:1] for row in outer]
-        locality = [_draw_locality(record, draw, rng) for record in chosen]
-        yield Example(
-            collate(_joined(edit, draw.k), shapes.edit, cache),
-            collate(_joined(outer, draw.k), shapes.outer, cache),
-            collate(_joined(locality, draw.k), shapes.locality, cache),
-            conditions(_joined(edit, draw.k), shapes.condition),
-        )
-        step += 1
-
-
 def grouped(items: Sequence[Item], k: int) -> list[Sequence[Item]]:
     """The items in groups of k, in order; a rest of fewer is left out."""
     return [items[i : i + k] for i in range(0, len(items) // k * k, k)]
-
-
-def _joined(rows: Sequence[list[Tokens | None]], k: int) -> list[list[Tokens | None]]:
-    """k rows after each other as one."""
-    return [[pair for row in group for pair in row] for group in grouped(rows, k)]
-
-
-def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
-    """Indices of a step: consecutive places in the concatenated permutations of all epochs."""
-    places = range(step * batch, (step + 1) * batch)
-    orders = {
-        epoch: np.random.default_rng((seed, 0, epoch)).permutation(n)
-        for epoch in {place // n for place in places}
-    }
-    return [int(orders[p // n][p % n]) for p in places]
-
-
-def _draw_outer(
-    record: TokenRecord, draw: Draw, rng: np.random.Generator
-) -> list[Tokens | None]:
-    """The edit input, then others; None where a record has too few phrasings."""
-    order = rng.permutation(len(record.outer))
-    first = order[0] if draw.swap else 0
-    chosen = [first, *(i for i in order if i != first)][: draw.outer]
-    return [*(record.outer[i] for i in chosen), *[None] * (draw.outer - len(chosen))]
-
-
-def _draw_locality(
-    record: TokenRecord, draw: Draw, rng: np.random.Generator
-) -> list[Tokens | None]:
-    near = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind != "far"]
-    far = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind == "far"]
-    row: list[Tokens | None] = []
-    for pool, k in ((near, draw.near), (far, draw.far)):
-        chosen = [pool[i] for i in rng.permutation(len(pool))[:k]]
-        row += [*chosen, *[None] * (k - len(chosen))]
-    return row

@@ -10,11 +10,14 @@ For one edit, with pairs scored between 0 and 1 under a named protocol,
 
 and each number is the mean over edits. Perplexity is that of all locality answers together,
 exp(nats per token); its drawdown is after minus before.
+
+`METRICS` is the one table of them: a new one is a function of `Scores` and a line there, from which
+results.json, tables and figures take it.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -50,65 +53,11 @@ class Scores(NamedTuple):
     near: np.ndarray  # bool [edits, pairs]: locality pairs that are not "far"
 
 
-class Metric(NamedTuple):
-    """A mean over edits with its bootstrap 95 % interval over edits (of one sequence: over those
-    that it consists of, not over other sequences)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def summarise(scores: Scores, seed: int = 0, k: int = 1) -> dict[str, Metric]:
-    """Metrics with bootstrap 95 % intervals over edits; those that cannot be had are left out.
-
-    Of k edits that were made at once, which share their fate, all or none are drawn.
-
-    Names: reliability, generality, edit_success, edit_success_before, locality_agreement (_near,
-    _far), locality_kl (nats), accuracy_before, accuracy_after, drawdown, perplexity_before,
-    perplexity_after, perplexity_drawdown.
-    """
-    near = np.where(scores.near, scores.agreement, np.nan)
-    far = np.where(scores.near, np.nan, scores.agreement)
-    per_edit = {
-        "reliability": scores.success[:, 0],
-        "generality": mean(scores.success[:, 1:]),
-        "edit_success": mean(scores.success),
-        "edit_success_before": mean(scores.success_before),
-        "locality_agreement_near": mean(near),
-        "locality_agreement_far": mean(far),
-        "locality_kl": mean(scores.kl),
-        "accuracy_before": mean(scores.accuracy_before),
-        "accuracy_after": mean(scores.accuracy),
-        "drawdown": mean(scores.accuracy_before) - mean(scores.accuracy),
-    }
-    n = len(scores.success)
-    groups = np.random.default_rng(seed).integers(0, n // k, (RESAMPLES, n // k))
-    draws = (groups[..., None] * k + np.arange(k)).reshape(RESAMPLES, n)
-    metrics = {
-        name: _metric(partial(_mean_of, values), draws)
-        for name, values in per_edit.items()
-        if not np.all(np.isnan(values))
-    }
-    kinds = [per_edit[name] for name in metrics if name.startswith("locality_agreement_")]
-    if kinds:
-        metrics["locality_agreement"] = _metric(
-            lambda rows: np.mean([mean(kind[rows]) for kind in kinds], axis=0), draws
-        )
-    if np.nansum(scores.tokens) > 0:
-        tokens, before, after = (
-            np.nansum(x, axis=1) for x in (scores.tokens, scores.nll_before, scores.nll)
-        )
-
-        def perplexity(nll: np.ndarray, rows: np.ndarray) -> np.ndarray:
-            return np.exp(nll[rows].sum(-1) / np.maximum(tokens[rows].sum(-1), 1))
-
-        metrics["perplexity_before"] = _metric(lambda rows: perplexity(before, rows), draws)
-        metrics["perplexity_after"] = _metric(lambda rows: perplexity(after, rows), draws)
-        metrics["perplexity_drawdown"] = _metric(
-            lambda rows: perplexity(after, rows) - perplexity(before, rows), draws
-        )
-    return metrics
+LOCALITY: dict[str, Callable[[Scores], np.ndarray]] = {
+    "near": lambda scores: scores.near,
+    "far": lambda scores: ~scores.near,
+}
+"""Kinds of locality pairs: bool[edits, pairs], which pairs are of it."""
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -118,11 +67,156 @@ def mean(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _mean_of(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return mean(values[rows])
+class Metric(NamedTuple):
+    """One measure: how it is made of scores, and where it is shown.
+
+    title: what it is called in tables and figures.
+    kind: what it tells about: the edits, what must not move, or the model without an edit.
+    of: scores -> a number for each edit, float[edits], or several numbers that are pooled,
+      float[parts, edits]; NaN where an edit has none. Of nothing but NaN there is no metric.
+    pool: what they come to: as many arrays float[..., edits] as there are parts -> float[...].
+    unedited: the unedited model's value: a number, or the metric that it is; None: not known.
+    headline: the one number of its kind where there is room for one only.
+    column, bar: whether it stands in tables, and among the bars of a run.
+    """
+
+    name: str
+    title: str
+    kind: Literal["edit", "locality", "unedited"]
+    of: Callable[[Scores], np.ndarray]
+    pool: Callable[..., np.ndarray] = mean
+    unedited: str | float | None = None
+    headline: bool = False
+    column: bool = False
+    bar: bool = False
 
 
-def _metric(statistic: Callable[[np.ndarray], np.ndarray], draws: np.ndarray) -> Metric:
-    """The statistic of all edits, and its interval over the draws; both from edits' indices."""
-    low, high = np.nanpercentile(statistic(draws), [2.5, 97.5])
-    return Metric(float(statistic(np.arange(draws.shape[1]))), float(low), float(high))
+def agreement(kind: str, scores: Scores) -> np.ndarray:
+    """Of each edit, the share of its locality prompts of a kind that are answered as before."""
+    return mean(np.where(LOCALITY[kind](scores), scores.agreement, np.nan))
+
+
+def agreement_by_kind(scores: Scores) -> np.ndarray:
+    """`agreement` of those kinds that any edit has."""
+    kinds = [agreement(kind, scores) for kind in LOCALITY]
+    return np.asarray([kind for kind in kinds if not np.all(np.isnan(kind))])
+
+
+def mean_of_kinds(*kinds: np.ndarray) -> np.ndarray:
+    """The plain mean of each kind's mean over edits."""
+    return np.mean([mean(kind) for kind in kinds], axis=0)
+
+
+def drawdown(scores: Scores) -> np.ndarray:
+    """What an edit takes from the score on its locality answers."""
+    return mean(scores.accuracy_before) - mean(scores.accuracy)
+
+
+def nats(scores: Scores, *fields: str) -> np.ndarray:
+    """Of each edit, the nats of all its locality answers, by field, and their tokens."""
+    if not np.nansum(scores.tokens) > 0:
+        return np.full(len(scores.tokens), np.nan)
+    summed = (np.nansum(getattr(scores, field), axis=1) for field in (*fields, "tokens"))
+    return np.asarray(list(summed))
+
+
+def perplexity(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """exp(nats per token), over all tokens of all edits."""
+    return np.exp(nll.sum(-1) / np.maximum(tokens.sum(-1), 1))
+
+
+def perplexity_drawdown(after: np.ndarray, before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """What the edits add to it."""
+    return perplexity(after, tokens) - perplexity(before, tokens)
+
+
+_TABLE = (
+    Metric(
+        "reliability", "reliability", "edit", lambda s: s.success[:, 0], column=True, bar=True,
+    ),
+    Metric(
+        "generality", "generality", "edit", lambda s: mean(s.success[:, 1:]),
+        column=True, bar=True,
+    ),
+    Metric(
+        "edit_success", "edit success", "edit", lambda s: mean(s.success),
+        unedited="edit_success_before", headline=True, column=True,
+    ),
+    Metric(
+        "edit_success_before", "edit success, no edit", "unedited",
+        lambda s: mean(s.success_before), bar=True,
+    ),
+    Metric(
+        "locality_agreement", "locality agreement", "locality", agreement_by_kind, mean_of_kinds,
+        unedited=1.0, headline=True, column=True,
+    ),
+    *(
+        Metric(
+            f"locality_agreement_{kind}", f"locality agreement, {kind}", "locality",
+            partial(agreement, kind), unedited=1.0, bar=True,
+        )
+        for kind in LOCALITY
+    ),
+    Metric("locality_kl", "locality KL (nats)", "locality", lambda s: mean(s.kl), unedited=0.0),
+    Metric(
+        "accuracy_before", "locality accuracy, no edit", "unedited",
+        lambda s: mean(s.accuracy_before), bar=True,
+    ),
+    Metric(
+        "accuracy_after", "locality accuracy", "locality", lambda s: mean(s.accuracy),
+        unedited="accuracy_before", column=True, bar=True,
+    ),
+    Metric("drawdown", "accuracy drawdown", "locality", drawdown, unedited=0.0, column=True),
+    Metric(
+        "perplexity_before", "perplexity, no edit", "unedited",
+        lambda s: nats(s, "nll_before"), perplexity,
+    ),
+    Metric(
+        "perplexity_after", "perplexity", "locality", lambda s: nats(s, "nll"), perplexity,
+        unedited="perplexity_before", column=True,
+    ),
+    Metric(
+        "perplexity_drawdown", "perplexity drawdown", "locality",
+        lambda s: nats(s, "nll", "nll_before"), perplexity_drawdown, unedited=0.0, column=True,
+    ),
+)  # fmt: skip
+
+METRICS = {metric.name: metric for metric in _TABLE}
+"""All metrics by name, in the order in which results.json has them."""
+
+
+def columns() -> list[Metric]:
+    """The metrics of a table, those of edits first, and of each kind its headline."""
+    kinds = ("edit", "locality", "unedited")
+    shown = [metric for metric in METRICS.values() if metric.column]
+    return sorted(shown, key=lambda metric: (kinds.index(metric.kind), not metric.headline))
+
+
+class Estimate(NamedTuple):
+    """A metric's value with its bootstrap 95 % interval over edits (of one sequence: over those
+    that it consists of, not over other sequences)."""
+
+    value: float
+    low: float
+    high: float
+
+
+def summarise(scores: Scores, seed: int = 0, k: int = 1) -> dict[str, Estimate]:
+    """Metrics with bootstrap 95 % intervals over edits; those that cannot be had are left out.
+
+    Of k edits that were made at once, which share their fate, all or none are drawn.
+    """
+    n = len(scores.success)
+    groups = np.random.default_rng(seed).integers(0, n // k, (RESAMPLES, n // k))
+    draws = (groups[..., None] * k + np.arange(k)).reshape(RESAMPLES, n)
+    found = {}
+    for name, metric in METRICS.items():
+        parts = np.atleast_2d(metric.of(scores))
+        if np.all(np.isnan(parts)):
+            continue
+        value, drawn = (
+            metric.pool(*(part[rows] for part in parts)) for rows in (np.arange(n), draws)
+        )
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        found[name] = Estimate(float(value), float(low), float(high))
+    return found

@@ -1,11 +1,24 @@
-"""Figures: a run's training curve and scores, several runs beside each other, curves over edits."""
+"""Figures, as PNG.
+
+    training_curve            of a run: losses over steps                     training.png
+    score_bars                of a run: its scores                            scores.png
+    success_and_locality      several runs beside each other                  of report.md
+    success_against_drawdown  a comparison of editors, a point for each       compare.png
+    over_edits                curves over the number of edits                 of report.md
+
+A metric's title and colour are those of `evaluation.metrics.METRICS` and of its kind.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_EDIT, _LOCALITY, _GREY = "#c1440e", "#1f6f8b", "#9aa0a6"
+from mend_jax.evaluation.metrics import METRICS
+
+COLOURS = {"edit": "#c1440e", "locality": "#1f6f8b", "unedited": "#9aa0a6"}
+"""By the kind of a metric."""
+_EDIT, _LOCALITY, _GREY = COLOURS.values()
 
 
 def training_curve(path: str | Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -33,33 +46,17 @@ def training_curve(path: str | Path, history: Sequence[Mapping[str, float]]) -> 
         )
     axes.set_yscale("log")
     axes.set_xlabel("step")
-    axes.legend(
-        frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0)
-    )
+    _legend(axes, 2)
     figure.savefig(path, dpi=150)
 
 
 def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
     """The scores between 0 and 1 as bars with 95 % intervals, before and after, as a PNG."""
-    names = [
-        "edit_success_before",
-        "reliability",
-        "generality",
-        "locality_agreement_near",
-        "locality_agreement_far",
-        "accuracy_before",
-        "accuracy_after",
-    ]
-    found = [name for name in names if name in results["metrics"]]
-    figure, axes = _figure(width=7.2, height=0.42 * len(found) + 1.1)
-    for place, name in enumerate(reversed(found)):
-        metric = results["metrics"][name]
-        value, spread = _spread(metric)
-        colour = _GREY if name.endswith("before") else _LOCALITY
-        colour = _EDIT if name in ("reliability", "generality") else colour
-        axes.barh(place, value, xerr=spread, color=colour, height=0.65, ecolor="#333333", capsize=3)
-        axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
-    axes.set_yticks(range(len(found)), [_words(name) for name in reversed(found)])
+    bars = [m for m in METRICS.values() if m.bar and m.name in results["metrics"]]
+    figure, axes = _figure(width=7.2, height=0.42 * len(bars) + 1.1)
+    for place, metric in enumerate(reversed(bars)):
+        _bar(axes, place, results["metrics"][metric.name], COLOURS[metric.kind])
+    axes.set_yticks(range(len(bars)), [metric.title for metric in reversed(bars)])
     axes.set_xlim(0, 1.02)
     axes.set_title(
         f"{results['editor']} on {results['model']}, {results['dataset']}: "
@@ -71,27 +68,21 @@ def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
 
 
 def success_and_locality(path: str | Path, names: Sequence[str], results: Sequence[Any]) -> None:
-    """Edit success and locality agreement of several runs, with 95 % intervals; a grey tick is the
-    unedited model."""
-    figure, panels = _figure(width=8.0, height=0.45 * len(results) + 1.0, columns=2)
-    for axes, metric, before, colour in (
-        (panels[0], "edit_success", "edit_success_before", _EDIT),
-        (panels[1], "locality_agreement", None, _LOCALITY),
-    ):
+    """The headlines (edit success, locality agreement) of several runs, with 95 % intervals; a grey
+    tick is the unedited model."""
+    headlines = [metric for metric in METRICS.values() if metric.headline]
+    figure, panels = _figure(8.0, 0.45 * len(results) + 1.0, len(headlines))
+    for axes, metric in zip(panels, headlines, strict=True):
         for place, one in enumerate(reversed(results)):
-            found = one["metrics"].get(metric)
-            if found is None:
+            if metric.name not in one["metrics"]:
                 continue
-            value, spread = _spread(found)
-            axes.barh(
-                place, value, xerr=spread, color=colour, height=0.6, ecolor="#333333", capsize=3
-            )
-            axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
-            if before is not None and before in one["metrics"]:
-                unedited = one["metrics"][before]["value"]
+            _bar(axes, place, one["metrics"][metric.name], COLOURS[metric.kind])
+            if metric.unedited in one["metrics"]:
+                unedited = one["metrics"][metric.unedited]["value"]
                 axes.plot([unedited] * 2, [place - 0.4, place + 0.4], color=_GREY, linewidth=2)
         axes.set_xlim(0, 1.02)
-        axes.set_title(metric.replace("_", " "), fontsize=9, loc="left")
+        axes.set_ylim(-0.6, len(results) - 0.4)  # of both the same, though one alone has ticks
+        axes.set_title(metric.title, fontsize=9, loc="left")
         shown = list(reversed(names)) if axes is panels[0] else [""] * len(names)
         axes.set_yticks(range(len(names)), shown)
     figure.savefig(path, dpi=150)
@@ -100,8 +91,12 @@ def success_and_locality(path: str | Path, names: Sequence[str], results: Sequen
 def success_against_drawdown(
     path: str | Path, rows: Sequence[Mapping[str, Any]], drawdown: str
 ) -> None:
-    """One point for each row, with 95 % intervals; up and left is better. A number at a point is of
-    edits made at once."""
+    """One point for each row of a comparison, with 95 % intervals; up and left is better. A number
+    at a point is of edits made at once.
+
+    Args:
+      drawdown: the metric that stands for it, "drawdown" (accuracy) or "perplexity_drawdown".
+    """
     figure, axes = _figure(width=7.2, height=4.4)
     colours: dict[str, str] = {}
     many: dict[tuple[str, float, float], list[str]] = {}
@@ -127,11 +122,9 @@ def success_against_drawdown(
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel(f"{drawdown.replace('_', ' ')} (0.01 and more: log scale)")
-    axes.set_ylabel("edit success")
-    axes.legend(
-        frameon=False, fontsize=8, ncols=5, loc="lower left", bbox_to_anchor=(0.0, 1.0)
-    )
+    axes.set_xlabel(f"{METRICS[drawdown].title} (0.01 and more: log scale)")
+    axes.set_ylabel(METRICS["edit_success"].title)
+    _legend(axes, 5)
     figure.savefig(path, dpi=150)
 
 
@@ -149,10 +142,10 @@ def symlog_ticks(low: float, high: float, straight: float) -> list[float]:
     return found if len(found) > 1 else [low, (low + high) / 2, high]
 
 
-def _spread(metric: Mapping[str, float]) -> tuple[float, list[list[float]]]:
+def _spread(estimate: Mapping[str, float]) -> tuple[float, list[list[float]]]:
     """The value, and how far its interval goes below and above it."""
-    value = metric["value"]
-    return value, [[max(value - metric["low"], 0.0)], [max(metric["high"] - value, 0.0)]]
+    value = estimate["value"]
+    return value, [[max(value - estimate["low"], 0.0)], [max(estimate["high"] - value, 0.0)]]
 
 
 def over_edits(
@@ -161,7 +154,8 @@ def over_edits(
     """Scores over the number of edits (log scale); a line `norm`, of any size, gets an axis of its
     own."""
     figure, axes = _figure(width=7.2, height=3.6)
-    colours = {"locality agreement": _LOCALITY, "edit success": _EDIT, "newest": "#e0a458"}
+    colours = {metric.title: COLOURS[metric.kind] for metric in METRICS.values() if metric.headline}
+    colours["newest"] = "#e0a458"
     for name, values in lines.items():
         if name == "norm":
             other = axes.twinx()
@@ -176,20 +170,21 @@ def over_edits(
     axes.minorticks_off()
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(label)
-    axes.legend(
-        frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0)
-    )
+    _legend(axes, 3)
     figure.savefig(path, dpi=150)
 
 
-def _words(name: str) -> str:
-    return {
-        "edit_success_before": "edit success, no edit",
-        "locality_agreement_near": "locality agreement, near",
-        "locality_agreement_far": "locality agreement, far",
-        "accuracy_before": "locality accuracy, no edit",
-        "accuracy_after": "locality accuracy, edited",
-    }.get(name, name)
+def _bar(axes: Any, place: int, estimate: Mapping[str, float], colour: str) -> None:
+    """A score between 0 and 1 with its interval, and its number at the right."""
+    value, spread = _spread(estimate)
+    axes.barh(place, value, xerr=spread, color=colour, height=0.65, ecolor="#333333", capsize=3)
+    axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
+
+
+def _legend(axes: Any, columns: int) -> None:
+    axes.legend(
+        frameon=False, fontsize=8, ncols=columns, loc="lower left", bbox_to_anchor=(0.0, 1.0)
+    )
 
 
 def _figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:

@@ -3,54 +3,38 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mend_jax.evaluation.metrics import Metric
+from mend_jax.evaluation.metrics import Estimate
 from mend_jax.files import write_text
 
-ORDER = (
-    "reliability",
-    "generality",
-    "edit_success",
-    "edit_success_before",
-    "locality_agreement",
-    "locality_agreement_near",
-    "locality_agreement_far",
-    "locality_kl",
-    "accuracy_before",
-    "accuracy_after",
-    "drawdown",
-    "perplexity_before",
-    "perplexity_after",
-    "perplexity_drawdown",
-)
+
+class About(NamedTuple):
+    """What was scored, on what, and how.
+
+    n: number of edits. protocol: its name in full, of `evaluation.metrics.PROTOCOLS`.
+    """
+
+    editor: str
+    model: str
+    dataset: str
+    n: int
+    protocol: str
 
 
 def make_results(
-    editor: str,
-    model: str,
-    dataset: str,
-    protocol: str,
-    n: int,
-    metrics: Mapping[str, Metric],
-    seconds: float,
-    config: Mapping[str, Any],
+    about: About, metrics: Mapping[str, Estimate], seconds: float, config: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
-      protocol: its name in full (`scores.PROTOCOLS`). n: number of edits.
+      metrics: as `summarise` gives them, in its order.
       seconds: wall time of the whole command after downloads.
       config: the command's options, and counts of what was left out.
     """
-    ordered = {name: metrics[name]._asdict() for name in ORDER if name in metrics}
     return {
-        "editor": editor,
-        "model": model,
-        "dataset": dataset,
-        "n": n,
-        "protocol": protocol,
-        "metrics": ordered,
+        **about._asdict(),
+        "metrics": {name: estimate._asdict() for name, estimate in metrics.items()},
         "seconds": round(seconds, 1),
         "config": dict(config),
     }

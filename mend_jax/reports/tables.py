@@ -3,59 +3,13 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from mend_jax.evaluation.metrics import PROTOCOLS
+from mend_jax.evaluation.metrics import Metric, columns
+from mend_jax.reports.paper import paper_numbers
 from mend_jax.reports.results import suspicion
 
 Results = dict[str, Any]
-
-
-class Column(NamedTuple):
-    """A metric, what it is called, and where its value without an edit stands (or is a number)."""
-
-    metric: str
-    title: str
-    unedited: str | float | None
-
-
-COLUMNS = (
-    Column("edit_success", "edit success", "edit_success_before"),
-    Column("reliability", "reliability", None),
-    Column("generality", "generality", None),
-    Column("locality_agreement", "locality agreement", 1.0),
-    Column("accuracy_after", "locality accuracy", "accuracy_before"),
-    Column("drawdown", "accuracy drawdown", 0.0),
-    Column("perplexity_after", "perplexity", "perplexity_before"),
-    Column("perplexity_drawdown", "perplexity drawdown", 0.0),
-)
-
-EDITORS = ("ft", "ft_kl", "enn", "ke", "mend")
-PAPER = {
-    ("t5-xxl-ssm-nq", "zsre"): (
-        "0.87 / <0.001", "0.85 / <0.001", "", "0.04 / <0.001", "0.89 / <0.001"
-    ),
-    ("t5-xl-ssm-nq", "zsre"): (
-        "0.58 / <0.001", "0.55 / <0.001", "", "0.03 / <0.001", "0.88 / 0.001"
-    ),
-    ("gpt-j-6b", "wikitext"): (
-        "0.80 / 0.125", "0.36 / 0.109", "", "0.01 / 0.068", "0.88 / 0.031"
-    ),
-    ("gpt-neo-2.7b", "wikitext"): (
-        "0.55 / 0.195", "0.40 / 0.026", "", "0.00 / 0.137", "0.81 / 0.057"
-    ),
-    ("bart-base", "zsre"): (
-        "0.96 / <0.001", "0.89 / <0.001", "0.99 / <0.001", "0.98 / <0.001", "0.98 / 0.002"
-    ),
-    ("bert-base-uncased", "fever"): (
-        "0.76 / <0.001", "0.64 / <0.001", "0.99 / 0.003", "0.95 / 0.004", ">0.99 / <0.001"
-    ),
-    ("distilgpt2", "wikitext"): (
-        "0.29 / 0.938", "0.17 / 0.059", "0.93 / 0.094", "0.25 / 0.595", "0.86 / 0.225"
-    ),
-}  # fmt: skip
-"""Edit success / drawdown (of accuracy; of perplexity on Wikitext) of EDITORS, paper Tables 3 and
-4, by the last part of the model's name and a word of the data set's."""
 
 
 def read_results(path: str | Path) -> list[Results]:
@@ -124,18 +78,18 @@ def report(results: Sequence[Results], figures: Sequence[tuple[str, str]] = ()) 
 
 
 def _table(group: Sequence[Results]) -> str:
-    columns = [c for c in COLUMNS if any(c.metric in one["metrics"] for one in group)]
-    paper = any(_paper(one) for one in group)
-    head = ["", "data", "edits", *(c.title for c in columns), *(["paper"] if paper else [])]
+    shown = [m for m in columns() if any(m.name in one["metrics"] for one in group)]
+    paper = any(paper_numbers(one) for one in group)
+    head = ["", "data", "edits", *(m.title for m in shown), *(["paper"] if paper else [])]
     rows = []
     for one in group:
         about = [data_of(one), str(one["n"])]
-        last = [[""], [_paper(one)]] if paper else [[], []]
+        last = [[""], [paper_numbers(one)]] if paper else [[], []]
         rows.append(
-            [f"no edit, {Path(one['model']).name}", *about, *(_unedited(one, c) for c in columns)]
+            [f"no edit, {Path(one['model']).name}", *about, *(_unedited(one, m) for m in shown)]
             + last[0]
         )
-        rows.append([name_of(one), *about, *(_value(one, c.metric) for c in columns)] + last[1])
+        rows.append([name_of(one), *about, *(_value(one, m.name) for m in shown)] + last[1])
     distinct = list(dict.fromkeys(map(tuple, rows)))
     return "\n".join(_line(row) for row in (head, ["---"] * len(head), *distinct))
 
@@ -151,27 +105,12 @@ def _value(results: Results, name: str) -> str:
     return f"{metric['value']:.3f} [{metric['low']:.3f}, {metric['high']:.3f}]"
 
 
-def _unedited(results: Results, column: Column) -> str:
-    if column.metric not in results["metrics"] or column.unedited is None:
+def _unedited(results: Results, metric: Metric) -> str:
+    if metric.name not in results["metrics"] or metric.unedited is None:
         return "-"
-    if isinstance(column.unedited, float):
-        return f"{column.unedited:.3f}"
-    return _value(results, column.unedited)
-
-
-def _paper(results: Results) -> str:
-    """The paper's numbers, where its protocol, its single edits and its data are the same."""
-    config = results.get("config", {})
-    flips = "fever" in str(results["dataset"]).casefold() and config.get("flip") != "half"
-    if results["protocol"] != PROTOCOLS["sequence"] or config.get("k", 1) > 1 or flips:
-        return ""
-    if config.get("sequential"):
-        return ""
-    model = Path(results["model"]).name.casefold()
-    dataset = str(results["dataset"]).casefold()
-    found = [row for (name, word), row in PAPER.items() if name == model and word in dataset]
-    known = found and results["editor"] in EDITORS
-    return found[0][EDITORS.index(results["editor"])] if known else ""
+    if isinstance(metric.unedited, float):
+        return f"{metric.unedited:.3f}"
+    return _value(results, metric.unedited)
 
 
 def _texts(results: Results) -> str:

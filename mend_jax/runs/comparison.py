@@ -14,11 +14,11 @@ import jax
 import numpy as np
 
 from mend_jax.editors.base import Editor, EditorState
-from mend_jax.evaluation.metrics import PROTOCOLS, summarise
+from mend_jax.evaluation.metrics import METRICS, PROTOCOLS, columns, summarise
 from mend_jax.files import write_text
 from mend_jax.objectives import outputs_of
 from mend_jax.reports.progress import Reporter
-from mend_jax.reports.results import make_results
+from mend_jax.reports.results import About, make_results
 from mend_jax.runs.methods import Chosen, editor_of, options_of
 from mend_jax.runs.options import as_json
 from mend_jax.runs.task import Task, batches_of
@@ -105,11 +105,10 @@ def _row(contender: Contender, reporter: Reporter) -> Row:
     memory = _step_memory(task, editor) if trains else made.memory
     scores = score_held_out(task, editor, state, reporter, made.edit if together else None)
     metrics = summarise(scores, config.seed, 1 if together else config.k)
-    results = make_results(
-        chosen.called, config.model, contender.dataset, PROTOCOLS[config.protocol],
-        len(scores.success), metrics, time.perf_counter() - began,
-        as_json(task.config) | {"k": k},
-    )  # fmt: skip
+    protocol = PROTOCOLS[config.protocol]
+    about = About(chosen.called, config.model, contender.dataset, len(scores.success), protocol)
+    settings = as_json(task.config) | {"k": k}
+    results = make_results(about, metrics, time.perf_counter() - began, settings)
     return results | {
         "train_seconds": round(train_seconds, 1),
         "steps": task.config.steps if trains else 0,
@@ -180,7 +179,7 @@ def _told(row: Row) -> str:
     return f"{row['editor']}: {shown}, {row['steps']} steps, {row['train_seconds']:.0f} s"
 
 
-SHOWN = ("edit_success", "reliability", "generality", "locality_agreement")
+SHOWN = tuple(metric.name for metric in columns() if metric.kind == "edit" or metric.headline)
 
 
 def markdown(rows: list[Row], drawdown: str = "drawdown") -> str:
@@ -190,7 +189,7 @@ def markdown(rows: list[Row], drawdown: str = "drawdown") -> str:
       drawdown: the metric that stands for it, "drawdown" (accuracy) or "perplexity_drawdown".
     """
     head = [
-        "editor", "edits at once", *(x.replace("_", " ") for x in (*SHOWN, drawdown)),
+        "editor", "edits at once", *(METRICS[x].title for x in (*SHOWN, drawdown)),
         "steps", "seconds to train", "seconds per edit", "editor parameters", "memory (GB)",
     ]  # fmt: skip
     lines = []

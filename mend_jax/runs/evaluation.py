@@ -24,7 +24,7 @@ from mend_jax.evaluation.generation import (
     scores_of,
     speak_of,
 )
-from mend_jax.evaluation.metrics import Metric, Scores, summarise
+from mend_jax.evaluation.metrics import Estimate, Scores, summarise
 from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.stages import split
@@ -82,7 +82,7 @@ def known_of(saved: SavedEditor, records: Sequence[Record]) -> int:
         return drop_known_subjects(records, read_records(path))[1]
 
 
-def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Metric], dict[str, Any]]:
+def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dict[str, Any]]:
     """The metrics, and what else belongs in results.json: texts, or the curves of a sequence."""
     if options.sequential:
         scores, points = in_sequence(options, work)

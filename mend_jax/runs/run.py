@@ -23,7 +23,7 @@ from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
-from mend_jax.reports.results import make_results, table, write_results
+from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.methods import choose, editor_of, options_of
 from mend_jax.runs.options import (
     TrainConfig,
@@ -119,10 +119,10 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
         scores = score_held_out(task, editor, state, reporter, edit)
     k = 1 if edit is not None else config.k
     counts = {"left_out": data.left_out} | _of_training(fitted)
-    results = make_results(
-        config.editor, config.model, dataset, PROTOCOLS[config.protocol], len(scores.success),
-        summarise(scores, config.seed, k), time.perf_counter() - began, options | counts,
-    )  # fmt: skip
+    protocol = PROTOCOLS[config.protocol]
+    about = About(config.editor, config.model, dataset, len(scores.success), protocol)
+    metrics = summarise(scores, config.seed, k)
+    results = make_results(about, metrics, time.perf_counter() - began, options | counts)
     write_results(config.out / "results.json", results)
     if is_first():
         if fitted is not None:

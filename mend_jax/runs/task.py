@@ -10,12 +10,8 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mend_jax.data.batches import (
-    Draw,
-    collate,
-    shapes_of,
-    training_batches,
-)
+from mend_jax.data.batches import collate, shapes_of
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
 from mend_jax.editors.method import Ground
 from mend_jax.example import Example, Pair
@@ -77,9 +73,11 @@ def make_task(
 def batches_of(task: Task, start: int, seed: int, **drawn: Any) -> Iterator[Example]:
     """Training batches from step `start` on, on the task's devices."""
     config, data, mesh = task.config, task.data, task.mesh
-    draw = Draw(config.outer, config.near, config.far, config.swap, config.k)._replace(**drawn)
+    draw = Draw(config.batch, config.outer, config.near, config.far, config.swap, config.k)
     shapes = shapes_of([*data.train, *data.dev], config.swap)
-    made = training_batches(data.train, shapes, config.batch, seed, start, draw, task.cache)
+    made = training_batches(
+        data.train, shapes, draw._replace(**drawn), seed, start, task.cache
+    )
     return made if mesh is None else (shard_examples(x, mesh) for x in made)
 
 

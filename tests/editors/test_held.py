@@ -10,9 +10,10 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import Draw, TokenRecord, grouped, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, grouped, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.editors.held import Holding, held_together, none_like
 from mend_jax.editors.solved import Keyed, solve, solved, without_crosstalk
 from mend_jax.editors.summed import summed
@@ -56,7 +57,7 @@ def editors(tiny: Any, records: list[TokenRecord]) -> tuple[mj.Editor, mj.Editor
     """(joint, summed, state with statistics)."""
     joint = mj.mend(mj.sequence_loss(tiny.model), SITES, rank=4, alpha=0.05)
     apart = held_together(joint, summed())
-    examples = next(training_batches(records, shapes_of(records), 2, 0, draw=Draw(k=K)))
+    examples = next(training_batches(records, shapes_of(records), Draw(2, k=K), 0))
     assert examples.edit.labels.shape[:2] == (2, K)
     assert examples.outer.labels.shape[:2] == (2, 2 * K)
     one = jax.tree.map(lambda x: x[0], examples)

@@ -1,13 +1,16 @@
 """Metrics by hand, their intervals, and what is left out."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 import pytest
 
-from mend_jax.evaluation.metrics import PROTOCOLS, Scores, summarise
-from mend_jax.reports.results import make_results, table
+from mend_jax.evaluation.generation import Free
+from mend_jax.evaluation.metrics import METRICS, PROTOCOLS, Metric, Scores, columns, summarise
+from mend_jax.objectives import Forced
+from mend_jax.reports.results import About, make_results, table
+from mend_jax.reports.tables import report
 
 NAN = np.nan
 LOCAL = ("agreement", "kl", "accuracy", "accuracy_before", "nll", "nll_before", "tokens")
@@ -40,9 +43,9 @@ def test_the_definitions():
         "generality": (1 / 2 + 1) / 2,
         "edit_success": (2 / 3 + 1 / 2 + 1) / 3,
         "edit_success_before": (0 + 1 / 2 + 1) / 3,
+        "locality_agreement": (near + far) / 2,
         "locality_agreement_near": near,
         "locality_agreement_far": far,
-        "locality_agreement": (near + far) / 2,
         "locality_kl": (0.2 + 0.4) / 2,
         "accuracy_before": (2 / 3 + 1) / 2,
         "accuracy_after": (1 / 3 + 0) / 2,
@@ -51,7 +54,7 @@ def test_the_definitions():
         "perplexity_after": np.exp(8 / 8),
         "perplexity_drawdown": np.exp(1) - np.exp(0.5),
     }
-    assert got.keys() == wanted.keys()
+    assert list(got) == list(wanted) == list(METRICS)  # the order of results.json
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
 
@@ -104,8 +107,48 @@ def test_an_interval_of_one_edit_is_that_edit():
 
 def test_the_table_has_a_line_for_each_metric():
     metrics = summarise(hand_made())
-    results = make_results("mend", "m", "d", PROTOCOLS["token"], 3, metrics, 1.0, {})
+    results = make_results(About("mend", "m", "d", 3, PROTOCOLS["token"]), metrics, 1.0, {})
     lines = table(results).splitlines()
     assert lines[0].startswith("3 edits, teacher-forced token")
     assert [line.split()[0] for line in lines[1:]] == list(results["metrics"])
     assert set(results["metrics"]) == set(metrics)
+
+
+def test_a_kind_of_locality_that_a_draw_misses_does_not_count_there():
+    """Of two edits only the first has a far prompt: draws without it have no headline."""
+    two = jax.tree.map(lambda x: x[:2], hand_made())
+    metrics = summarise(two)
+    assert metrics["locality_agreement_far"] == (1.0, 1.0, 1.0)
+    near, headline = metrics["locality_agreement_near"], metrics["locality_agreement"]
+    assert (near.low, near.high) == (0.0, 0.5)
+    assert (headline.low, headline.high) == (5 / 8, 3 / 4)  # both edits, or the first twice
+
+
+def test_the_table_of_metrics_refers_to_itself():
+    for name, metric in METRICS.items():
+        assert metric.name == name
+        if isinstance(metric.unedited, str):
+            assert METRICS[metric.unedited].kind == "unedited"
+    headlines = [metric.name for metric in METRICS.values() if metric.headline]
+    assert headlines == ["edit_success", "locality_agreement"]
+    assert [metric.name for metric in columns()] == [
+        "edit_success", "reliability", "generality", "locality_agreement", "accuracy_after",
+        "drawdown", "perplexity_after", "perplexity_drawdown",
+    ]  # fmt: skip
+
+
+def test_a_new_measure_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    """In the table it is in results.json, among the lines of text, and a column of the page."""
+    worst = Metric(
+        "worst", "worst rephrase", "edit", lambda s: np.nanmin(s.success, 1), column=True
+    )
+    monkeypatch.setitem(METRICS, worst.name, worst)
+    about = About("mend", "m", "d", 3, PROTOCOLS["sequence"])
+    results = make_results(about, summarise(hand_made()), 1.0, {})
+    assert results["metrics"]["worst"]["value"] == 1 / 3
+    assert table(results).splitlines()[-1].split()[:2] == ["worst", "0.333"]
+    assert "| generality | worst rephrase | locality agreement |" in report([results])
+
+
+def test_every_protocol_has_its_words():
+    assert set(PROTOCOLS) == {*get_args(Forced), *get_args(Free)}

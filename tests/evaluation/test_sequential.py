@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.sequential import Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, collate_records, widths
 from mend_jax.objectives import Outputs, outputs_of
@@ -42,7 +43,7 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
 
     outputs = outputs_of(tiny.model)
     editor, shapes = over(outputs), shapes_of(records)
-    batch = next(training_batches(records, shapes, 4, 0))
+    batch = next(training_batches(records, shapes, Draw(4), 0))
     state = editor.init(jax.random.key(0), tiny.params, jax.tree.map(lambda x: x[0], batch))
     state = state._replace(stats=jax.jit(editor.observe)(state, tiny.params, batch)[0])
     seen: list[tuple[int, int]] = []

@@ -8,9 +8,10 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import teacher_forced as evaluation
 from mend_jax.evaluation.metrics import Scores, summarise
@@ -68,7 +69,7 @@ class Ready(NamedTuple):
 def made_ready(tiny: Any, records: list[TokenRecord], alpha: float) -> Ready:
     trunk, tail = mj.split(tiny.model, SITES)
     editor = mj.mend(mj.sequence_loss(tail), SITES, rank=4, alpha=alpha)
-    batch = next(training_batches(records, shapes_of(records), 5, 0))
+    batch = next(training_batches(records, shapes_of(records), Draw(5), 0))
     batch = jax.jit(lambda e: after_trunk(trunk, tiny.params, e))(batch)
     one = jax.tree.map(lambda x: x[0], batch)
     state = editor.init(jax.random.key(0), tiny.params, one)

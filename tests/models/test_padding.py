@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import mend_jax as mj
-from mend_jax.data.batches import Shapes, TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import Shapes, TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.registry import FAMILIES
@@ -57,7 +58,7 @@ def test_padding_moves_no_score(family: str):
     sites = sites_of(model, FAMILIES[family].default_sites(config))
     editor = mj.mend(mj.sequence_loss(model), sites, rank=4, alpha=0.05)
     shapes = shapes_of(records)
-    batch = next(training_batches(records, shapes, 5, 0))
+    batch = next(training_batches(records, shapes, Draw(5), 0))
     state: Any = editor.init(jax.random.key(0), params, jax.tree.map(lambda x: x[0], batch))
     state = state._replace(stats=jax.jit(editor.observe)(state, params, batch)[0])
     scorer = make_scorer(editor, mj.sequence_logits(model))

@@ -11,7 +11,7 @@ from tiny_run import Files, Finished, options, some_records
 
 from mend_jax.data.batches import LENGTHS
 from mend_jax.data.records import Record, RecordError, write_records
-from mend_jax.reports.results import ORDER
+from mend_jax.evaluation.metrics import METRICS
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_ranges
 from mend_jax.runs.run import run
 from mend_jax.runs.splits import prepare
@@ -38,7 +38,7 @@ def test_results_json(finished: Finished):
     assert results["editor"] == "mend" and results["model"] == finished.config.model
     assert results["protocol"] == "teacher-forced sequence"
     assert results["n"] == 8 and results["seconds"] > 0
-    assert list(results["metrics"]) == list(ORDER)
+    assert list(results["metrics"]) == list(METRICS)
     for name, metric in results["metrics"].items():
         assert list(metric) == ["value", "low", "high"]
         assert metric["low"] <= metric["value"] + 1e-9 <= metric["high"] + 2e-9, name

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of, training_batches
+from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.metrics import summarise
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.llama import Llama, LlamaConfig
@@ -76,7 +77,7 @@ class Setting:
         return mj.init_state(self.editor, self.optimiser, jax.random.key(1), self.params, one)
 
     def batches(self, start: int) -> Iterator[mj.Example]:
-        return training_batches(self.records, self.shapes, 3, 5, start)
+        return training_batches(self.records, self.shapes, Draw(3), 5, start)
 
     def develop(self, state: mj.EditorState) -> dict[str, float]:
         scores = score(

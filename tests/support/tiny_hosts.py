@@ -17,7 +17,8 @@ import numpy as np
 from tiny_fit import CONFIG, SITES, token_records
 
 import mend_jax as mj
-from mend_jax.data.batches import shapes_of, training_batches
+from mend_jax.data.batches import shapes_of
+from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models import llama
 from mend_jax.parallel import fetch, is_first, shard_examples, shard_params
@@ -47,7 +48,7 @@ class Setting:
         self.scorer = make_scorer(self.editor, logits, mesh=self.mesh)
 
     def batches(self, start: int) -> Iterator[mj.Example]:
-        for examples in training_batches(self.records, self.shapes, 4, 5, start):
+        for examples in training_batches(self.records, self.shapes, Draw(4), 5, start):
             yield shard_examples(examples, self.mesh) if self.mesh else examples
 
     def develop(self, state: mj.EditorState) -> dict[str, float]:
@@ -64,7 +65,8 @@ class Setting:
             print(number, flush=True)
             time.sleep(pause)
 
-        one = jax.tree.map(lambda x: x[0], next(training_batches(self.records, self.shapes, 4, 5)))
+        first = next(training_batches(self.records, self.shapes, Draw(4), 5))
+        one = jax.tree.map(lambda x: x[0], first)
         key = jax.random.key(1)
         state = mj.init_state(self.editor, self.optimiser, key, self.params, one, self.place)
         work = Work(self.step, self.batches, self.develop)

@@ -1,0 +1,99 @@
+"""The batches of a training run: which records a step takes, and which pairs of each.
+
+Every batch is a function of (seed, step) alone, so that a resumed run goes on as if it had never
+stopped.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
+from mend_jax.data.codec import Tokens
+from mend_jax.data.trunk_cache import TrunkCache
+from mend_jax.example import Example
+
+
+class Draw(NamedTuple):
+    """How many examples a training step takes, and how many pairs of each record.
+
+    batch: examples of a step, of k records each.
+    outer: of the edit input and its rephrases; the edit input is always the first of them.
+    swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
+      prompt, edited by a rephrase, is an edit as well; more of them to learn from.
+    near, far: of the locality prompts of this kind; those of no kind count as near.
+    k: records that are edited at once, as one edit.
+    """
+
+    batch: int
+    outer: int = 2
+    near: int = 1
+    far: int = 1
+    swap: bool = False
+    k: int = 1
+
+
+def training_batches(
+    records: Sequence[TokenRecord],
+    shapes: Shapes,
+    draw: Draw,
+    seed: int,
+    start: int = 0,
+    cache: TrunkCache | None = None,
+) -> Iterator[Example]:
+    """Endless batches of examples, from step `start` on; each is a function of (seed, step) alone.
+
+    Epochs are walked in a fresh random order; outer and locality pairs are drawn anew each time.
+    """
+    step = start
+    while True:
+        rng = np.random.default_rng((seed, 1, step))
+        chosen = [records[i] for i in _walk(len(records), draw.batch * draw.k, seed, step)]
+        outer = [_draw_outer(record, draw, rng) for record in chosen]
+        edit = [row[:1] for row in outer]
+        locality = [_draw_locality(record, draw, rng) for record in chosen]
+        yield Example(
+            collate(_joined(edit, draw.k), shapes.edit, cache),
+            collate(_joined(outer, draw.k), shapes.outer, cache),
+            collate(_joined(locality, draw.k), shapes.locality, cache),
+            conditions(_joined(edit, draw.k), shapes.condition),
+        )
+        step += 1
+
+
+def _joined(rows: Sequence[list[Tokens | None]], k: int) -> list[list[Tokens | None]]:
+    """k rows after each other as one."""
+    return [[pair for row in group for pair in row] for group in grouped(rows, k)]
+
+
+def _walk(n: int, batch: int, seed: int, step: int) -> list[int]:
+    """Indices of a step: consecutive places in the concatenated permutations of all epochs."""
+    places = range(step * batch, (step + 1) * batch)
+    orders = {
+        epoch: np.random.default_rng((seed, 0, epoch)).permutation(n)
+        for epoch in {place // n for place in places}
+    }
+    return [int(orders[p // n][p % n]) for p in places]
+
+
+def _draw_outer(
+    record: TokenRecord, draw: Draw, rng: np.random.Generator
+) -> list[Tokens | None]:
+    """The edit input, then others; None where a record has too few phrasings."""
+    order = rng.permutation(len(record.outer))
+    first = order[0] if draw.swap else 0
+    chosen = [first, *(i for i in order if i != first)][: draw.outer]
+    return [*(record.outer[i] for i in chosen), *[None] * (draw.outer - len(chosen))]
+
+
+def _draw_locality(
+    record: TokenRecord, draw: Draw, rng: np.random.Generator
+) -> list[Tokens | None]:
+    near = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind != "far"]
+    far = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind == "far"]
+    row: list[Tokens | None] = []
+    for pool, k in ((near, draw.near), (far, draw.far)):
+        chosen = [pool[i] for i in rng.permutation(len(pool))[:k]]
+        row += [*chosen, *[None] * (k - len(chosen))]
+    return row

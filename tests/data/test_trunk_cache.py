@@ -1,0 +1,76 @@
+"""The trunk's outputs kept: as if it were run, on disk as in memory, whoever stands beside."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from compare import assert_close
+from token_records import every_pair, some_records
+
+from mend_jax.data.batches import shapes_of
+from mend_jax.data.training_batches import Draw, training_batches
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.models.stages import split
+from mend_jax.objectives import IGNORED, after_trunk, sequence_logits
+
+SITES = r"layers_2/mlp/(up|down)_proj"
+
+
+def build(tiny: Any, sequences: list[np.ndarray], **options: Any) -> TrunkCache:
+    trunk, _ = split(tiny.model, SITES)
+    return cache_trunk(trunk, tiny.params, sequences, **options)
+
+
+def test_collating_cached_states_is_collating_and_running_the_trunk(tiny: Any):
+    records = some_records()
+    cache = build(tiny, [p.tokens for p in every_pair(records)])
+    shapes = shapes_of(records)
+    trunk, tail = split(tiny.model, SITES)
+    plain = next(training_batches(records, shapes, Draw(5), seed=1))
+    cached = next(training_batches(records, shapes, Draw(5), seed=1, cache=cache))
+    wanted = jax.jit(lambda e: after_trunk(trunk, tiny.params, e))(plain)
+    logits = jax.jit(jax.vmap(sequence_logits(tail), (None, 0)))
+    for role in ("edit", "outer", "locality"):
+        got, pair = getattr(cached, role), getattr(wanted, role)
+        np.testing.assert_array_equal(got.labels, pair.labels)
+        np.testing.assert_array_equal(got.inputs.read, pair.inputs.read)
+        counts = (got.labels != IGNORED)[..., None]
+        assert_close(
+            logits(tiny.params, got) * counts, logits(tiny.params, pair) * counts, 1e-5
+        )
+
+
+def test_the_cache_is_the_same_on_disk_and_in_memory(tiny: Any, tmp_path: Path):
+    sequences = [p.tokens for p in every_pair(some_records())]
+    seen: list[tuple[int, int]] = []
+    memory = build(tiny, sequences, progress=lambda done, total: seen.append((done, total)))
+    disk = build(tiny, sequences, directory=tmp_path / "trunk")
+    assert (tmp_path / "trunk" / "trunk.npy").stat().st_size > 0
+    assert len(memory) == len(disk) == len({s.tobytes() for s in sequences})
+    assert seen[-1] == (seen[0][1],) * 2
+    for sequence in sequences:
+        assert memory.lookup(sequence).shape == (len(sequence), tiny.model.config.hidden_size)
+        np.testing.assert_array_equal(memory.lookup(sequence), disk.lookup(sequence))
+    with pytest.raises(KeyError):
+        memory.lookup(np.array([60, 60, 60], np.int32))
+
+
+def test_cached_states_do_not_depend_on_the_neighbours(tiny: Any):
+    """Alone, among others, and in another place of the batch, up to rounding."""
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(61, size=rng.integers(1, 17)).astype(np.int32) for _ in range(90)]
+    everyone = build(tiny, sequences)
+    backwards = build(tiny, sequences[::-1][:45])
+    for sequence in sequences[45:]:
+        assert_close(everyone.lookup(sequence), backwards.lookup(sequence), 1e-5)
+    for sequence in sequences[:3]:
+        alone = build(tiny, [sequence])
+        assert_close(everyone.lookup(sequence), alone.lookup(sequence), 1e-5)
+
+
+@pytest.mark.parametrize("sequences", [[], [np.zeros(0, np.int32)]])
+def test_no_tokens_have_no_states(tiny: Any, sequences: list[np.ndarray]):
+    with pytest.raises(ValueError, match="missing or empty"):
+        build(tiny, sequences)
