@@ -1,5 +1,8 @@
-"""What several tests need: a tiny Llama whose dimensions all differ, and the one real model."""
+"""How all tests run, and what several need: a tiny Llama whose dimensions all differ, and the one
+real model."""
 
+import os
+import shutil
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,7 +13,37 @@ import pytest
 from mend_jax.models.llama import Llama, LlamaConfig
 from mend_jax.models.registry import Base, load
 
-jax.config.update("jax_disable_most_optimizations", True)  # compiling is most of the time here
+EVERYWHERE: dict[str, bool | float | str] = {
+    "jax_disable_most_optimizations": True,  # compiling is most of the time here
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
+"""JAX's settings here and, as environment variables, in all processes that tests start."""
+
+KEPT = 2**30
+"""Bytes of compiled programs beyond which a session starts with none."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Sets JAX; programs are compiled once for all workers, child processes and later sessions.
+
+    They are kept in pytest's own cache (`--cache-clear` forgets them), under the hash of the
+    program: what is traced, and how often, does not change.
+    """
+    programs = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if programs is None:  # not a worker's, not a child's
+        folder = config.cache.mkdir("jax")
+        if sum(file.stat().st_size for file in folder.iterdir()) > KEPT:
+            shutil.rmtree(folder)
+        programs = str(folder)
+    for name, value in (EVERYWHERE | {"jax_compilation_cache_dir": programs}).items():
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that the workers end together."""
+    items.sort(key=lambda item: item.path.parent.name not in ("experiments", "runs"))
 
 TINY = LlamaConfig(
     vocab_size=61,

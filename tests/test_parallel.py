@@ -23,7 +23,7 @@ def test_on_eight_devices():
     script = Path(__file__).parent / "support" / "on_eight_devices.py"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", script],
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", script],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

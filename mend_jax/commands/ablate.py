@@ -7,7 +7,7 @@
     no_identity   Xavier instead of the identity     only_smaller  the smaller of the two
 
 Attention matrices instead of MLP matrices (Table 9) are another --sites. It is the paper's chain
-that is ablated, whatever --ridge and --words say. Writes what experiments.compare writes.
+that is ablated, whatever --ridge and --words say. Writes what `mend-jax compare` writes.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@
 
 Every row is an editor that was trained to make k edits at once, scored on the held-out records in
 groups of k; a training step makes --batch edits, or k if that is more. --at-once says how MEND
-makes them. Writes what experiments.compare writes.
+makes them. Writes what `mend-jax compare` writes.
 """
 
 from dataclasses import dataclass

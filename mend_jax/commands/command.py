@@ -126,7 +126,12 @@ def _preset_of(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def keep_compilations() -> None:
-    """Keeps compiled programs between runs, in `$MEND_JAX_CACHE` or ~/.cache/mend_jax."""
+    """Keeps compiled programs between runs, in `$MEND_JAX_CACHE` or ~/.cache/mend_jax.
+
+    Unless JAX was told where (`$JAX_COMPILATION_CACHE_DIR`).
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
     cache = Path(os.environ.get("MEND_JAX_CACHE", "~/.cache/mend_jax")).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -6,7 +6,7 @@ On two CPU cores, some nine minutes; the base (98 MB) is fetched from the Python
 the first run. Scores are on subjects and phrasings that no training record contains.
 """
 
-import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,7 @@ def quickstart(config: Quickstart) -> None:
     asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
     print(f"\nwritten to {config.out}: editor, results.json, training.png, scores.png")
     print("next, try:\n")
-    print(
-        f"  python -m experiments.edit --editor {config.out} --prompt {json.dumps(record.prompt)} "
-        f"--target {json.dumps(record.target)} --ask {json.dumps(asked)}"
-    )
+    told = ("--editor", config.out, "--prompt", record.prompt, "--target", record.target)
+    print("  mend-jax edit", shlex.join(map(str, (*told, "--ask", asked))))
 
 COMMAND = Command(Quickstart, quickstart, __doc__)

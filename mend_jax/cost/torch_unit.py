@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from mend_jax.example import Example
+from mend_jax.models.registry import family_of
 
 _CLASSES = {
-    "t5": "T5ForConditionalGeneration",
-    "bart": "BartForConditionalGeneration",
-    "bert": "BertForSequenceClassification",
+    "causal": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+    "classifier": "AutoModelForSequenceClassification",
 }
-"""Of families other than causal language models."""
+"""By the kind of the model."""
 
 
 def make_unit(
@@ -35,17 +36,18 @@ def make_unit(
     import transformers
 
     transformers.logging.set_verbosity_error()
-    kind = config["model_type"]
+    family = family_of(config)
+    kind = family.model(family.dimensions(config, ())).kind
     theirs = transformers.AutoConfig.for_model(**config)
     device = "cuda" if gpu else "cpu"
-    made_of: Any = getattr(transformers, _CLASSES.get(kind, "AutoModelForCausalLM"))
+    made_of: Any = getattr(transformers, _CLASSES[kind])
     with torch.device(device):
-        make = getattr(made_of, "from_config", None) or made_of._from_config
-        model = make(theirs, dtype=torch.float32 if dtype == "float32" else torch.bfloat16).eval()
+        wanted = torch.float32 if dtype == "float32" else torch.bfloat16
+        model = made_of.from_config(theirs, dtype=wanted).eval()
     tokens, labels = (np.asarray(x)[0] for x in (example.edit.inputs.x, example.edit.labels))
-    if kind == "bert":
+    if kind == "classifier":
         scored = labels[:, 0].astype(np.float32 if theirs.num_labels == 1 else np.int64)
-    elif kind in _CLASSES:
+    elif kind == "seq2seq":
         scored = labels
     else:
         scored = np.full_like(tokens, -100)

@@ -18,7 +18,7 @@ from mend_jax.editors.base import Editor
 from mend_jax.editors.mend import mend
 from mend_jax.example import Example, Pair
 from mend_jax.models.family import Family
-from mend_jax.models.registry import FAMILIES
+from mend_jax.models.registry import family_of
 from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
 from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
 from mend_jax.training.optimiser import editor_optimiser
@@ -75,15 +75,9 @@ def make_workload(
         answers nothing that could be edited.
     """
     length, answers, rank = sizes
-    kind = config["model_type"]
-    if kind not in FAMILIES:
-        raise ValueError(
-            f"the architecture {kind!r} is not implemented; "
-            f"implemented are: {', '.join(sorted(FAMILIES))}"
-        )
+    family = family_of(config)
     if not 0 < answers < length:
         raise ValueError(f"{answers} labelled tokens of {length}: at least 1, and not the first")
-    family = FAMILIES[kind]
     dimensions = family.dimensions(config, ())
     model = family.model(dimensions, dtype=dtype)
     if model.kind not in ("causal", "seq2seq", "classifier"):

@@ -6,7 +6,7 @@
 `prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
 other ways to ask for it, `locality` what must stay as it was. A rephrase is a text or, where the
 same edit means another answer there, {"prompt", "target"}. Published data sets become the same
-records, each in a file of its own; `formats.read_records` reads them all.
+records, each in a file of its own; `sources.registry.read_records` reads them all.
 """
 
 import json

@@ -95,5 +95,5 @@ def check_room(
     raise RoomError(
         f"{name}: the weights in {dtype} take {needed(dtype) / 1e9:,.1f} GB of a device that has "
         f"{min(known) / 1e9:,.1f} GB free. Smaller: {', '.join(less)}; "
-        f"`python -m experiments.plan --model {name}` says what a whole run needs"
+        f"`mend-jax plan --model {name}` says what a whole run needs"
     )

@@ -1,6 +1,6 @@
 """The paper's base models: what their config.json files on the Hugging Face hub say, built in.
 
-Enough to know a model's shapes without network or files: `experiments.plan` counts from them, and
+Enough to know a model's shapes without network or files: `mend-jax plan` counts from them, and
 the benchmark makes random weights of them. Keys and spellings are Hugging Face's; keys that change
 no shape and no computation are left out.
 """

@@ -2,7 +2,7 @@
 
 The files are mapped, not loaded: opening a 45 GB model reads only its headers, and what `read`
 returns are the pages of the file itself. Pickled weights (`pytorch_model.bin`) are never read:
-unpickling runs code from the file. `python -m experiments.convert` makes safetensors of them.
+unpickling runs code from the file. `mend-jax convert` makes safetensors of them.
 """
 
 import json
@@ -104,11 +104,11 @@ def _advice(folder: Path) -> str:
     if pickled:
         return (
             f"; pickled weights ({', '.join(pickled)}) are not read. Make safetensors of them: "
-            f"python -m experiments.convert {folder}"
+            f"mend-jax convert {folder}"
         )
     return (
         ". Pass a folder with safetensors. (Of a hub repository that has only pytorch_model.bin: "
-        "`hf download ID --local-dir FOLDER`, then `python -m experiments.convert FOLDER`.)"
+        "`hf download ID --local-dir FOLDER`, then `mend-jax convert FOLDER`.)"
     )
 
 

@@ -1,11 +1,13 @@
 """The commands as a user types them: --help, one edit, an evaluation, and errors in one line."""
 
 import json
+import re
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
 from tiny_run import Finished, some_records, start
+from typed import Ended, typed
 
 from mend_jax.commands.quickstart import Quickstart
 from mend_jax.data.records import Record, write_records
@@ -50,17 +52,10 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module")
-def helps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Popen]:
-    """All --help at once: starting Python is what takes the time."""
-    folder = tmp_path_factory.mktemp("help")
-    return {name: start(folder, "-m", f"experiments.{name}", "--help") for name in COMMANDS}
-
-
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_every_option_and_its_default(helps: dict[str, Popen], name: str):
-    out, error = helps[name].communicate()
-    assert helps[name].returncode == 0, error
+def test_help_shows_every_option_and_its_default(name: str):
+    code, out, error = typed(name, "--help")
+    assert code == 0, error
     wanted, defaults = COMMANDS[name]
     assert f"python -m experiments.{name}" in out
     missing = [option for option in wanted if option not in out]
@@ -69,14 +64,39 @@ def test_help_shows_every_option_and_its_default(helps: dict[str, Popen], name: 
         assert text in out
 
 
-def test_edit_shows_the_models_words_before_and_after(finished: Finished, tmp_path: Path):
-    child = start(
-        tmp_path, "-m", "experiments.edit", "--editor", finished.config.out, "--prompt",
-        "Person 3 lives in", "--target", "Oslo", "--ask", "The home of person 3 is",
-        "--ask", "Person 4 lives in",
+def test_processes_of_their_own(tmp_path: Path):
+    """What the others type in this process is what a shell starts."""
+    script = "from mend_jax.commands.console import console; console()"
+    children = [
+        start(tmp_path, "-m", "experiments.edit", "--help"),
+        start(tmp_path, "-c", script, "edit", "--help"),
+        start(tmp_path, "-m", "experiments.edit", "--editor", tmp_path, "--prompt", "p",
+              "--target", "t"),
+    ]  # fmt: skip
+    help_, console, broken = (Ended(x.returncode, *said) for x, said in ended(children))
+    here = typed("edit", "--help")
+    assert help_.code == here.code == 0 and words(help_.out) == words(here.out)
+    assert console.code == 0 and "usage: mend-jax edit" in console.out
+    assert broken.code == 1 and broken.error.startswith("error: ")
+    assert "no editor here" in broken.error
+
+
+def ended(children: list[Popen]) -> list[tuple[Popen, tuple[str, str]]]:
+    """Each with what it printed."""
+    return [(child, child.communicate()) for child in children]
+
+
+def words(text: str) -> list[str]:
+    """Without the frames around them, which differ with the terminal."""
+    return re.findall(r"[\w-]+\w", text)
+
+
+def test_edit_shows_the_models_words_before_and_after(finished: Finished):
+    code, out, error = typed(
+        "edit", "--editor", finished.config.out, "--prompt", "Person 3 lives in",
+        "--target", "Oslo", "--ask", "The home of person 3 is", "--ask", "Person 4 lives in",
     )  # fmt: skip
-    out, error = child.communicate()
-    assert child.returncode == 0, error
+    assert code == 0, error
     lines = [line for line in out.splitlines() if line.strip()]
     assert lines[0].startswith("Person 3 lives in -> Oslo   (edited in ")
     asked = ["Person 3 lives in", "The home of person 3 is", "Person 4 lives in"]
@@ -90,12 +110,10 @@ def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
     records, out = tmp_path / "records.jsonl", tmp_path / "scores"
     too_long = Record("word " * 200, "Oslo")
     write_records(records, [*some_records(24, 8), too_long])
-    child = start(
-        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--records",
-        records, "--out", out,
-    )  # fmt: skip
-    _, error = child.communicate()
-    assert child.returncode == 0, error
+    code, _, error = typed(
+        "evaluate", "--editor", finished.config.out, "--records", records, "--out", out
+    )
+    assert code == 0, error
     results = json.loads((out / "results.json").read_text())
     assert list(results) == list(finished.run.results)
     assert results["n"] == 8 and results["config"]["left_out"]["records"] == 1
@@ -109,12 +127,10 @@ def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
 def test_evaluate_needs_no_records(finished: Finished, tmp_path: Path):
     """The facts are there; and the base comes in the dtype that is asked for."""
     out = tmp_path / "scores"
-    child = start(
-        tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out, "--out", out,
-        "--limit", "3", "--dtype", "int8",
-    )  # fmt: skip
-    _, error = child.communicate()
-    assert child.returncode == 0, error
+    code, _, error = typed(
+        "evaluate", "--editor", finished.config.out, "--out", out, "--limit", 3, "--dtype", "int8"
+    )
+    assert code == 0, error
     results = json.loads((out / "results.json").read_text())
     assert results["dataset"] == "facts" and results["config"]["dtype"] == "int8"
     assert results["n"] == 3 and results["metrics"]["edit_success_before"]["value"] == 0
@@ -132,17 +148,13 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
     }
     records = tmp_path / "records.jsonl"
     write_records(records, some_records(24, 7))
-    children = {
-        name: start(
-            tmp_path, "-m", "experiments.evaluate", "--editor", finished.config.out,
-            "--records", records, "--out", tmp_path / name, "--batch", "2", *way,
-        )
-        for name, way in ways.items()
-    }  # fmt: skip
     found = {}
-    for name, child in children.items():
-        _, error = child.communicate()
-        assert child.returncode == 0, error
+    for name, way in ways.items():
+        code, _, error = typed(
+            "evaluate", "--editor", finished.config.out, "--records", records,
+            "--out", tmp_path / name, "--batch", 2, *way,
+        )  # fmt: skip
+        assert code == 0, error
         found[name] = json.loads((tmp_path / name / "results.json").read_text())
     assert {name: x["n"] for name, x in found.items()} == {
         "contains": 7, "token": 7, "alone": 7, "k": 6, "sequence": 6,
@@ -162,33 +174,32 @@ def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Pa
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "p"}\n')
     editor = finished.config.out
-    edit = ("-m", "experiments.edit", "--target", "t")
+    edit = ("edit", "--target", "t")
     cases = [
         ((*edit, "--editor", tmp_path, "--prompt", "p"), "no editor here"),
         ((*edit, "--editor", editor, "--prompt", " "), "--prompt is empty"),
         ((*edit, "--editor", editor, "--prompt", "p", "--ask", ""), "--ask is empty"),
         ((*edit, "--editor", editor, "--prompt", "word " * 200), "is too long: at most 128 fit"),
         (
-            ("-m", "experiments.evaluate", "--editor", editor, "--records", broken, "--out", "x"),
+            ("evaluate", "--editor", editor, "--records", broken, "--out", "x"),
             f"{broken}, line 1: the field 'target' is missing",
         ),
         (
-            ("-m", "experiments.evaluate", "--editor", editor, "--records", "r", "--out", editor),
+            ("evaluate", "--editor", editor, "--records", "r", "--out", editor),
             "holds a results.json already",
         ),
         (
-            ("-m", "experiments.evaluate", "--editor", editor, "--out", "x", "--sequential", "9",
+            ("evaluate", "--editor", editor, "--out", "x", "--sequential", "9",
              "--k", "2"),
             "--k, --at-once, --alone, --protocol and --generate do not go with it",
         ),
         (
-            ("-m", "experiments.quickstart", "--out", editor),
+            ("quickstart", "--out", editor),
             "is not empty: give another --out",
         ),
     ]
-    children = [start(tmp_path, *arguments) for arguments, _ in cases]
-    for child, (_, message) in zip(children, cases, strict=True):
-        _, error = child.communicate()
-        assert child.returncode == 1, error
+    for arguments, message in cases:
+        code, _, error = typed(*arguments)
+        assert code == 1, error
         assert error.startswith("error: ") and message in error
         assert "Traceback" not in error and len(error.strip().splitlines()) == 2

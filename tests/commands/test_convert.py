@@ -11,8 +11,8 @@ import sentencepiece as spm
 import torch
 from compare import assert_close
 from safetensors import safe_open
-from tiny_run import start
 from transformers import T5Config, T5ForConditionalGeneration
+from typed import typed
 
 import mend_jax as mj
 from mend_jax.commands.convert import Convert, convert
@@ -190,10 +190,9 @@ def test_a_t5_with_only_bin_and_spiece_model(tmp_path: Path):
         )  # fmt: skip
     with pytest.raises(WeightsError) as error:
         mj.load(str(tmp_path))
-    command = str(error.value).rpartition("python -m ")[2].split()
-    child = start(tmp_path, "-m", *command)
-    out, problems = child.communicate()
-    assert child.returncode == 0, problems
+    command = str(error.value).rpartition("mend-jax ")[2].split()
+    code, out, problems = typed(*command)
+    assert code == 0, problems
     assert "of safetensors" in out
     base = mj.load(str(tmp_path))
     assert base.config.tied  # its lm_head is the embedding, and was written once

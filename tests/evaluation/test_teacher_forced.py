@@ -2,7 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from compare import assert_equal
@@ -25,8 +27,8 @@ KINDS = ("near", "far", "")
 
 
 def test_answered_needs_every_scored_position():
-    labels = np.array([[1, 2], [1, 2], [1, -100], [0, -100], [-100, 2]])
-    logits = np.eye(3)[[[1, 2], [1, 1], [1, 0], [1, 0], [0, 2]]]
+    labels = jnp.array([[1, 2], [1, 2], [1, -100], [0, -100], [-100, 2]])
+    logits = jnp.asarray(np.eye(3)[[[1, 2], [1, 1], [1, 0], [1, 0], [0, 2]]])
     np.testing.assert_array_equal(answered(logits, labels), [1, 0, 1, 0, 1])
     np.testing.assert_array_equal(answered(logits, labels, "token"), [1, 0.5, 1, 0, 1])
 
@@ -108,6 +110,16 @@ def test_side_by_side_is_one_at_a_time_and_the_batch_does_not_matter(
         )  # fmt: skip
         assert_same(again, scores)
         assert seen == [(n, 5) for n in wanted]
+
+
+def test_one_program_for_all_batches_of_a_shape(
+    ready: Ready, scores: Scores, tiny: Any, records: list[TokenRecord]
+):
+    counted = ready.editor._replace(edit=chex.assert_max_traces(ready.editor.edit, n=1))
+    scorer = make_scorer(counted, mj.sequence_logits(ready.tail), ready.trunk)
+    shapes = shapes_of(records)
+    batching = Batching(shapes, batch=2)
+    assert_same(score(scorer, ready.state, tiny.params, records, batching), scores)
 
 
 @pytest.mark.parametrize(("batch", "k"), [(1, 1), (2, 1), (1, 2)])

@@ -112,9 +112,9 @@ def test_more_tokens_than_positions_are_refused(both: tuple[Any, Base]):
     base = both[1]
     params = {"params": base.params}
     short, long = (jnp.zeros((1, n), jnp.int32) for n in (5, 33))
-    with pytest.raises(ValueError, match="33 tokens are more than the 32 positions"):
+    with pytest.raises(ValueError, match="33 positions .* has 32"):
         jax.eval_shape(base.model.apply, params, Inputs(long, target=long[:, :1]))
-    with pytest.raises(ValueError, match="33 tokens are more than the 32 positions"):
+    with pytest.raises(ValueError, match="33 positions .* has 32"):
         jax.eval_shape(lambda: generate(base.model, base.params, short, jnp.array([5]), 33))
 
 

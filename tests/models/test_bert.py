@@ -186,7 +186,7 @@ def test_a_variant_that_is_not_implemented_is_refused(change: dict[str, Any], me
 
 def test_more_tokens_than_positions_are_refused(masked: tuple[Any, Base]):
     base = masked[1]
-    with pytest.raises(ValueError, match="33 tokens are more than the 32 positions"):
+    with pytest.raises(ValueError, match="33 positions .* has 32"):
         inputs = Inputs(jnp.zeros((1, 33), jnp.int32))
         jax.eval_shape(base.model.apply, {"params": base.params}, inputs)
 

@@ -37,7 +37,7 @@ def test_a_base_larger_than_the_machine(tmp_path: Path):
     wanted = r"float32 take 6,597\.1 GB.*bfloat16 takes 3,298\.5, int8 takes 1,718\.0"
     with pytest.raises(RoomError, match=wanted) as refused:
         mj.load(str(tmp_path))
-    assert f"experiments.plan --model {tmp_path}" in str(refused.value)
+    assert f"mend-jax plan --model {tmp_path}" in str(refused.value)
 
 
 def test_a_mesh_shares_the_weights_and_virtual_devices_the_memory():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import start
+from typed import typed
 
 from mend_jax.reports.results import suspicion, table
 from mend_jax.reports.tables import read_results, report
@@ -98,14 +98,11 @@ def test_the_command_makes_the_page_and_its_figures(tmp_path: Path):
     for number, one in enumerate(more):
         files.append(tmp_path / f"{number}.json")
         files[-1].write_text(json.dumps(one))
-    child = start(tmp_path, "-m", "experiments.report", *files, "--out", tmp_path / "out")
-    out, error = child.communicate()
-    assert child.returncode == 0, error
+    code, out, error = typed("report", *files, "--out", tmp_path / "out")
+    assert code == 0, error
     page = (tmp_path / "out" / "report.md").read_text()
     assert page.strip() in out
     figures = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
     assert figures == ["at_once_1.png", "scores_0.png", "sequence_2.png"]
     assert all(f"({name})" in page for name in figures)
-    child = start(tmp_path, "-m", "experiments.report", "--out", tmp_path / "none")
-    _, error = child.communicate()
-    assert child.returncode != 0
+    assert typed("report", "--out", tmp_path / "none").code != 0

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,6 +69,16 @@ def test_the_loss_goes_down(tiny: Tiny):
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
     assert (state.step, state.skipped, state.stalled) == (30, 0, 0)
     assert_equal(tiny.params, before)
+
+
+def test_one_program_for_all_batches_of_a_shape(tiny: Tiny):
+    editor, *others = parts = setting(tiny.model)
+    counted = editor._replace(observe=chex.assert_max_traces(editor.observe, n=1))
+    step, state = mj.make_step(counted, *others), fresh(tiny, parts, examples(0, 4))
+    for seed in range(4):
+        state, _ = step(state, tiny.params, examples(seed, 4))
+    with pytest.raises(AssertionError, match="traced"):  # another shape is another program
+        step(state, tiny.params, examples(0, 3))
 
 
 def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(tiny: Tiny):

@@ -132,7 +132,7 @@ def test_folders_without_what_is_needed(tmp_path):
     with pytest.raises(WeightsError, match="has no model.safetensors and no model.safetensors.ind"):
         read_folder(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
-    command = f"python -m experiments.convert {tmp_path}"
+    command = f"mend-jax convert {tmp_path}"
     with pytest.raises(WeightsError, match=rf"\(pytorch_model.bin\) are not read.*{command}"):
         read_folder(tmp_path)
 

@@ -34,7 +34,7 @@ class Format(NamedTuple):
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
     """Records of a file of the user's own, of CounterFact, zsRE, FEVER or Wikitext generation; or
-    of a folder that `experiments.prepare` has written.
+    of a folder that `mend-jax prepare` has written.
 
     Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
     what is left out, and says what is made up. In every other case an empty field is an error.
