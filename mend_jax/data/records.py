@@ -6,13 +6,16 @@
 `prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
 other ways to ask for it, `locality` what must stay as it was. A rephrase is a text or, where the
 same edit means another answer there, {"prompt", "target"}. Published data sets become the same
-records, each in a file of its own; `formats.read_records` reads them all.
+records, each in a file of its own; `sources.registry.read_records` reads them all.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+KINDS = ("near", "far")
+"""Of locality; what is of no kind counts as the first."""
 
 
 class RecordError(ValueError):
@@ -83,8 +86,9 @@ def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
             )
         at = f"{where}: locality[{i}]"
         kind = text_of(item, "kind", at, required=False)
-        if kind not in ("near", "far", ""):
-            raise RecordError(f"{at}: 'kind' must be 'near' or 'far', found {kind!r}")
+        if kind not in (*KINDS, ""):
+            known = " or ".join(map(repr, KINDS))
+            raise RecordError(f"{at}: 'kind' must be {known}, found {kind!r}")
         items.append(Locality(text_of(item, "prompt", at), text_of(item, "answer", at), kind))
     return Record(
         prompt=text_of(row, "prompt", where),
