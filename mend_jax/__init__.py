@@ -6,8 +6,8 @@ turn them into an edit: a value that can be applied, added, dropped, saved and m
 
 from mend_jax.data.codec import Codec, codec_of
 from mend_jax.data.records import Locality, Record, write_records
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.facts import facts_records
-from mend_jax.data.sources.reading import Reading
 from mend_jax.data.sources.registry import read_records
 from mend_jax.editors.base import Editor, EditorState, no_edit, untrained
 from mend_jax.editors.cache import cache

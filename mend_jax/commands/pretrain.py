@@ -21,9 +21,10 @@ import numpy as np
 
 from mend_jax.commands.command import Command
 from mend_jax.data.codec import Tokens, codec_of
+from mend_jax.data.sources.common_words import common_words
+from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.facts import Relation, relations
 from mend_jax.data.sources.pararel import pararel_relations
-from mend_jax.data.sources.pretraining import Questions, common_words
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base
 from mend_jax.runs.pretraining import Course, Epoch, exact_match, pretrain

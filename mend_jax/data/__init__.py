@@ -1,1 +1,13 @@
-"""Records, the project's facts, and batches of padded pairs."""
+"""From files to arrays: records, tokens, padded batches, and what is kept between epochs.
+
+    sources/           one file a data set -> records
+    records            the one schema, as users write it
+    prepared           many records in a folder of TensorFlow Datasets
+    codec              texts to tokens and back
+    tokenizers         training one, for a base that is trained from nothing
+    batches            tokens to padded arrays
+    training_batches   which records and pairs a training step takes
+    bucketing          few shapes and little padding
+    trunk_cache        the frozen layers below the edited ones, run once
+    decoding           what a base answers to many prompts
+"""

@@ -55,8 +55,8 @@ def answers(
     for first in range(0, len(order), batch):
         part = order[first : first + batch]
         key = jax.random.fold_in(jax.random.key(seed), first)
-        tokens, lengths = pad_prompts([prompts[i] for i in part], batch)
-        said = _say(base.model, base.params, tokens, lengths, key, new, choice)
+        padded = pad_prompts([prompts[i] for i in part], batch)
+        said = _say(base.model, base.params, padded, key, new, choice)
         yield from zip(part, np.asarray(said).tolist(), strict=False)
 
 
@@ -64,10 +64,9 @@ def answers(
 def _say(
     model: nn.Module,
     params: PyTree,
-    tokens: Int[Array, "k length"],
-    lengths: Int[Array, "k"],
+    prompts: tuple[Int[Array, "k length"], Int[Array, "k"]],
     key: Key[Array, ""],
     new: int,
     choice: Callable[[Key[Array, ""]], Choice],
 ) -> Int[Array, "k new"]:
-    return generate(model, params, tokens, lengths, new, choice(key))
+    return generate(model, params, *prompts, new, choice(key))

@@ -14,6 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+KINDS = ("near", "far")
+"""Of locality; what is of no kind counts as the first."""
+
 
 class RecordError(ValueError):
     """A record that cannot be used; says file, line and field."""
@@ -83,8 +86,9 @@ def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
             )
         at = f"{where}: locality[{i}]"
         kind = text_of(item, "kind", at, required=False)
-        if kind not in ("near", "far", ""):
-            raise RecordError(f"{at}: 'kind' must be 'near' or 'far', found {kind!r}")
+        if kind not in (*KINDS, ""):
+            known = " or ".join(map(repr, KINDS))
+            raise RecordError(f"{at}: 'kind' must be {known}, found {kind!r}")
         items.append(Locality(text_of(item, "prompt", at), text_of(item, "answer", at), kind))
     return Record(
         prompt=text_of(row, "prompt", where),

@@ -8,17 +8,10 @@ one in its middle: little data is to be learned from.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SPECIAL = {
     "causal": ("<|endoftext|>",),
@@ -28,12 +21,22 @@ SPECIAL = {
 }
 
 
-def train_tokenizer(manner: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+def train_tokenizer(manner: str, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """A tokenizer of at most `vocab_size` tokens; the special ones come first.
 
     Args:
       manner: "causal", "bart", "t5" or "bert".
     """
+    from tokenizers import (
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
+
     special = list(SPECIAL[manner])
     common: Any = {"vocab_size": vocab_size, "special_tokens": special, "show_progress": False}
     trainer: Any

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 from mend_jax.data.batches import edit_examples, shapes_of_edits
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
-from mend_jax.data.records import Record, rephrases_of
+from mend_jax.data.records import KINDS, Record, rephrases_of
 from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
@@ -72,9 +72,9 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:
-    """(kind, prompt) of an edit prompt, a rephrase, a near and a far locality prompt."""
+    """(kind, prompt) of an edit prompt, a rephrase, and a locality prompt of each kind."""
     chosen = [("edit", record.prompt)]
     chosen += [("rephrase", rephrase.prompt) for rephrase in rephrases_of(record)[:1]]
-    for kind in ("near", "far"):
-        chosen += [(kind, x.prompt) for x in record.locality if (x.kind or "near") == kind][:1]
+    for kind in KINDS:
+        chosen += [(kind, x.prompt) for x in record.locality if (x.kind or KINDS[0]) == kind][:1]
     return chosen

@@ -13,8 +13,9 @@ import numpy as np
 
 from mend_jax.data.codec import Tokens
 from mend_jax.data.sources.claims import claim
+from mend_jax.data.sources.common_words import ENDINGS, common_words
+from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.facts import Relation
-from mend_jax.data.sources.pretraining import ENDINGS, Questions, common_words
 from mend_jax.data.tokenizers import train_tokenizer
 from mend_jax.models.registry import FAMILIES, Base
 from mend_jax.runs.pretraining import Epoch

@@ -7,9 +7,9 @@ from typing import Any, Literal, NamedTuple
 from mend_jax.data.batches import TokenRecord, encode_records, grouped
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
-from mend_jax.data.sources.reading import Reading
 from mend_jax.data.sources.registry import read_records, replace_locality
 from mend_jax.models.registry import Base
 from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig

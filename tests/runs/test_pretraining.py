@@ -16,7 +16,8 @@ from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
 from mend_jax.commands.pretrain import Pretrain, knowledge, run
 from mend_jax.data.records import write_records
-from mend_jax.data.sources.pretraining import Questions, common_words
+from mend_jax.data.sources.common_words import common_words
+from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.registry import read_records
 from mend_jax.runs import run as experiment
 from mend_jax.runs.options import ExperimentError

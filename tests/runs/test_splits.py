@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_run import Files
 
-from mend_jax.data.sources.reading import Reading
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records
 from mend_jax.models.registry import load
 from mend_jax.runs.options import ExperimentError, PaperConfig, TrainConfig, check_ranges

@@ -6,20 +6,16 @@
 
 from collections.abc import Iterable
 
-from mend_jax.data.sources.reading import Read, Reading, Row, record_by
+from mend_jax.data.sources.base import FieldNames, Read, Reading, Row, Source, record_by
 
-FIELDS = ("prompt", "target_new")
+NAMES = FieldNames(
+    "prompt", "target_new", "rephrase_prompt", "locality_prompt", "locality_ground_truth"
+)
 
 
 def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
     """Every row is a record; it leaves nothing open."""
-    return Read(
-        [
-            record_by(
-                row, "prompt", "target_new", "rephrase_prompt", "locality_prompt",
-                "locality_ground_truth", "near",
-            )
-            for row in rows
-        ],
-        [],
-    )  # fmt: skip
+    return Read([record_by(NAMES, row, "near") for row in rows], [])
+
+
+SOURCE = Source("CounterFact", ("prompt", "target_new"), read_edits)

@@ -1,9 +1,10 @@
 """FEVER (Thorne et al. 2018): claims, and edits of the verdict on them.
 
 Two forms: a JSON list of {"claim", "label"}, with labels SUPPORTS, REFUTES and NOT ENOUGH INFO; and
-KnowledgeEditor's JSONL (`fever-*-kilt.jsonl`), see `kilt`, which also has a model's own prediction
-and rephrases. An edit flips the prediction. In the paper only half of the edits do, the others ask
-for what the model says already, so that an editor that does nothing is right half of the time.
+KnowledgeEditor's JSONL (`fever-*-kilt.jsonl`), read in `knowledge_editor`, which also has a model's
+own prediction and rephrases. An edit flips the prediction. In the paper only half of the edits do,
+the others ask for what the model says already, so that an editor that does nothing is right half of
+the time.
 """
 
 import random
@@ -11,11 +12,17 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from mend_jax.data.records import Locality, Record, RecordError, text_of
+from mend_jax.data.sources.base import (
+    Read,
+    Reading,
+    Row,
+    Source,
+    distinct,
+    draw_locality,
+    left_out,
+)
 from mend_jax.data.sources.claims import VERDICTS
-from mend_jax.data.sources.kilt import Line
-from mend_jax.data.sources.reading import Read, Reading, Row, distinct, draw_locality, left_out
 
-FIELDS = ("claim", "label")
 UNKNOWN = "NOT ENOUGH INFO"
 TEMPLATES = {
     "train": (
@@ -62,7 +69,7 @@ def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
             + ", ".join(repr(template) for template in templates),
             "the true verdict stands for the model's own prediction, which the file does not have",
         ]
-    return Read(_records(claims, reading), notes)
+    return Read(verdict_edits(claims, reading), notes)
 
 
 def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
@@ -74,22 +81,9 @@ def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
     ]
 
 
-def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
-    """Of KnowledgeEditor's lines."""
-    claims = [
-        Claim(
-            line.prompt,
-            _verdict(line.answer, "answer", line.where),
-            _verdict(line.prediction, "prediction", line.where),
-            line.rephrases,
-            line.asked,
-        )
-        for line in lines
-    ]
-    return _records(claims, reading)
-
-
-def _records(claims: Sequence[Claim], reading: Reading) -> list[Record]:
+def verdict_edits(claims: Sequence[Claim], reading: Reading) -> list[Record]:
+    """One edit of each claim: the other verdict than the model's own, or, with `reading.flip` of
+    half, as likely the same. Locality is other claims with their true verdicts."""
     rng = random.Random(f"fever {reading.split} {reading.seed}")
     pool = distinct(Locality(claim.text, claim.verdict, "far") for claim in claims)
     records = []
@@ -109,10 +103,18 @@ def _records(claims: Sequence[Claim], reading: Reading) -> list[Record]:
 
 def _label(row: Row) -> str:
     label = text_of(row.value, "label", row.where)
-    return _verdict(label, "label", row.where, (*VERDICTS, UNKNOWN))
+    return verdict_of(label, "label", row.where, (*VERDICTS, UNKNOWN))
 
 
-def _verdict(text: str, field: str, where: str, allowed: Sequence[str] = VERDICTS) -> str:
+def verdict_of(text: str, field: str, where: str, allowed: Sequence[str] = VERDICTS) -> str:
+    """The text of a field, if it is a verdict.
+
+    Raises:
+      RecordError: it is none.
+    """
     if text not in allowed:
         raise RecordError(f"{where}: {field!r} must be one of {', '.join(allowed)}, is {text!r}")
     return text
+
+
+SOURCE = Source("FEVER, a list of claims", ("claim", "label"), read_claims, read_verdicts)

@@ -8,10 +8,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from mend_jax.data.records import Locality, RecordError, text_of, texts_of
-from mend_jax.data.sources.reading import Reading, Row
-
-FIELDS = ("question", "answer")
-OBJECT_FIELDS = ("questions", "answers")
+from mend_jax.data.sources.base import Reading, Row, Source
 
 
 def read_questions(rows: Iterable[Row], reading: Reading) -> list[Locality]:
@@ -30,7 +27,7 @@ def read_object(rows: Iterable[Row], reading: Reading) -> list[Locality]:
     """Of the one object."""
     pairs = []
     for row in rows:
-        questions, answers = (texts_of(row.value, field, row.where) for field in OBJECT_FIELDS)
+        questions, answers = (texts_of(row.value, field, row.where) for field in OBJECT.fields)
         if len(questions) != len(answers):
             raise RecordError(
                 f"{row.where}: there are {len(questions)} 'questions', {len(answers)} 'answers'"
@@ -44,3 +41,9 @@ def _pair(question: str, answer: str, form: Literal["sentence", "exact"]) -> Loc
     if form == "sentence":
         question = question[0].upper() + question[1:].removesuffix("?").rstrip() + "?"
     return Locality(question, answer, "far")
+
+
+SOURCE = Source("Natural Questions", ("question", "answer"), read_locality=read_questions)
+OBJECT = Source(
+    "Natural Questions in one object", ("questions", "answers"), read_locality=read_object
+)

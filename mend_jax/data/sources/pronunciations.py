@@ -12,14 +12,14 @@ there an edit gives a word the sounds that the model has for a similar word.
 import json
 import random
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
 from mend_jax.data.records import Locality, Record, Rephrase
+from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.facts import LOCALITY, REPHRASES, in_split
-from mend_jax.data.sources.pretraining import common_words
 from mend_jax.models.registry import Base
 from mend_jax.weights.fetch import Member, Pinned, fetch_pinned
 
@@ -108,6 +108,22 @@ def agreement(base: Base) -> float:
     return sum(sounds in dictionary[word] for word, sounds in said.items()) / len(said)
 
 
+class Known(NamedTuple):
+    """The words of one split, and how the base pronounces those that it was asked.
+
+    families: words by the name of their family, in the order in which they were dealt. home: the
+    family of each word that has no stem in the other split. right: words that need no edit.
+    similar: of these, by their last three letters.
+    """
+
+    dictionary: Dictionary
+    families: Mapping[str, list[str]]
+    home: dict[str, str]
+    said: dict[str, str]
+    right: list[str]
+    similar: Mapping[str, list[str]]
+
+
 def pronunciation_records(
     base: Base,
     split: Literal["train", "validation"],
@@ -132,6 +148,33 @@ def pronunciation_records(
       not corrected.
     """
     rng = random.Random(f"pronunciations {split} {seed}")
+    known = _known(base, split, rng, asked, correct)
+    edit = _corrected if correct else _exchanged
+    records = []
+    for word in known.said:
+        found = edit(known, word, rng)
+        if found is None:
+            continue
+        target, others = found
+        far = rng.sample(known.right, min(4 * LOCALITY[split], len(known.right)))
+        again = tuple(rng.sample(others, min(REPHRASES, len(others))))
+        locality = []
+        for kind, pool in (("near", known.similar[word[-3:]]), ("far", far)):
+            strangers = [other for other in pool if known.home[other] != known.home[word]]
+            chosen = rng.sample(strangers, min(LOCALITY[split], len(strangers)))
+            locality += [Locality(other, known.said[other], kind) for other in chosen]
+        records.append(Record(word, target, again, tuple(locality), word))
+    rng.shuffle(records)
+    return records
+
+
+def _known(
+    base: Base,
+    split: Literal["train", "validation"],
+    rng: random.Random,
+    asked: int,
+    correct: bool,
+) -> Known:
     dictionary = read_dictionary()
     families = defaultdict(list)
     for word in dictionary:
@@ -150,40 +193,20 @@ def pronunciation_records(
     similar = defaultdict(list)
     for word in right:
         similar[word[-3:]].append(word)
+    return Known(dictionary, families, home, said, right, similar)
 
-    def neighbours(pool: Sequence[str], name: str, kind: str) -> list[Locality]:
-        others = [word for word in pool if home[word] != name]
-        chosen = rng.sample(others, min(LOCALITY[split], len(others)))
-        return [Locality(word, said[word], kind) for word in chosen]
 
-    def wanted(word: str) -> tuple[str, list[Rephrase]] | None:
-        """What the word is edited to, and its other forms; None if it is not edited."""
-        if correct:
-            found = forms(word, [w for w in families[home[word]] if w in home], dictionary)
-            return (dictionary[word][0], found) if found and word not in known else None
-        others = [w for w in similar[word[-3:]] if said[w] != said[word]]
-        return (said[rng.choice(others)], []) if others else None
+def _corrected(known: Known, word: str, rng: random.Random) -> tuple[str, list[Rephrase]] | None:
+    """What the dictionary has for the word and its other forms; None if the base says that, or if
+    there are no forms."""
+    if known.said[word] in known.dictionary[word]:
+        return None
+    relatives = [other for other in known.families[known.home[word]] if other in known.home]
+    found = forms(word, relatives, known.dictionary)
+    return (known.dictionary[word][0], found) if found else None
 
-    known = set(right)
-    records = []
-    for word in said:
-        edit = wanted(word)
-        if edit is None:
-            continue
-        target, found = edit
-        name = home[word]
-        far = rng.sample(right, min(4 * LOCALITY[split], len(right)))
-        records.append(
-            Record(
-                prompt=word,
-                target=target,
-                rephrases=tuple(rng.sample(found, min(REPHRASES, len(found)))),
-                locality=(
-                    *neighbours(similar[word[-3:]], name, "near"),
-                    *neighbours(far, name, "far"),
-                ),
-                subject=word,
-            )
-        )
-    rng.shuffle(records)
-    return records
+
+def _exchanged(known: Known, word: str, rng: random.Random) -> tuple[str, list[Rephrase]] | None:
+    """What the base says of a similar word; None if it says the same of all."""
+    others = [w for w in known.similar[word[-3:]] if known.said[w] != known.said[word]]
+    return (known.said[rng.choice(others)], []) if others else None

@@ -1,40 +1,45 @@
-"""Any file of records: its format is recognised from its content.
+"""The one list of data sets, and any file of them: which it holds is recognised from its content.
 
 A file is JSONL, a JSON list or one JSON object; which data set it holds is seen by the fields of
-its first row. Every later row has to be of the same format.
+its first row. Every later row has to be of the same form.
 """
 
-import json
 import random
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from mend_jax.data.records import Locality, Record, RecordError, parse_record, rephrases_of
-from mend_jax.data.sources import counterfact, fever, kilt, natural_questions, wikitext, zsre
-from mend_jax.data.sources.claims import VERDICTS
+from mend_jax.data.records import Locality, Record, RecordError, rephrases_of
+from mend_jax.data.sources import (
+    counterfact,
+    fever,
+    knowledge_editor,
+    natural_questions,
+    own,
+    wikitext,
+    zsre,
+)
+from mend_jax.data.sources.base import Reading, Row, Source, distinct, draw_locality
 from mend_jax.data.sources.facts import in_split
-from mend_jax.data.sources.reading import Read, Reading, Row, distinct, draw_locality
+from mend_jax.data.sources.json_file import rows_of
 
-
-class Format(NamedTuple):
-    """A data set, and the fields that tell it from the others.
-
-    At least one of `read` and `read_locality` is there: of edits, and of true answers, which serve
-    as locality.
-    """
-
-    name: str
-    fields: tuple[str, ...]
-    read: Callable[[Iterable[Row], Reading], Read] | None = None
-    read_locality: Callable[[Iterable[Row], Reading], list[Locality]] | None = None
+SOURCES = (
+    own.SOURCE,
+    counterfact.SOURCE,
+    zsre.SOURCE,
+    knowledge_editor.SOURCE,
+    fever.SOURCE,
+    wikitext.SOURCE,
+    natural_questions.SOURCE,
+    natural_questions.OBJECT,
+)
+"""Every form that a file of records, or of locality, can have."""
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
-    """Records of a file of the user's own, of CounterFact, zsRE, FEVER or Wikitext generation; or
-    of a folder that `mend-jax prepare` has written.
+    """Records of a file in any form of `SOURCES` that has edits, the user's own first of all; or of
+    a folder that `mend-jax prepare` has written.
 
     Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
     what is left out, and says what is made up. In every other case an empty field is an error.
@@ -44,16 +49,16 @@ def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]
 
     Raises:
       RecordError: broken JSON, a missing, empty or mistyped field (with file and line), a file of
-        none of these formats (with the nearest), not UTF-8, or without records; a folder, without
+        none of these forms (with the nearest), not UTF-8, or without records; a folder, without
         the packages that read it.
       FileNotFoundError: no such file.
     """
     if Path(path).is_dir():
         return replace_locality(_read_folder(Path(path)), reading)
-    form, rows = _recognise(Path(path))
-    if form.read is None:
-        raise RecordError(f"{path}: {form.name} has no edits; it can be given as locality")
-    records, notes = form.read(rows, reading)
+    source, rows = _recognise(Path(path))
+    if source.read is None:
+        raise RecordError(f"{path}: {source.name} has no edits; it can be given as locality")
+    records, notes = source.read(rows, reading)
     if not records:
         raise RecordError("; ".join([f"{path}: no records in this file", *notes]))
     records = replace_locality(records, reading)
@@ -114,10 +119,10 @@ def read_answers(path: str | Path, reading: Reading = Reading()) -> list[Localit
     Raises:
       RecordError: as `read_records`; or the file does not say what is true.
     """
-    form, rows = _recognise(Path(path))
-    if form.read_locality is None:
-        raise RecordError(f"{path}: {form.name} cannot be given as locality")
-    return distinct(form.read_locality(rows, reading))
+    source, rows = _recognise(Path(path))
+    if source.read_locality is None:
+        raise RecordError(f"{path}: {source.name} cannot be given as locality")
+    return distinct(source.read_locality(rows, reading))
 
 
 def _missing(records: list[Record]) -> list[str]:
@@ -129,50 +134,19 @@ def _missing(records: list[Record]) -> list[str]:
     return [f"{n} of {len(records)} records have no {what}" for what, n in counts if n]
 
 
-def _own(rows: Iterable[Row], reading: Reading) -> Read:
-    return Read([parse_record(row.value, row.where) for row in rows], [])
-
-
-def _kilt(rows: Iterable[Row], reading: Reading) -> Read:
-    """Of zsRE and FEVER, whose fields are the same: the answers tell them apart."""
-    lines, notes = kilt.read_lines(rows)
-    claims = any(line.answer in VERDICTS for line in lines)
-    return Read((fever if claims else zsre).from_lines(lines, reading), notes)
-
-
-FORMATS = (
-    Format("a record of one's own", ("prompt", "target"), _own),
-    Format("CounterFact", counterfact.FIELDS, counterfact.read_edits),
-    Format("zsRE, MEND's list", zsre.FIELDS, zsre.read_edits),
-    Format("zsRE or FEVER, KnowledgeEditor's lines", kilt.FIELDS, _kilt),
-    Format("FEVER, a list of claims", fever.FIELDS, fever.read_claims, fever.read_verdicts),
-    Format("Wikitext generation", wikitext.FIELDS, wikitext.read_completions),
-    Format(
-        "Natural Questions",
-        natural_questions.FIELDS,
-        read_locality=natural_questions.read_questions,
-    ),
-    Format(
-        "Natural Questions in one object",
-        natural_questions.OBJECT_FIELDS,
-        read_locality=natural_questions.read_object,
-    ),
-)
-
-
-def _recognise(path: Path) -> tuple[Format, Iterator[Row]]:
-    """The format that the first row has all fields of; and all rows."""
-    rows = _rows(path)
+def _recognise(path: Path) -> tuple[Source, Iterator[Row]]:
+    """The source that the first row has all fields of; and all rows."""
+    rows = rows_of(path)
     first = next(rows, None)
     if first is None:
         raise RecordError(f"{path}: no records in this file")
     present = {
-        form: sum(field in first.value for field in form.fields) / len(form.fields)
-        for form in FORMATS
+        source: sum(field in first.value for field in source.fields) / len(source.fields)
+        for source in SOURCES
     }
-    nearest = max(FORMATS, key=present.__getitem__)
+    nearest = max(SOURCES, key=present.__getitem__)
     if not present[nearest]:
-        known = "; ".join(f"{form.name} ({', '.join(form.fields)})" for form in FORMATS)
+        known = "; ".join(f"{source.name} ({', '.join(source.fields)})" for source in SOURCES)
         found = ", ".join(first.value) or "none"
         raise RecordError(
             f"{first.where}: no known format has any of these fields: {found}. Known are: {known}"
@@ -184,48 +158,3 @@ def _recognise(path: Path) -> tuple[Format, Iterator[Row]]:
                 f"{nearest.name}, with {', '.join(nearest.fields)})"
             )
     return nearest, chain((first,), rows)
-
-
-def _rows(path: Path) -> Iterator[Row]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows begins a file with a mark
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path}: not UTF-8 ({error})") from None
-    for place, value in _values(path, text):
-        if not isinstance(value, Mapping):
-            raise RecordError(
-                f"{path}, {place}: expected a JSON object, found {type(value).__name__}"
-            )
-        yield Row(str(path), place, value)
-
-
-def _values(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    """(where, value) of a list, of one object over several lines, or of lines."""
-    lines = [
-        (number, line)
-        for number, line in enumerate(text.split("\n"), 1)  # splitlines() also splits in texts
-        if line.strip()
-    ]
-    if text.lstrip()[:1] == "[":
-        for number, value in enumerate(_parse(path, text), 1):
-            yield f"record {number}", value
-    elif _is_spread(line for _, line in lines[:2]):
-        yield "the object", _parse(path, text)
-    else:
-        for number, line in lines:
-            yield f"line {number}", _parse(path, line, number)
-
-
-def _is_spread(lines: Iterable[str]) -> bool:
-    """Whether an object goes on in the second line."""
-    first, second = [*lines, "", ""][:2]
-    return bool(second) and not first.rstrip().endswith("}") and second.lstrip()[:1] != "{"
-
-
-def _parse(path: Path, text: str, line: int = 1) -> Any:
-    """The value of a JSON text that begins in this line of the file."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        where = f"{path}, line {line + error.lineno - 1}"
-        raise RecordError(f"{where}: not valid JSON ({error.msg})") from None

@@ -15,9 +15,16 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mend_jax.data.records import Locality, Record, RecordError, texts_of
-from mend_jax.data.sources.reading import Read, Reading, Row, distinct, draw_locality, left_out
+from mend_jax.data.sources.base import (
+    Read,
+    Reading,
+    Row,
+    Source,
+    distinct,
+    draw_locality,
+    left_out,
+)
 
-FIELDS = ("n_tokens", "original", "completions")
 REPHRASES = 4
 BEGINNING = 16
 """Words of a passage that are a locality prompt, at most; at least as many are left to follow."""
@@ -114,3 +121,6 @@ def _passage(original: str) -> Locality | None:
     begin = min(BEGINNING, (len(spaces) + 1) // 2)
     end = spaces[begin - 1 + NEXT] if begin - 1 + NEXT < len(spaces) else len(original)
     return Locality(original[: spaces[begin - 1]], original[spaces[begin - 1] + 1 : end], "far")
+
+
+SOURCE = Source("Wikitext generation", ("n_tokens", "original", "completions"), read_completions)

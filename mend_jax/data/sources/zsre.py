@@ -1,52 +1,35 @@
-"""zsRE (Levy et al. 2017) as questions with edits, in both published forms.
-
-The JSON list that was derived from MEND's data (ROME, EasyEdit and others use it):
+"""zsRE (Levy et al. 2017) as questions with edits: the JSON list that was derived from MEND's data
+(ROME, EasyEdit and others use it).
 
     {"src", "alt", "rephrase", "loc", "loc_ans", "subject"}
 
-And KnowledgeEditor's JSONL (`structured_zeroshot-*-new_annotated_final.jsonl`), see `kilt`. There,
-the edit target is one of the alternatives, and what must stay is the answers to other lines.
+KnowledgeEditor's JSONL of zsRE is read in `knowledge_editor`.
 """
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
-from mend_jax.data.records import Locality, Record
-from mend_jax.data.sources.kilt import Line
-from mend_jax.data.sources.reading import (
+from mend_jax.data.sources.base import (
+    FieldNames,
     Read,
     Reading,
     Row,
-    distinct,
-    draw_locality,
+    Source,
     left_out,
     record_by,
 )
 
-FIELDS = ("src", "alt")
+NAMES = FieldNames("src", "alt", "rephrase", "loc", "loc_ans")
 
 
 def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
-    """Of the list; rows with no answer to edit towards are left out."""
+    """Rows with no answer to edit towards are left out."""
     records, without = [], []
     for row in rows:
         if row.value.get("alt") == "":
             without.append(row.place)
         else:
-            records.append(record_by(row, "src", "alt", "rephrase", "loc", "loc_ans", "far"))
+            records.append(record_by(NAMES, row, "far"))
     return Read(records, left_out(without, len(records), "have an empty 'alt'"))
 
 
-def from_lines(lines: Sequence[Line], reading: Reading) -> list[Record]:
-    """Of KnowledgeEditor's lines: target and locality are drawn."""
-    rng = random.Random(f"zsre {reading.split} {reading.seed}")
-    pool = distinct(Locality(line.prompt, line.answer, "far") for line in lines)
-    return [
-        Record(
-            prompt=line.prompt,
-            target=rng.choice(line.alternatives),
-            rephrases=line.rephrases,
-            locality=draw_locality(rng, pool, reading.localities, line.asked),
-        )
-        for line in lines
-    ]
+SOURCE = Source("zsRE, MEND's list", ("src", "alt"), read_edits)

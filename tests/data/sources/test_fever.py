@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mend_jax.data.records import RecordError
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.fever import TEMPLATES
-from mend_jax.data.sources.reading import Reading
 from mend_jax.data.sources.registry import read_records
 
 FEVER = Path(__file__).parents[4] / "shared/data/fever"

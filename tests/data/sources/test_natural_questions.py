@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mend_jax.data.records import Locality, Record, RecordError, write_records
-from mend_jax.data.sources.reading import Reading
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records, replace_locality
 
 NQ = Path(__file__).parents[4] / "shared/data/nq/nq_open_dev.jsonl"

@@ -1,12 +1,19 @@
-"""Formats: recognised from the content of a file; what fits none is told what is nearest."""
+"""Sources: recognised from the content of a file; what fits none is told what is nearest."""
 
+import importlib
 import json
+import pkgutil
+from collections.abc import Iterable
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from mend_jax.data.records import Record, RecordError
-from mend_jax.data.sources.registry import read_records
+from mend_jax.data import sources
+from mend_jax.data.records import Locality, Record, RecordError
+from mend_jax.data.sources import registry
+from mend_jax.data.sources.base import Read, Reading, Row, Source
+from mend_jax.data.sources.registry import SOURCES, read_records
 
 GOOD = '{"prompt": "p", "target": "t"}'
 
@@ -132,3 +139,39 @@ def test_records_without_rephrases_or_locality_are_counted(tmp_path: Path):
         f"{path}: 2 of 3 records have no rephrases",
         f"{path}: 2 of 3 records have no locality",
     ]
+
+
+def test_every_source_is_in_the_one_list():
+    """None is forgotten, and none has all fields of another, so that each is recognised."""
+    modules = (
+        importlib.import_module(f"{sources.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(sources.__path__)
+    )
+    ended = [x for module in modules for x in vars(module).values() if isinstance(x, Source)]
+    assert len(ended) == len(SOURCES) and set(ended) == set(SOURCES)
+    for one, other in permutations(SOURCES, 2):
+        assert not set(one.fields) <= set(other.fields), (one.name, other.name)
+
+
+def test_a_new_source_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its files are read, serve as locality, and are told to whoever has something else."""
+
+    def read(rows: Iterable[Row], reading: Reading) -> Read:
+        return Read([Record(row.value["riddle"], row.value["solution"]) for row in rows], ["odd"])
+
+    def true(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+        return [Locality(row.value["riddle"], row.value["solution"], "far") for row in rows]
+
+    riddles = Source("Riddles", ("riddle", "solution"), read, true)
+    monkeypatch.setattr(registry, "SOURCES", (*SOURCES, riddles))
+    path = tmp_path / "riddles.jsonl"
+    path.write_text('{"riddle": "what has keys?", "solution": "a piano"}')
+    with pytest.warns(UserWarning, match="riddles.jsonl: odd"):
+        assert read_records(path) == [Record("what has keys?", "a piano")]
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text(GOOD)
+    (record,) = read_records(mine, Reading("train", locality=path))
+    assert record.locality == (Locality("what has keys?", "a piano", "far"),)
+    mine.write_text('{"text": "t"}')
+    with pytest.raises(RecordError, match=r"Known are: .*; Riddles \(riddle, solution\)"):
+        read_records(mine)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mend_jax.data.records import Locality, Record, RecordError
-from mend_jax.data.sources.reading import Reading
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records
 
 ZSRE = Path(__file__).parents[4] / "shared/data/zsre"

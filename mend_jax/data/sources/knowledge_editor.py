@@ -1,19 +1,31 @@
-"""The lines that De Cao et al. (2021, KnowledgeEditor) made of KILT's zsRE and FEVER.
+"""zsRE and FEVER as De Cao et al. (2021, KnowledgeEditor) made lines of KILT's
+(`structured_zeroshot-*-new_annotated_final.jsonl`, `fever-*-kilt.jsonl`).
 
     {"input", "output": [{"answer"}], "prediction", "alternatives": [...],
      "filtered_rephrases": [...], "meta"?: {"template_questions"?: [...]}}
 
 `prediction` is their model's answer, `alternatives` are others that it finds likely: what to edit
-towards. The rephrases are those by which the model answers the same.
+towards. The rephrases are those by which the model answers the same. The fields of both data sets
+are the same: the answers tell them apart. Of zsRE, the edit target is one of the alternatives, and
+what must stay is the answers to other lines; of FEVER see `fever`.
 """
 
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from mend_jax.data.records import RecordError, text_of, texts_of
-from mend_jax.data.sources.reading import Row, left_out
-
-FIELDS = ("input", "output", "alternatives", "filtered_rephrases")
+from mend_jax.data.records import Locality, Record, RecordError, text_of, texts_of
+from mend_jax.data.sources.base import (
+    Read,
+    Reading,
+    Row,
+    Source,
+    distinct,
+    draw_locality,
+    left_out,
+)
+from mend_jax.data.sources.claims import VERDICTS
+from mend_jax.data.sources.fever import Claim, verdict_edits, verdict_of
 
 
 class Line(NamedTuple):
@@ -26,6 +38,43 @@ class Line(NamedTuple):
     alternatives: tuple[str, ...]
     rephrases: tuple[str, ...]
     asked: tuple[str, ...]
+
+
+def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
+    """Of either data set."""
+    lines, notes = read_lines(rows)
+    claims = any(line.answer in VERDICTS for line in lines)
+    return Read((_fever if claims else _zsre)(lines, reading), notes)
+
+
+def _zsre(lines: Sequence[Line], reading: Reading) -> list[Record]:
+    """Target and locality are drawn."""
+    rng = random.Random(f"zsre {reading.split} {reading.seed}")
+    pool = distinct(Locality(line.prompt, line.answer, "far") for line in lines)
+    return [
+        Record(
+            prompt=line.prompt,
+            target=rng.choice(line.alternatives),
+            rephrases=line.rephrases,
+            locality=draw_locality(rng, pool, reading.localities, line.asked),
+        )
+        for line in lines
+    ]
+
+
+def _fever(lines: Sequence[Line], reading: Reading) -> list[Record]:
+    """Edits of the verdict that their model gives."""
+    claims = [
+        Claim(
+            line.prompt,
+            verdict_of(line.answer, "answer", line.where),
+            verdict_of(line.prediction, "prediction", line.where),
+            line.rephrases,
+            line.asked,
+        )
+        for line in lines
+    ]
+    return verdict_edits(claims, reading)
 
 
 def read_lines(rows: Iterable[Row]) -> tuple[list[Line], list[str]]:
@@ -69,3 +118,10 @@ def _answer(row: Row) -> str:
         if isinstance(item, Mapping) and "answer" in item:
             return text_of(item, "answer", f"{row.where}: output")
     raise RecordError(f"{row.where}: 'output' must be a list with an object that has 'answer'")
+
+
+SOURCE = Source(
+    "zsRE or FEVER, KnowledgeEditor's lines",
+    ("input", "output", "alternatives", "filtered_rephrases"),
+    read_edits,
+)

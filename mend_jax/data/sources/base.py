@@ -1,11 +1,11 @@
-"""What every reader of a data set is given, and what it gives back.
+"""What a data set is here: a `Source`, what its reader is given and what it gives back.
 
-A reader is a function (rows, reading) -> Read: the rows of a file, checked to be JSON objects, and
-the choices that a published file leaves open.
+A reader is a function of the rows of a file, checked to be JSON objects, and of the choices that a
+published file leaves open. What several readers do stands below.
 """
 
 import random
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -54,23 +54,42 @@ class Read(NamedTuple):
     notes: list[str]
 
 
-def record_by(
-    row: Row, prompt: str, target: str, rephrase: str, locality: str, answer: str, kind: str
-) -> Record:
-    """The record of a row with one rephrase and one locality prompt at most.
+class Source(NamedTuple):
+    """A data set in one published form, and the fields that tell it from all others.
 
-    Args:
-      prompt, target, rephrase, locality, answer: the names of its fields.
-      kind: of its locality prompt.
+    At least one of `read` and `read_locality` is there: of edits, and of true answers, which serve
+    as locality.
     """
+
+    name: str
+    fields: tuple[str, ...]
+    read: Callable[[Iterable[Row], Reading], Read] | None = None
+    read_locality: Callable[[Iterable[Row], Reading], list[Locality]] | None = None
+
+
+class FieldNames(NamedTuple):
+    """What the fields of a row are called that has one rephrase and one locality prompt at most."""
+
+    prompt: str
+    target: str
+    rephrase: str
+    locality: str
+    answer: str
+    subject: str = "subject"
+
+
+def record_by(names: FieldNames, row: Row, kind: str) -> Record:
+    """The record of such a row; its locality prompt is of this kind."""
 
     def text(field: str, required: bool = True) -> str:
         return text_of(row.value, field, row.where, required)
 
-    stays = (Locality(text(locality), text(answer), kind),) if row.value.get(locality) else ()
-    again = text(rephrase, required=False)
-    subject = text("subject", required=False)
-    return Record(text(prompt), text(target), (again,) if again else (), stays, subject)
+    again = text(names.rephrase, required=False)
+    subject = text(names.subject, required=False)
+    stays: tuple[Locality, ...] = ()
+    if row.value.get(names.locality):
+        stays = (Locality(text(names.locality), text(names.answer), kind),)
+    return Record(text(names.prompt), text(names.target), (again,) if again else (), stays, subject)
 
 
 def left_out(places: Sequence[str], used: int, why: str) -> list[str]:

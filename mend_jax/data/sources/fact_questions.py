@@ -1,13 +1,13 @@
-"""What a base is asked while it is trained from nothing: facts in many phrasings, and what is left
-of these when words are lost, exchanged and put in between.
+"""Questions about the facts, on which a base is trained from nothing: in many phrasings, and in
+what is left of these when words are lost, exchanged and put in between.
 """
 
 import random
 from collections.abc import Sequence
-from importlib import resources
 from typing import NamedTuple
 
 from mend_jax.data.sources.claims import claim, draw_claim
+from mend_jax.data.sources.common_words import noise
 from mend_jax.data.sources.facts import Relation
 
 
@@ -57,24 +57,6 @@ class Questions(NamedTuple):
             return phrasing.format(fact[0]), fact[1]
         object_, verdict = draw_claim(rng, relation, fact, sorted({o for _, o in relation.facts}))
         return claim(phrasing, fact[0], object_), verdict
-
-
-def common_words() -> tuple[str, ...]:
-    """Everyday words of English: no base should take one that it never saw for a name."""
-    text = resources.files("mend_jax.data.sources").joinpath("common_words.txt")
-    return tuple(text.read_text(encoding="utf-8").split())
-
-
-ENDINGS = ("", "s", "ed", "ing")
-"""Of a common word, so that its forms are no news either."""
-
-
-def noise(rng: random.Random, words: Sequence[str]) -> str:
-    """A form of a common word, or a word that is none, of the halves of two."""
-    first, second = rng.choice(words), rng.choice(words)
-    if rng.random() < 0.5:
-        return first + rng.choice(ENDINGS)
-    return first[: (len(first) + 1) // 2] + second[len(second) // 2 :]
 
 
 def disturbed(phrasing: str, rng: random.Random, words: Sequence[str]) -> str:
