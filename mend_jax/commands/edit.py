@@ -16,7 +16,7 @@ from mend_jax.commands.command import Command
 from mend_jax.factors import norm
 from mend_jax.models.memory import Dtype
 from mend_jax.parallel import mesh_of
-from mend_jax.reports.before_after import make_stage
+from mend_jax.reports.before_after import before_after_of
 from mend_jax.saved.directory import load_editor
 
 
@@ -52,16 +52,16 @@ def edit(config: Edit) -> None:
     saved = load_editor(
         config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
     )
-    stage = make_stage(saved, config.tokens)
+    shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()
-    change = jax.block_until_ready(stage.edit(prompt, target))
+    change = jax.block_until_ready(shown.edit(prompt, target))
     if not any(float(norm(part)) for part in change.values()):
         raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
     began = time.perf_counter()
-    change = jax.block_until_ready(stage.edit(prompt, target))
+    change = jax.block_until_ready(shown.edit(prompt, target))
     seconds = time.perf_counter() - began
     print(f"{prompt} -> {target}   (edited in {seconds * 1000:.0f} ms, once compiled)")
-    for answer in stage.ask(change, [prompt, *config.ask]):
+    for answer in shown.ask(change, [prompt, *config.ask]):
         print(f"\n  {answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
 
 COMMAND = Command(Edit, edit, __doc__)

@@ -42,8 +42,8 @@ class Evaluate(ReadingOptions, ScoreOptions):
     out: Path
     """Directory for results.json and scores.png."""
     records: Path | None = None
-    """Records to score it on: your own JSONL, or a published file of CounterFact, zsRE, FEVER or
-    Wikitext generation; without it, the held-out subjects of the project's facts."""
+    """Records to score it on: your own JSONL, or a published file (CounterFact, zsRE, FEVER, ...:
+    all of mend_jax/data/sources); without it, the held-out subjects of the project's facts."""
     limit: int = 0
     """Score only so many records (0: all)."""
     at_once: AtOnce | None = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mend_jax.commands.command import Command
 from mend_jax.data.records import rephrases_of
-from mend_jax.reports.before_after import make_stage, prompts_of
+from mend_jax.reports.before_after import before_after_of, prompts_of
 from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.run import Run, run
 
@@ -38,12 +38,12 @@ class Quickstart(TrainConfig):
 
 def show_edits(finished: Run) -> str:
     """Ten held-out edits, with the model's own words before and after."""
-    stage = make_stage(finished.saved)
+    shown = before_after_of(finished.saved)
     lines = []
     for record in finished.validation[:SHOWN]:
         prompts = prompts_of(record)
         lines.append(f"\n{record.prompt} -> {record.target}")
-        answers = stage.ask(stage.edit(record.prompt, record.target), [p for _, p in prompts])
+        answers = shown.ask(shown.edit(record.prompt, record.target), [p for _, p in prompts])
         for (kind, _), answer in zip(prompts, answers, strict=True):
             lines.append(f"  {kind:<9} {answer.prompt}")
             lines.append(f"  {'':<9}   before: {answer.before}")

@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.evaluation.metrics import METRICS
 from mend_jax.files import write_text
 from mend_jax.reports.figures import over_edits, success_and_locality
 from mend_jax.reports.tables import Results, by_protocol, data_of, name_of, read_results, report
@@ -75,7 +76,7 @@ def at_once(group: Sequence[Results]) -> list[list[Results]]:
 def draw_at_once(path: Path, sizes: Sequence[Results]) -> None:
     """Edit success, locality agreement and drawdown over k."""
     lines = {
-        name.replace("_", " "): [one["metrics"][name]["value"] for one in sizes]
+        METRICS[name].title: [one["metrics"][name]["value"] for one in sizes]
         for name in LINES
         if all(name in one["metrics"] for one in sizes)
     }

@@ -32,7 +32,7 @@ def edit_example(base: Base, prompt: str, target: str) -> Example:
     return one
 
 
-class Stage(NamedTuple):
+class BeforeAfter(NamedTuple):
     """A saved editor made ready to edit and to speak; one compilation per padded shape.
 
     edit(prompt, target) -> edit. ask(edit, prompts) -> answers before and after.
@@ -42,7 +42,7 @@ class Stage(NamedTuple):
     ask: Callable[[Any, Sequence[str]], list[Answer]]
 
 
-def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
+def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     """Jits the editor and the decoder of `saved`.
 
     Args:
@@ -68,7 +68,7 @@ def make_stage(saved: SavedEditor, new_tokens: int = 8) -> Stage:
             for prompt, b, a in zip(prompts, before, after, strict=True)
         ]
 
-    return Stage(edit, ask)
+    return BeforeAfter(edit, ask)
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:

@@ -1,4 +1,6 @@
-"""Tables in Markdown from results.json files, one for each protocol, beside the paper's numbers."""
+"""Tables in Markdown from results.json files, one for each protocol, beside the paper's numbers;
+and the page around them, report.md.
+"""
 
 import json
 from collections.abc import Sequence

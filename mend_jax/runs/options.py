@@ -53,8 +53,8 @@ class RecordOptions:
     """What it is trained and scored on."""
 
     train: Path | None = None
-    """Training records: your own JSONL, or a published file of CounterFact, zsRE, FEVER or Wikitext
-    generation; without it, the project's facts."""
+    """Training records: your own JSONL, or a published file (CounterFact, zsRE, FEVER, ...: all
+    of mend_jax/data/sources); without it, the project's facts."""
     validation: Path | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
     max_train: int = 0

@@ -20,7 +20,7 @@ from mend_jax.evaluation.generation import (
 )
 from mend_jax.evaluation.metrics import summarise
 from mend_jax.evaluation.teacher_forced import Batching, answered
-from mend_jax.reports.before_after import make_stage
+from mend_jax.reports.before_after import before_after_of
 
 pytest_plugins = ["finished_run"]
 
@@ -114,16 +114,16 @@ def heard(finished: Finished) -> Any:
 
 def test_everybody_says_what_they_say_alone(heard: Any):
     saved, records, found = heard
-    stage = make_stage(saved, NEW)
+    shown = before_after_of(saved, NEW)
     assert any(x.before != x.after for entry in found for x in entry.outer)
     for record, entry in zip(records, found, strict=True):
-        edit = stage.edit(record.record.prompt, record.record.target)
+        edit = shown.edit(record.record.prompt, record.record.target)
         prompts = [x.prompt for x in (*entry.outer, *entry.locality)]
         assert prompts[0] == record.record.prompt
         assert len(entry.outer) == len(record.outer) and entry.outer[0].answer == (
             record.record.target
         )
-        for x, alone in zip((*entry.outer, *entry.locality), stage.ask(edit, prompts), strict=True):
+        for x, alone in zip((*entry.outer, *entry.locality), shown.ask(edit, prompts), strict=True):
             assert (x.before, x.after) == (alone.before, alone.after)
 
 
