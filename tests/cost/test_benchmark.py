@@ -150,8 +150,8 @@ def test_without_pytorch_the_unit_is_left_out_with_a_word(monkeypatch: pytest.Mo
     def missing(*_: Any) -> None:
         raise ImportError("No module named 'torch'")
 
-    monkeypatch.setattr("experiments.benchmark.make_unit", missing)
-    monkeypatch.setattr("experiments.benchmark.config_of", lambda name: CAUSAL)
+    monkeypatch.setattr("mend_jax.commands.benchmark.make_unit", missing)
+    monkeypatch.setattr("mend_jax.commands.benchmark.config_of", lambda name: CAUSAL)
     tiny = BenchmarkConfig(
         "x", random_weights=True, batch=1, length=9, answers=3, rank=13, rounds=1
     )
