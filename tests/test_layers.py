@@ -21,7 +21,7 @@ cost | reports
 runs
 mend_jax
 commands
-experiments
+experiments | __main__
 """
 """From the ground up. A room imports from the floors below it, never from beside it or above it;
 `mend_jax` is the package's own `__init__`, the public names. So editors know no data, and models,
