@@ -87,13 +87,13 @@ class Setting:
         return {"loss": float(np.mean(scores.edit_loss)) + kl, "locality_kl": kl}
 
     def fit(self, directory: Path, schedule: Schedule = SCHEDULE, **changes: Any) -> Fit:
-        """A run; `changes` are of its `Work` or `Journal`, or a `state`."""
-        said = changes.pop("said", [])
+        """A run; `changes` are of its `Work` or `Journal`, or other `params`, or a `state`."""
+        said, params = changes.pop("said", []), changes.pop("params", self.params)
         state = changes.pop("state", None) or self.state()
         work, journal = Work(self.step, self.batches, self.develop), Journal(directory)
         of_work = {k: changes.pop(k) for k in list(changes) if k in work._fields}
         journal = journal._replace(**{"say": said.append, **changes})
-        return fit(work._replace(**of_work), state, self.params, schedule, journal)
+        return fit(work._replace(**of_work), state, params, schedule, journal)
 
 
 def all_arrays(progress: Progress) -> dict[str, np.ndarray]:
