@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.commands.compare import CompareConfig, run
-from mend_jax.runs.methods import many_at_once, side_by_side
+from mend_jax.runs.methods import many_at_once, contenders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class BatchEdits(CompareConfig):
 
 def batch_edits(config: BatchEdits) -> None:
     """Every method for every number of edits."""
-    run(config, many_at_once(side_by_side(config, config.editors, config.own), config.ks))
+    run(config, many_at_once(contenders(config, config.editors, config.own), config.ks))
 
 
 SMALL = {

@@ -29,7 +29,7 @@ from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.comparison import Row, compare, markdown
-from mend_jax.runs.methods import Chosen, side_by_side
+from mend_jax.runs.methods import Chosen, contenders
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_data, check_out, check_ranges
 from mend_jax.runs.run import gather
 from mend_jax.runs.task import Task, make_task
@@ -103,7 +103,7 @@ def run(config: CompareConfig, chosen: Mapping[str, Chosen]) -> list[Row]:
 
 def compare_editors(config: Compare) -> None:
     """The named editors, side by side."""
-    run(config, side_by_side(config, config.editors, config.own))
+    run(config, contenders(config, config.editors, config.own))
 
 
 def _own(**rates: float) -> Any:

@@ -170,4 +170,5 @@ def _bytes(tensor: Any) -> Any:
 
     return tensor.contiguous().flatten().view(torch.uint8).numpy()
 
+
 COMMAND = Command(Convert, convert, __doc__)

@@ -64,4 +64,5 @@ def edit(config: Edit) -> None:
     for answer in shown.ask(change, [prompt, *config.ask]):
         print(f"\n  {answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
 
+
 COMMAND = Command(Edit, edit, __doc__)

@@ -132,4 +132,5 @@ def run(config: Finetune) -> dict[str, Any]:
     write_text(config.out / "finetuning.json", json.dumps(result, indent=1) + "\n")
     return result
 
+
 COMMAND = Command(Finetune, run, __doc__)

@@ -45,4 +45,5 @@ def make(config: MakePronunciations) -> None:
         write_records(config.out / f"{split}.jsonl", records)
         print(f"{config.out / split}.jsonl: {len(records):,} edits")
 
+
 COMMAND = Command(MakePronunciations, make, __doc__)

@@ -54,4 +54,5 @@ def make(config: MakeWikitext) -> None:
         f"{time.perf_counter() - began:.0f} s"
     )
 
+
 COMMAND = Command(MakeWikitext, make, __doc__)

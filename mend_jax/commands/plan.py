@@ -124,4 +124,5 @@ def plan(config: PlanConfig) -> None:
     if config.json:
         write_text(config.json, json.dumps(values, indent=1) + "\n")
 
+
 COMMAND = Command(PlanConfig, plan, __doc__)

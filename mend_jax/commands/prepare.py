@@ -39,4 +39,5 @@ def prepare(config: Prepare) -> None:
     records = read_records(config.records, reading_of(config, config.split))
     print(f"{write_prepared(config.out, records)}: {len(records):,} records")
 
+
 COMMAND = Command(Prepare, prepare, __doc__)

@@ -62,4 +62,5 @@ def quickstart(config: Quickstart) -> None:
     told = ("--editor", config.out, "--prompt", record.prompt, "--target", record.target)
     print("  mend-jax edit", shlex.join(map(str, (*told, "--ask", asked))))
 
+
 COMMAND = Command(Quickstart, quickstart, __doc__)

@@ -99,4 +99,5 @@ def draw_sequence(path: Path, curve: Sequence[dict[str, float]]) -> None:
     }
     over_edits(path, "edits made so far", [int(point["edits"]) for point in curve], lines)
 
+
 COMMAND = Command(Report, write_report, __doc__)

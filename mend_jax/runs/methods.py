@@ -44,7 +44,7 @@ def choose(config: TrainConfig, name: str) -> Chosen:
     return Chosen(name, method, own, replace(config, **changes), name)
 
 
-def side_by_side(config: TrainConfig, names: str, own: Any) -> dict[str, Chosen]:
+def contenders(config: TrainConfig, names: str, own: Any) -> dict[str, Chosen]:
     """The methods that a comma-separated list names, in its order, each with its own options.
 
     Args:
@@ -85,7 +85,7 @@ def many_at_once(chosen: Mapping[str, Chosen], ks: str) -> dict[str, Chosen]:
 
 
 def ablations(config: TrainConfig, names: str) -> dict[str, Chosen]:
-    """The paper's chain, and the chain without each of its parts, by name as in `side_by_side`."""
+    """The paper's chain, and the chain without each of its parts, by name as in `contenders`."""
     return {
         name: Chosen("mend", ablation(name), config, config, name)
         for name in _listed(names, ABLATIONS)

@@ -12,7 +12,7 @@ import mend_jax as mj
 from mend_jax.commands.compare import Compare, Own, run
 from mend_jax.data.records import write_records
 from mend_jax.editors import finetune, finetune_together
-from mend_jax.runs.methods import ablations, many_at_once, side_by_side
+from mend_jax.runs.methods import ablations, many_at_once, contenders
 from mend_jax.runs.options import ExperimentError
 
 pytest_plugins = ["finished_run"]
@@ -27,7 +27,7 @@ def settings(files: Files, out: Path, **changes: Any) -> Compare:
 
 
 def rows_of(config: Compare, names: str) -> list[dict]:
-    return run(config, side_by_side(config, names, config.own))
+    return run(config, contenders(config, names, config.own))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_budget_of_minutes_is_turned_into_steps(tiny_files: Files, tmp_path: P
 
 def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out", editors="none")
-    named = side_by_side(config, "enn,none", config.own)
+    named = contenders(config, "enn,none", config.own)
     several = many_at_once(named, "1, 5")
     assert list(several) == ["enn_1", "enn_5", "none_1", "none_5"]
     assert several["enn_5"].config.k == 5 and several["enn_5"].config.batch == 1
@@ -127,7 +127,7 @@ def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path:
         many_at_once(named, "1,x")
     with pytest.raises(ExperimentError, match="known are mend, no_sharing, no_norm, no_identity"):
         ablations(config, "half")
-    rows = run(config, many_at_once(side_by_side(config, "none", config.own), "2,8,9"))
+    rows = run(config, many_at_once(contenders(config, "none", config.own), "2,8,9"))
     assert [row.get("n") for row in rows] == [8, 8, None]
     assert "too few to edit 9 at once" in rows[2]["error"]
 
@@ -135,9 +135,9 @@ def test_many_at_once_and_the_ablations_are_methods(tiny_files: Files, tmp_path:
 def test_unknown_names_and_budgets(tiny_files: Files, tmp_path: Path):
     config = settings(tiny_files, tmp_path / "out")
     with pytest.raises(ExperimentError, match="'rome'; known are mend, ft, ft_kl, ft_breadth"):
-        side_by_side(config, "mend,rome", config.own)
+        contenders(config, "mend,rome", config.own)
     with pytest.raises(ExperimentError, match="no editors are named"):
-        side_by_side(config, " ,", config.own)
+        contenders(config, " ,", config.own)
     empty = settings(tiny_files, tmp_path / "out", steps=0, minutes=0.0)
     with pytest.raises(ExperimentError, match="--minutes above 0"):
         rows_of(empty, "none")
