@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.commands.compare import CompareConfig, run
-from mend_jax.runs.methods import many_at_once, contenders
+from mend_jax.runs.methods import contenders, many_at_once
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,5 +10,4 @@ from mend_jax.commands.command import Command
 from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.run import run
 
-
 COMMAND = Command(TrainConfig, run, __doc__)

@@ -12,7 +12,7 @@ import mend_jax as mj
 from mend_jax.commands.compare import Compare, Own, run
 from mend_jax.data.records import write_records
 from mend_jax.editors import finetune, finetune_together
-from mend_jax.runs.methods import ablations, many_at_once, contenders
+from mend_jax.runs.methods import ablations, contenders, many_at_once
 from mend_jax.runs.options import ExperimentError
 
 pytest_plugins = ["finished_run"]
