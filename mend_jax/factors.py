@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 
@@ -44,14 +45,16 @@ def mask_rows(factors: Factors, keep: Bool[Array, "*batch rows"]) -> Factors:
     return Factors(jnp.where(keep, factors.u, 0.0), jnp.where(keep, factors.delta, 0.0))
 
 
-def matmul(x: Float[Array, "*any d_in"], part: Factors | Dense) -> Float[Array, "*any d_out"]:
+def matmul(
+    x: Float[Array | np.ndarray, "*any d_in"], part: Factors | Dense
+) -> Float[Array, "*any d_out"]:
     """`x @ (sum_r u_r delta_r^T)` in float32, multiplied in the order that takes less work.
 
     With n positions and r rows, two thin products take n r (d_in + d_out) multiplications, the
     matrix and one product (n + r) d_in d_out: less where 1/n + 1/r < 1/d_in + 1/d_out, as for a
     hundred edits at once.
     """
-    x = x.astype(jnp.float32)
+    x = jnp.asarray(x).astype(jnp.float32)
     if isinstance(part, Dense):
         return x @ part.kernel
     n = x.shape[-2] if part.u.ndim > 2 else x.size // x.shape[-1]

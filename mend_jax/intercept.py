@@ -16,11 +16,12 @@ together with its interceptor, one user context with a fresh token, so that an i
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
@@ -33,6 +34,9 @@ from mend_jax.sites import (
     check_visited,
     match_sites,
 )
+
+Seen: TypeAlias = Array | np.ndarray
+"""What a linear layer is called with: outside of `jit` it may be numpy's."""
 
 _trace_token = jax.make_user_context(None)
 
@@ -80,7 +84,7 @@ def capture(
         def with_slots(slots: dict[str, Factors]) -> Float[Array, ""]:
             visited: set[str] = set()
 
-            def tap(site: str, x: Array, y: Array) -> Array:
+            def tap(site: str, x: Seen, y: Array) -> Array:
                 if site in visited:
                     raise SiteError(
                         f"site {site!r} is called twice in one pass: the gradient of its kernel "
@@ -115,7 +119,7 @@ def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
     def as_edited(*args: Any, **kwargs: Any) -> Any:
         visited: set[str] = set()
 
-        def shift(site: str, x: Array, y: Array) -> Array:
+        def shift(site: str, x: Seen, y: Array) -> Array:
             if (x.shape[-1], y.shape[-1]) != shape_of(edit[site]):
                 raise SiteError(
                     f"site {site!r} maps {x.shape[-1]} to {y.shape[-1]} features, but the edit "
@@ -162,19 +166,19 @@ def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _tap(y: Array, x: Array, slot: Factors, rows: int) -> Array:
+def _tap(y: Array, x: Seen, slot: Factors, rows: int) -> Array:
     """y; the cotangent of the slot, which has so many rows, is (u, delta)."""
     del x, slot, rows
     return y
 
 
-def _tap_forward(y: Array, x: Array, slot: Factors, rows: int) -> tuple[Array, Array]:
+def _tap_forward(y: Array, x: Seen, slot: Factors, rows: int) -> tuple[Array, Seen]:
     del slot, rows
     return y, x
 
 
-def _tap_backward(rows: int, x: Array, g: Array) -> tuple[Array, None, Factors]:
-    u = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+def _tap_backward(rows: int, x: Seen, g: Array) -> tuple[Array, None, Factors]:
+    u = jnp.asarray(x).reshape(-1, x.shape[-1]).astype(jnp.float32)
     delta = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
     return g, None, all_passes(u, delta, rows)
 
@@ -185,7 +189,7 @@ _tap.defvjp(_tap_forward, _tap_backward)
 @contextlib.contextmanager
 def _intercepting(
     sites: frozenset[str] | None,
-    change: Callable[[str, Array, Array], Array],
+    change: Callable[[str, Seen, Array], Array],
     other: Callable[[nn.Module], None] | None = None,
 ) -> Iterator[None]:
     """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`."""
@@ -215,13 +219,13 @@ def _intercepting(
 
 def _calls(
     function: Callable[..., Any], *args: Any
-) -> tuple[dict[str, tuple[Array, Array]], dict[str, str], dict[str, tuple[int, str]]]:
+) -> tuple[dict[str, tuple[Seen, Array]], dict[str, str], dict[str, tuple[int, str]]]:
     """All linear layers called ({name: (x, y)}, abstract), the class of every other module, and
     over how many examples each layer is mapped, and in which loop."""
-    linear: dict[str, tuple[Array, Array]] = {}
+    linear: dict[str, tuple[Seen, Array]] = {}
     others: dict[str, str] = {}
 
-    def note(site: str, x: Array, y: Array) -> Array:
+    def note(site: str, x: Seen, y: Array) -> Array:
         linear[site] = (x, y)
         return mark(y, site)
 

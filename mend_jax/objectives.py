@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
@@ -91,34 +92,37 @@ def prompt_states(model: nn.Module) -> StatesFn:
         x = carry.x
         places = jnp.arange(x.shape[1])
         if getattr(model, "kind", "causal") == "causal" and pair.inputs.read is not None:
-            keep = places <= pair.inputs.read[:, :1]  # the answer is not part of the prompt
+            keep = places[None] <= pair.inputs.read[:, :1]  # the answer is not part of the prompt
         elif pair.inputs.mask is not None:
             keep = pair.inputs.mask[:, : x.shape[1]]
         else:
             keep = jnp.ones(x.shape[:2], bool)
         total = jnp.einsum("kld,kl->kd", x.astype(jnp.float32), keep.astype(jnp.float32))
-        return total / jnp.sum(keep, axis=-1, keepdims=True)
+        return total / jnp.sum(keep, axis=-1, keepdims=True).astype(jnp.float32)
 
     return states
 
 
 def negative_log_likelihood(
-    logits: Float[Array, "*batch answers vocabulary"], labels: Int[Array, "*batch answers"]
+    logits: Float[Array, "*batch answers vocabulary"],
+    labels: Int[Array | np.ndarray, "*batch answers"],
 ) -> Float[Array, ""]:
     """Mean over the scored tokens of the whole batch, in nats (mend-code `masked_nll`)."""
     logits = logits.astype(jnp.float32)
+    labels = jnp.asarray(labels)
     scored = labels != IGNORED
     chosen = jnp.take_along_axis(logits, jnp.where(scored, labels, 0)[..., None], axis=-1)[..., 0]
     nll = jax.nn.logsumexp(logits, axis=-1) - chosen
-    return jnp.sum(jnp.where(scored, nll, 0.0)) / jnp.maximum(jnp.sum(scored), 1)
+    return jnp.sum(jnp.where(scored, nll, 0.0)) / number_of(scored)
 
 
 def answered(
     logits: Float[Array, "k answers vocabulary"],
-    labels: Int[Array, "k answers"],
+    labels: Int[Array | np.ndarray, "k answers"],
     protocol: Forced = "sequence",
 ) -> Float[Array, "k"]:
     """1 if the argmax equals the label at every scored position, else 0; or the share of them."""
+    labels = jnp.asarray(labels)
     scored = labels != IGNORED
     right = (jnp.argmax(logits, axis=-1) == labels) & scored
     if protocol == "token":
@@ -135,9 +139,14 @@ def kl_divergence(
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+def number_of(keep: Bool[Array, "*n"]) -> Float[Array, ""]:
+    """How many are kept, at least 1: what a mean over them is divided by."""
+    return jnp.maximum(jnp.sum(keep), 1).astype(jnp.float32)
+
+
 def mean_where(values: Float[Array, "*n"], keep: Bool[Array, "*n"]) -> Float[Array, ""]:
     """Mean of the kept values; 0 if none is kept."""
-    return jnp.sum(jnp.where(keep, values, 0.0)) / jnp.maximum(jnp.sum(keep), 1)
+    return jnp.sum(jnp.where(keep, values, 0.0)) / number_of(keep)
 
 
 def after_trunk(trunk: nn.Module | None, params: PyTree, example: Example) -> Example:

@@ -113,10 +113,12 @@ def shard_params(params: PyTree, rules: Partition, mesh: Mesh) -> PyTree:
     return jax.tree.map(put, params, params_sharding(params, rules, mesh))
 
 
-def placer(rules: Partition, mesh: Mesh | None) -> Callable[[tuple[str, ...], np.ndarray], Array]:
+def placer(
+    rules: Partition, mesh: Mesh | None
+) -> Callable[[tuple[str, ...], np.ndarray | Array], Array]:
     """`place(path, array)` for `load_params`: each tensor straight to its devices."""
 
-    def place(path: tuple[str, ...], array: np.ndarray) -> Array:
+    def place(path: tuple[str, ...], array: np.ndarray | Array) -> Array:
         if mesh is None:
             return jax.device_put(array)
         spec = partition_spec("/".join(path), array.shape, rules, mesh)

@@ -3,11 +3,14 @@ real model."""
 
 import os
 import shutil
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import numpy as np
+import optax
 import pytest
 
 from mend_jax.models.llama import Llama, LlamaConfig
@@ -15,6 +18,7 @@ from mend_jax.models.registry import Base, load
 
 EVERYWHERE: dict[str, bool | float | str] = {
     "jax_disable_most_optimizations": True,  # compiling is most of the time here
+    "jax_numpy_rank_promotion": "raise",
     "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_min_entry_size_bytes": 0,
 }
@@ -39,11 +43,36 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, value in (EVERYWHERE | {"jax_compilation_cache_dir": programs}).items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def promoting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which may mix dtypes."""
+
+    @wraps(function)
+    def free(*args: Any, **kwargs: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):
+            return function(*args, **kwargs)
+
+    return free
+
+
+def scheduled(*args: Any) -> optax.Schedule:
+    """optax's schedule, which divides a count of steps by another."""
+    return promoting(warm_up_then_cosine(*args))
+
+
+# Third parties that do: Adam raises a float to an integer, LayerNorm takes bfloat16 to float32.
+warm_up_then_cosine = optax.warmup_cosine_decay_schedule
+optax.warmup_cosine_decay_schedule = scheduled
+optax.tree.bias_correction = promoting(optax.tree.bias_correction)
+nn.LayerNorm.__call__ = promoting(nn.LayerNorm.__call__)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that the workers end together."""
     items.sort(key=lambda item: item.path.parent.name not in ("experiments", "runs"))
+
 
 TINY = LlamaConfig(
     vocab_size=61,

@@ -9,11 +9,14 @@
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import takewhile
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from mend_jax.models.registry import Base
+
+Ids: TypeAlias = Sequence[int] | np.ndarray
+"""Of tokens, in order."""
 
 
 class Tokens(NamedTuple):
@@ -43,8 +46,8 @@ class Codec(NamedTuple):
     pair: Callable[[str, str], Tokens]
     prompt: Callable[[str], list[int]]
     question: Callable[[Tokens], np.ndarray]
-    words: Callable[[Sequence[int]], str]
-    text: Callable[[Sequence[int]], str]
+    words: Callable[[Ids], str]
+    text: Callable[[Ids], str]
 
 
 def codec_of(base: Base) -> Codec:
@@ -149,13 +152,13 @@ def _source(pair: Tokens) -> np.ndarray:
     return pair.tokens
 
 
-def _first_line(tokenizer: Any, ends: Collection[int], ids: Sequence[int]) -> str:
+def _first_line(tokenizer: Any, ends: Collection[int], ids: Ids) -> str:
     """The continuation up to the end of its first line."""
     text = _until(tokenizer, ends, ids)
     return text.splitlines()[0].strip() if text else ""
 
 
-def _until(tokenizer: Any, ends: Collection[int], ids: Sequence[int]) -> str:
+def _until(tokenizer: Any, ends: Collection[int], ids: Ids) -> str:
     """The answer up to the first of the tokens that end a text."""
     said = list(takewhile(lambda i: i not in ends, map(int, ids)))
     return tokenizer.decode(said).strip()

@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
 from mend_jax.data.batches import LENGTHS, bucket
+from mend_jax.data.codec import Ids
 from mend_jax.models.generate import Choice, generate, most_likely
 from mend_jax.models.registry import Base
 
 
 def pad_prompts(
-    prompts: Sequence[Sequence[int] | np.ndarray],
+    prompts: Sequence[Ids],
     rows: int | None = None,
     length: int | None = None,
 ) -> tuple[Int[np.ndarray, "k length"], Int[np.ndarray, "k"]]:
@@ -39,7 +40,7 @@ def greedy(key: Key[Array, ""]) -> Choice:
 
 def answers(
     base: Base,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Ids],
     new: int,
     batch: int,
     choice: Callable[[Key[Array, ""]], Choice] = greedy,

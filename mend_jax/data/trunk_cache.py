@@ -54,7 +54,7 @@ def can_be_cached(trunk: nn.Module) -> bool:
 def cache_trunk(
     trunk: nn.Module,
     params: PyTree,
-    sequences: Iterable[Int[np.ndarray, "n"]],
+    sequences: Iterable[Int[np.ndarray, "_"]],
     directory: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrunkCache:

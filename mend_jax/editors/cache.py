@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mend_jax.editors.base import Editor, EditorState, observe_nothing
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
-from mend_jax.objectives import IGNORED, Outputs
+from mend_jax.objectives import IGNORED, Outputs, number_of
 from mend_jax.sites import Sites
 
 CERTAIN = 30.0
@@ -44,8 +44,8 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
     def distances(params: PyTree, example: Example, pair: Pair) -> Float[Array, ""]:
         stored, asked = outputs.states(params, example.edit), outputs.states(params, pair)
         scored = jnp.any(pair.labels != IGNORED, axis=-1) & ~_same(stored[0], asked)
-        far = jnp.linalg.norm(asked - stored[0], axis=-1)
-        return jnp.sum(jnp.where(scored, far, 0.0)) / jnp.maximum(jnp.sum(scored), 1)
+        far = jnp.linalg.norm(asked - stored[:1], axis=-1)
+        return jnp.sum(jnp.where(scored, far, 0.0)) / number_of(scored)
 
     def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
         if epsilon is not None:
@@ -70,7 +70,7 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
 
         def after(params: PyTree, pair: Pair) -> Any:
             gaps = jnp.linalg.norm(
-                outputs.states(params, pair)[:, None] - edit["states"], axis=-1
+                outputs.states(params, pair)[:, None] - edit["states"][None], axis=-1
             )
             stored = edit["labels"][jnp.argmin(gaps, axis=-1)]
             near = jnp.min(gaps, axis=-1) < radius
@@ -83,7 +83,7 @@ def cache(outputs: Outputs, at: Sites = (), *, epsilon: float | None = None) -> 
 
 
 def _answers(
-    out: Float[Array, "k answers vocabulary"],
+    out: Array,
     pair: Pair,
     stored: Int[Array, "k tokens"],
     near: Bool[Array, "k"],
@@ -102,7 +102,7 @@ def _answers(
 
 def _same(one: Float[Array, "d"], others: Float[Array, "k d"]) -> Array:
     """Which of the others is the edit prompt itself."""
-    return jnp.linalg.norm(others - one, axis=-1) <= 1e-5 * jnp.linalg.norm(one)
+    return jnp.linalg.norm(others - one[None], axis=-1) <= 1e-5 * jnp.linalg.norm(one)
 
 
 def _fit(labels: Array, answers: int) -> Array:

@@ -31,7 +31,7 @@ class Holding(NamedTuple):
     config: its name, under "at_once" (for saved editors).
     """
 
-    keep: Callable[[PyTree, Pair, Edit], PyTree]
+    keep: Callable[[PyTree, Pair, PyTree], PyTree]
     hold: Callable[[PyTree, int], PyTree]
     add: Callable[[PyTree, PyTree], PyTree]
     remove: Callable[[PyTree, Int[Array, ""] | int], PyTree]
@@ -89,7 +89,7 @@ def none_like(kept: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros((0, *x.shape), x.dtype), kept)
 
 
-def check_weights(edit: Edit) -> None:
+def check_weights(edit: PyTree) -> None:
     """Raises ValueError unless the edit is a change of weights, which alone can be held so."""
     if not edit or not all(isinstance(part, Factors | Dense) for part in edit.values()):
         raise ValueError("the editor changes no weights: its edits cannot be added")

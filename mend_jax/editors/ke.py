@@ -129,9 +129,9 @@ def masked(gradient: Factors, said: Float[Array, "out"], scale: float = 1.0) -> 
     d_in, d_out = shape_of(gradient)
     ends = [d_in, d_in + d_out, 2 * d_in + d_out, 2 * (d_in + d_out)]
     col_a, row_a, col_b, row_b, eta = jnp.split(said, ends)
-    u = jnp.concatenate([gradient.u * col_a, col_b[None]])
+    u = jnp.concatenate([gradient.u * col_a[None], col_b[None]])
     delta = jnp.concatenate(
-        [gradient.delta * jax.nn.softmax(row_a), jax.nn.softmax(row_b)[None]]
+        [gradient.delta * jax.nn.softmax(row_a)[None], jax.nn.softmax(row_b)[None]]
     )
     return Factors(u, scale * jax.nn.sigmoid(eta[0]) * delta)
 

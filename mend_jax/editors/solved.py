@@ -22,7 +22,7 @@ from mend_jax.editors.held import Holding, Slots, check_weights, count, put, slo
 from mend_jax.example import Pair
 from mend_jax.factors import Edit, Factors, live, matmul, total
 from mend_jax.intercept import capture
-from mend_jax.objectives import LossFn
+from mend_jax.objectives import LossFn, number_of
 from mend_jax.sites import Sites
 
 
@@ -43,7 +43,7 @@ def solved(loss: LossFn, at: Sites, ridge: float = 0.1) -> Holding:
     """
     gradient = capture(loss, at)
 
-    def keep(params: PyTree, pair: Pair, edit: Edit) -> Keyed:
+    def keep(params: PyTree, pair: Pair, edit: PyTree) -> Keyed:
         check_weights(edit)
         found = gradient(params, pair)[1]
         keys = {
@@ -77,7 +77,7 @@ def without_crosstalk(
     keys, u, delta, own = (x.reshape(-1, x.shape[-1]) for x in (keys, *edits, own))
     crosstalk = matmul(keys, Factors(u, delta)) - own
     diagonal = jnp.abs(jnp.sum(keys * u, axis=-1))
-    mean = jnp.sum(diagonal) / jnp.maximum(jnp.sum(diagonal > 0), 1)
+    mean = jnp.sum(diagonal) / number_of(diagonal > 0)
     shift = jnp.where(mean > 0, ridge * mean, 1.0)  # of no edits at all, any will do
     moved = delta - _solve(keys, u, shift, crosstalk)
     return Factors(edits.u, moved.reshape(edits.delta.shape))
@@ -93,7 +93,7 @@ def _solve(
     n, d = keys.shape
     if n <= d:
         dead = ~jnp.any(keys != 0, axis=-1)
-        return solve(keys @ u.T + jnp.diag(shift + dead), b)
+        return solve(keys @ u.T + jnp.diag(shift + dead.astype(keys.dtype)), b)
     inner = solve(u.T @ keys + shift * jnp.eye(d), u.T @ b)
     return (b - keys @ inner) / shift
 

@@ -28,7 +28,7 @@ class Sum(NamedTuple):
 def summed() -> Holding:
     """Adds edits up. `remove` raises ValueError for edits without rows: add their negative."""
 
-    def keep(params: PyTree, pair: Pair, edit: Edit) -> Edit:
+    def keep(params: PyTree, pair: Pair, edit: PyTree) -> Edit:
         del params, pair
         check_weights(edit)
         return edit

@@ -104,7 +104,7 @@ def agreement_by_kind(scores: Scores) -> np.ndarray:
 
 def mean_of_kinds(*kinds: np.ndarray) -> np.ndarray:
     """The plain mean of each kind's mean over edits."""
-    return np.mean([mean(kind) for kind in kinds], axis=0)
+    return np.asarray(np.mean([mean(kind) for kind in kinds], axis=0))
 
 
 def drawdown(scores: Scores) -> np.ndarray:
@@ -122,12 +122,12 @@ def nats(scores: Scores, *fields: str) -> np.ndarray:
 
 def perplexity(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """exp(nats per token), over all tokens of all edits."""
-    return np.exp(nll.sum(-1) / np.maximum(tokens.sum(-1), 1))
+    return np.asarray(np.exp(nll.sum(-1) / np.maximum(tokens.sum(-1), 1)))
 
 
 def perplexity_drawdown(after: np.ndarray, before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """What the edits add to it."""
-    return perplexity(after, tokens) - perplexity(before, tokens)
+    return np.asarray(perplexity(after, tokens) - perplexity(before, tokens))
 
 
 _TABLE = (

@@ -80,6 +80,7 @@ def judged(
     said, moved = jnp.split(after(params, pairs), [len(outer)])
     scored = labels != IGNORED
     tokens = jnp.sum(scored, axis=-1)
+    weights = tokens.astype(jnp.float32)
     same = jnp.argmax(before, axis=-1) == jnp.argmax(moved, axis=-1)
     kl = jnp.where(scored, kl_divergence(before, moved), 0.0)
     nll = jax.vmap(negative_log_likelihood)
@@ -87,11 +88,11 @@ def judged(
         "success": answered(said, outer, protocol),
         "success_before": answered(said_before, outer, protocol),
         "agreement": jnp.all(same | ~scored, axis=-1),
-        "kl": jnp.sum(kl, axis=-1) / jnp.maximum(tokens, 1),
+        "kl": jnp.sum(kl, axis=-1) / jnp.maximum(weights, 1.0),
         "accuracy": answered(moved, labels, protocol),
         "accuracy_before": answered(before, labels, protocol),
-        "nll": nll(moved, labels) * tokens,
-        "nll_before": nll(before, labels) * tokens,
+        "nll": nll(moved, labels) * weights,
+        "nll_before": nll(before, labels) * weights,
         "tokens": tokens,
         "edit_loss": negative_log_likelihood(said, outer),
     }

@@ -127,7 +127,8 @@ def _count(
     scale = 1.0 / jnp.maximum(k * near, 1)
     cross = (mine.sum(1) * scale[:, None]).T @ other.sum(1)
     apart = old.apart + same - (cross + cross.T) / 2
-    examples, updates = old.examples + jnp.sum(k > 0), old.updates + 1
+    examples = old.examples + jnp.sum(k > 0).astype(jnp.float32)
+    updates = old.updates + 1
     coordinates = jax.lax.cond(
         _renews(updates),
         lambda: _coordinates(
@@ -148,7 +149,7 @@ def _agreement(outer: Factors, k: Float[Array, "edits"]) -> Float[Array, "d_in d
     unit = outer.delta * jax.lax.rsqrt(jnp.where(square > 0, square, 1.0))
     unit, u = unit.reshape(edits, pairs * rows, -1), outer.u.reshape(edits, pairs * rows, d_in)
     pair = jnp.repeat(jnp.arange(pairs), rows)
-    counts = (pair[:, None] != pair) | (k <= 1)[:, None, None]
+    counts = (pair[:, None] != pair[None])[None] | (k <= 1)[:, None, None]
     agree = jnp.where(counts, jnp.einsum("erd,esd->ers", unit, unit), 0.0)
     agree = agree / jnp.maximum(k * jnp.maximum(k - 1, 1), 1)[:, None, None]
     return jnp.einsum("eri,erj->ij", u, jnp.einsum("ers,esj->erj", agree, u))
@@ -160,10 +161,10 @@ def _coordinates(
     """F of the docstring, at the scale where y^2 has mean 1: S R^{-T} P, the symmetric root P."""
     scale = 1.0 / (jnp.sqrt(jnp.diagonal(total)) + 1e-7)
     eye = jnp.eye(scale.shape[0])
-    root = jnp.linalg.cholesky((1.0 - ridge) * total * scale[:, None] * scale + ridge * eye)
+    root = jnp.linalg.cholesky((1.0 - ridge) * total * scale[:, None] * scale[None] + ridge * eye)
     inverse = jax.scipy.linalg.solve_triangular(root, eye, lower=True)
-    values, vectors = jnp.linalg.eigh(inverse @ (apart * scale[:, None] * scale) @ inverse.T)
-    positive = (vectors * jnp.sqrt(jnp.maximum(values, 0.0))) @ vectors.T
+    values, vectors = jnp.linalg.eigh(inverse @ (apart * scale[:, None] * scale[None]) @ inverse.T)
+    positive = (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None]) @ vectors.T
     found = scale[:, None] * (inverse.T @ positive)
     square = jnp.sum((total @ found) * found) / scale.shape[0]
     return found / jnp.sqrt(jnp.maximum(square, 1e-30))

@@ -83,7 +83,7 @@ def _merge(moments: Moments, parts: list[Factors]) -> Moments:
     def side(mean: Array, m2: Array, rows: list[Array]) -> tuple[Array, Array]:
         x = jnp.concatenate([r.reshape(-1, r.shape[-1]) for r in rows])
         batch_mean = keep @ x / jnp.maximum(n, 1.0)
-        batch_m2 = keep @ jnp.square(x - batch_mean)
+        batch_m2 = keep @ jnp.square(x - batch_mean[None])
         gap = batch_mean - mean
         return mean + gap * share, m2 + batch_m2 + jnp.square(gap) * moments.rows * share
 
@@ -107,7 +107,8 @@ def _standardise(moments: Moments, factors: Factors) -> Factors:
 
     def side(x: Array, mean: Array, m2: Array) -> Array:
         std = jnp.sqrt(m2 / jnp.maximum(moments.rows - 1, 1.0))
-        return (x - mean) / jnp.where(ready, std + 1e-7, jnp.nan)
+        std = jnp.where(ready, std + 1e-7, jnp.nan)
+        return (x - jnp.broadcast_to(mean, x.shape)) / jnp.broadcast_to(std, x.shape)
 
     rows = Factors(
         side(factors.u, moments.mean.u, moments.m2.u),

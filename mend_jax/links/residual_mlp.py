@@ -117,9 +117,11 @@ def _network(
     counts = [x.shape[-2] for x in rows]
     z = jnp.concatenate(rows, axis=-2)
     for block in net:
-        a = (z @ block["V"].T) @ block["U"].T + block["b"]
+        a = (z @ block["V"].T) @ block["U"].T
+        a = a + jnp.broadcast_to(block["b"], a.shape)
         if "scale" in block:
-            a = a * _per_row(block["scale"], counts) + _per_row(block["shift"], counts)
+            scale, shift = (_per_row(block[name], counts, a.shape) for name in ("scale", "shift"))
+            a = a * scale + shift
         a = relu(a)
         z = z + a if identity else a
     starts = [sum(counts[:i]) for i in range(1, len(counts))]
@@ -131,6 +133,8 @@ def relu(x: Array) -> Array:
     return jnp.where(x >= 0, x, 0.0)
 
 
-def _per_row(table: Float[Array, "sites width"], counts: list[int]) -> Float[Array, "rows width"]:
+def _per_row(
+    table: Float[Array, "sites width"], counts: list[int], shape: tuple[int, ...]
+) -> Float[Array, "*batch rows width"]:
     rows = [jnp.broadcast_to(table[i], (n, table.shape[1])) for i, n in enumerate(counts)]
-    return jnp.concatenate(rows)
+    return jnp.broadcast_to(jnp.concatenate(rows), shape)

@@ -18,7 +18,7 @@ def attention(
     key: Float[Array, "k keys kv_heads d"],
     value: Float[Array, "k keys kv_heads d"],
     mask: Bool[Array, "k #queries keys"] | None = None,
-    bias: Float[Array, "#k #heads #queries keys"] | None = None,
+    bias: Float[Array, "#k #heads #queries #keys"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "k queries heads_d"]:
     """Softmax attention with grouped heads, softmax in float32.
@@ -30,7 +30,8 @@ def attention(
     k, queries, heads, d = query.shape
     kv_heads = key.shape[2]
     grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key).astype(jnp.float32)
+    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key.astype(query.dtype))
+    scores = scores.astype(jnp.float32)
     scores = scores * (d**-0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias[:, :, None]
@@ -53,7 +54,7 @@ def rotary(
     frequencies: Float[Array, "half_d"],
 ) -> Float[Array, "k length heads d"]:
     """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin)."""
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)

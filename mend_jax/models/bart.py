@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mend_jax.models.attention import Heads, heads_alike
@@ -158,11 +157,11 @@ class Head(nn.Module):
     def __call__(
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
     ) -> Float[Array, "k answers vocabulary"]:
-        logits = logits_against(x, embedding)
-        if self.config.logits_bias:
-            shape = (1, self.config.vocab_size)  # as it is stored
-            logits += self.param("bias", nn.initializers.zeros, shape).astype(jnp.float32)
-        return logits
+        if not self.config.logits_bias:
+            return logits_against(x, embedding)
+        shape = (1, self.config.vocab_size)  # as it is stored
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        return logits_against(x, embedding, bias[0])
 
 
 class Bart(EncoderDecoder):

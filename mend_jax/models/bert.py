@@ -180,7 +180,7 @@ class Head(nn.Module):
             x = Linear(c.hidden_size, dtype=self.dtype, name="transform")(x)
             x = layer_norm(c.layer_norm_eps, self.dtype, "norm")(ACTIVATIONS[c.hidden_act](x))
             bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
-            return logits_against(x, embedding) + bias.astype(jnp.float32)
+            return logits_against(x, embedding, bias)
         x = nn.tanh(Linear(c.hidden_size, dtype=self.dtype, name="pooler")(x))
         logits = Linear(c.num_labels, dtype=jnp.float32, name="classifier")(x)
         return jnp.pad(logits, ((0, 0), (0, 0), (1, 0))) if c.num_labels == 1 else logits
@@ -224,7 +224,8 @@ class Bert(OneStack):
         rows = (c.max_position_embeddings, c.hidden_size)
         table = self.param("position_embedding", EMBEDDING_INIT, rows)
         types = self.param("type_embedding", EMBEDDING_INIT, (c.type_vocab_size, c.hidden_size))
-        x = (embedding[tokens] + table[positions] + types[0]).astype(self.dtype)
+        x = embedding[tokens] + table[positions]
+        x = (x + jnp.broadcast_to(types[0], x.shape)).astype(self.dtype)
         return layer_norm(c.layer_norm_eps, self.dtype, "embedding_norm")(x)
 
     def block(self, number: int, name: str) -> Block:

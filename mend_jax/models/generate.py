@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from mend_jax.models.stages import Inputs
@@ -40,7 +41,7 @@ def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0)
 
     def begin(text: Int[Array, "k length"], lengths: Int[Array, "k"], new: int) -> PyTree:
         k, length = text.shape
-        inside = jnp.arange(length + new) < lengths[:, None]
+        inside = jnp.arange(length + new)[None] < lengths[:, None]
         room = jnp.zeros((k, new), jnp.int32)
         said = jnp.where(inside, jnp.concatenate([text, room], axis=1), text[:, :1])
         return key, said, jnp.int32(length)
@@ -61,8 +62,8 @@ def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0)
 def generate(
     model: nn.Module,
     params: PyTree,
-    tokens: Int[Array, "k length"],
-    lengths: Int[Array, "k"],
+    tokens: Int[Array | np.ndarray, "k length"],
+    lengths: Int[Array | np.ndarray, "k"],
     new: int,
     choice: Choice = most_likely(),
 ) -> Int[Array, "k new"]:
@@ -75,12 +76,13 @@ def generate(
       new: how many tokens to say; where the model ended its text earlier, what follows is noise.
       choice: what to say next; by default the most likely.
     """
+    tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     k, length = tokens.shape
     zeros = jnp.zeros((k, 1), jnp.int32)
     if getattr(model, "kind", "causal") == "seq2seq":
         decoder: Any = model.clone(start=model.decoding, cache_length=new)
         encoder: Any = model.clone(stop=model.decoding)
-        source = Inputs(tokens, mask=jnp.arange(length) < lengths[:, None])
+        source = Inputs(tokens, mask=jnp.arange(length)[None] < lengths[:, None])
         states = encoder.apply({"params": params}, source)
         begun = zeros + model.config.decoder_start_token_id
         first = states._replace(target=begun, positions=zeros)

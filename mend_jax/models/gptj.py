@@ -77,7 +77,7 @@ def rotary_pairs(
 ) -> Float[Array, "k length heads d"]:
     """Turns the features (0, 1), (2, 3), ... below `turning`, pair i by position / 10000^(2i/d)."""
     frequencies = 10000.0 ** (-jnp.arange(0, turning, 2, dtype=jnp.float32) / turning)
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     a, b = (x[..., i:turning:2].astype(jnp.float32) for i in (0, 1))
     turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1)

@@ -60,6 +60,7 @@ class RMSNorm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        scale = jnp.broadcast_to(scale.astype(jnp.float32), x.shape)
         return (x32 * scale).astype(x.dtype)
 
 
@@ -77,10 +78,11 @@ class Linear(nn.Dense):
         dtype = self.dtype or inputs.dtype
         y = jnp.dot(inputs.astype(dtype), kernel.astype(dtype), precision=self.precision)
         if self.has_variable("params", "scale"):
-            y = y * self.get_variable("params", "scale").astype(dtype)
+            scale: Array = self.get_variable("params", "scale").astype(dtype)
+            y = y * jnp.broadcast_to(scale, y.shape)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype)
-            y = y + bias.astype(dtype)
+            y = y + jnp.broadcast_to(bias.astype(dtype), y.shape)
         return y
 
 
@@ -112,10 +114,13 @@ class MLP(nn.Module):
 
 
 def logits_against(
-    x: Float[Array, "k answers d"], table: Float[Array, "vocabulary d"]
+    x: Float[Array, "k answers d"],
+    table: Float[Array, "vocabulary d"],
+    bias: Float[Array, "vocabulary"] | None = None,
 ) -> Float[Array, "k answers vocabulary"]:
     """Logits in float32."""
-    return jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+    y = jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+    return y if bias is None else y + jnp.broadcast_to(bias.astype(jnp.float32), y.shape)
 
 
 class Head(nn.Module):
@@ -139,11 +144,10 @@ class Head(nn.Module):
         if not self.tied:
             init = nn.initializers.normal(self.spread)
             table = self.param("embedding", init, embedding.shape)
-        logits = logits_against(x, table)
+        bias = None
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, embedding.shape[:1])
-            logits = logits + bias.astype(jnp.float32)
-        return logits
+        return logits_against(x, table, bias)
 
 
 def take(

@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -106,6 +107,7 @@ class OneStack(nn.Module):
         sizes = self.sizes
         last = sizes.blocks  # index of the last block among the stages
         stop = last + 2 if self.stop is None else self.stop
+        inputs = jax.tree.map(jnp.asarray, inputs)  # outside of jit they may be numpy's
         x, places = inputs.x, self.places(inputs)
         shape = (sizes.vocabulary, sizes.width)
         embedding = self.param("embedding", EMBEDDING_INIT, shape)

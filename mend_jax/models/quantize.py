@@ -21,7 +21,7 @@ def quantize_kernel(kernel: Float[Array, "d_in d_out"]) -> dict[str, Array]:
     kernel = kernel.astype(jnp.float32)
     peak = jnp.max(jnp.abs(kernel), axis=0)
     scale = jnp.where(peak > 0, peak / 127, 1.0)
-    return {"kernel": jnp.round(kernel / scale).astype(jnp.int8), "scale": scale}
+    return {"kernel": jnp.round(kernel / scale[None]).astype(jnp.int8), "scale": scale}
 
 
 def quantize(params: PyTree) -> PyTree:
@@ -41,4 +41,4 @@ def quantize(params: PyTree) -> PyTree:
 def float_kernel(layer: Mapping[str, Array]) -> Float[Array, "d_in d_out"]:
     """The float32 kernel that a layer's parameters stand for, int8 or not."""
     kernel = layer["kernel"].astype(jnp.float32)
-    return kernel * layer["scale"] if layer["kernel"].dtype == jnp.int8 else kernel
+    return kernel * layer["scale"][None] if layer["kernel"].dtype == jnp.int8 else kernel

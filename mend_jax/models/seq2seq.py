@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -213,6 +214,7 @@ class EncoderDecoder(nn.Module):
         Raises:
           ValueError: more tokens than the model has positions.
         """
+        inputs = jax.tree.map(jnp.asarray, inputs)  # outside of jit they may be numpy's
         sizes, start, decoding = self.sizes, self.start, self.decoding
         head = decoding + sizes.decoder
         stop = head + 1 if self.stop is None else self.stop

@@ -147,7 +147,7 @@ def make_step(
             sound,
             moments,
             state.step + 1,
-            state.skipped + ~finite,
+            state.skipped + (~finite).astype(jnp.int32),
             jnp.where(finite & (norm > 0), 0, state.stalled + 1),
         )
         metrics = StepMetrics(losses.total, losses.edit, losses.locality, norm)

@@ -10,6 +10,7 @@ from words import ids, words
 
 import mend_jax as mj
 from mend_jax.data.codec import encode_pair
+from mend_jax.models.registry import FAMILIES
 
 
 @pytest.mark.parametrize("begin", [False, True])
@@ -52,12 +53,9 @@ def test_texts_of_which_no_token_is_left():
 
 def base_of(kind: str, tokenizer: Any, **config: Any) -> Any:
     """As much of a base as a codec looks at."""
-    return SimpleNamespace(
-        tokenizer=tokenizer,
-        model=SimpleNamespace(kind=kind),
-        config=SimpleNamespace(**config),
-        name="a base",
-    )
+    family = FAMILIES["llama"]  # a codec does not look at it
+    model: Any = SimpleNamespace(kind=kind)
+    return mj.Base(model, {}, tokenizer, SimpleNamespace(**config), "a base", family)
 
 
 def test_an_encoder_decoder_answers_with_the_target_and_the_end():

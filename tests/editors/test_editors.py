@@ -207,7 +207,8 @@ def test_ke_is_its_dense_formula():
 
     a, b = np.outer(col_a, softmax(row_a)), np.outer(col_b, softmax(row_b))
     wanted = 0.7 / (1 + np.exp(-eta)) * (u.T @ delta * a + b)
-    factored = mj.to_dense(masked(mj.Factors(jnp.asarray(u), jnp.asarray(delta)), said, 0.7))
+    u, delta, said = map(jnp.asarray, (u, delta, said))
+    factored = mj.to_dense(masked(mj.Factors(u, delta), said, 0.7))
     np.testing.assert_allclose(factored, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -231,7 +232,7 @@ def test_ke_reads_the_text_and_not_its_padding(base: Base, examples: mj.Example)
 
 def test_the_gradient_of_enn_is_that_of_finite_differences(base: Base, examples: mj.Example):
     """Second order, through the capture; in float64, along a random direction and along alpha."""
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         params = jax.tree.map(lambda x: np.asarray(x, np.float64), base.params)
         model = base.model.clone(dtype=jnp.float64)
         outputs, pairs = outputs_of(model), one_of(examples, 0)
@@ -285,9 +286,10 @@ def test_a_rate_of_enn_is_that_of_one_edit(base: Base, examples: mj.Example):
     assert len(chosen) > 1
     editor = enn(outputs_of(base.model), SITES)
     state = ready(editor, base, examples)
-    alone = [editor.edit(state, base.params, one_of(examples, i)) for i in chosen]
+    make = jax.jit(editor.edit)
+    alone = [make(state, base.params, one_of(examples, i)) for i in chosen]
     pairs = jax.tree.map(lambda x: x[chosen, 0], examples.edit)
-    together = editor.edit(state, base.params, examples._replace(edit=pairs))
+    together = make(state, base.params, examples._replace(edit=pairs))
     for site, part in together.items():
         wanted = sum(mj.to_dense(edit[site]) for edit in alone)
         assert_close(mj.to_dense(part), wanted, 1e-5)

@@ -111,7 +111,7 @@ def test_records_are_scored_under_the_edit_of_their_group(
             for j, pair in enumerate(record.outer):
                 said = logits(after, mj.Pair(mj.Inputs(pair.tokens[None], pair.read[None]), None))
                 right = np.all(np.argmax(said[0], -1) == pair.labels)
-                assert scores.success[number * K + i, j] == right
+                assert scores.success[number * K + i, j] == float(right)
             assert np.sum(~np.isnan(scores.success[number * K + i])) == len(record.outer)
 
 
@@ -164,7 +164,8 @@ def kept_edits(way: str, kind: str, n: int) -> tuple[Holding, list[Any]]:
     """A way to hold edits, and edits as it keeps them; keys are what the edits' rows see."""
     edits = some_edits(kind, n)
     if way == "summed":
-        return summed(), [summed().keep(None, None, edit) for edit in edits]  # type: ignore[arg-type]
+        pair = mj.Pair(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32))  # not looked at
+        return summed(), [summed().keep({}, pair, edit) for edit in edits]
     holding = solved(lambda params, pair: jnp.zeros(()), "a", ridge=0.3)
     return holding, [Keyed(edit, {"a": edit["a"].u + 0.1}) for edit in edits]
 
@@ -234,19 +235,21 @@ def test_without_crosstalk_every_edit_answers_its_keys_as_if_alone():
     keys = rng.normal(size=(4, 3, 30)).astype("f")
     keys[:, 2] = 0.0
     u = keys + 0.1 * rng.normal(size=keys.shape).astype("f")
-    edits = mj.Factors(u * (keys != 0), rng.normal(size=(4, 3, 7)).astype("f"))
+    edits = mj.Factors(jnp.asarray(u * (keys != 0)), jnp.float32(rng.normal(size=(4, 3, 7))))
     wanted = np.einsum("krd,ksd,kso->kro", keys, *edits)
 
     def answers(part: mj.Factors) -> np.ndarray:
         return np.einsum("krd,jsd,jso->kro", keys, part.u, part.delta)
 
+    ridges = (1.0, 1e-6)
     gaps = [
         np.abs(answers(part) - wanted).max()
-        for part in (edits, *(without_crosstalk(keys, edits, r) for r in (1.0, 1e-6)))
+        for part in (edits, *(without_crosstalk(jnp.asarray(keys), edits, r) for r in ridges))
     ]
     assert gaps[0] > 1.5 * gaps[1] > 100 * gaps[2] and gaps[2] < 1e-2
     one = jax.tree.map(lambda x: x[:1], edits)
-    np.testing.assert_allclose(without_crosstalk(keys[:1], one, 0.1).delta, one.delta, atol=1e-6)
+    same = without_crosstalk(jnp.asarray(keys[:1]), one, 0.1)
+    np.testing.assert_allclose(same.delta, one.delta, atol=1e-6)
 
 
 def test_more_rows_than_features_are_solved_among_the_features():
@@ -261,8 +264,8 @@ def test_more_rows_than_features_are_solved_among_the_features():
     off = answers * (1 - np.kron(np.eye(k), np.ones((rows, rows))))
     shift = 0.1 * np.mean(np.abs(np.diagonal(answers))[np.any(keys != 0, -1).reshape(-1)])
     moved = flat - np.linalg.solve(answers + shift * np.eye(k * rows), off @ flat)
-    edits = mj.Factors(np.float32(u), np.float32(delta))
-    got = without_crosstalk(np.float32(keys), edits, 0.1)
+    edits = mj.Factors(jnp.float32(u), jnp.float32(delta))
+    got = without_crosstalk(jnp.float32(keys), edits, 0.1)
     np.testing.assert_allclose(got.delta.reshape(k * rows, -1), moved, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(got.delta[:, 3], edits.delta[:, 3])
 
@@ -308,7 +311,7 @@ def test_solved_edits_of_an_editor(
         factors = capture(tiny.params, example.edit)[1]
         alone = make(state, tiny.params, example)
         for site, rows in factors.items():
-            keys = rows.u * np.any(np.asarray(rows.delta) != 0, axis=-1, keepdims=True)
+            keys = np.asarray(rows.u) * np.any(np.asarray(rows.delta) != 0, axis=-1, keepdims=True)
             gap = keys @ (mj.to_dense(edit[site]) - mj.to_dense(alone[site]))
             size = np.abs(keys @ mj.to_dense(alone[site])).max()
             assert np.abs(gap).max() < 0.05 * size, site

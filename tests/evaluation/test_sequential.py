@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.training_batches import Draw, training_batches
+from mend_jax.editors.summed import summed
 from mend_jax.evaluation.sequential import Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, collate_records, widths
 from mend_jax.objectives import Outputs, outputs_of
@@ -37,7 +39,7 @@ def records() -> list[TokenRecord]:
 def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     tiny: Any, records: list[TokenRecord]
 ):
-    """Against weights that are merged after every edit."""
+    """Against weights that are merged after every edit; and one program makes all edits."""
     def over(outputs: Outputs) -> mj.Editor:
         return mj.mend(outputs.loss, SITES, rank=4, alpha=0.05)
 
@@ -47,8 +49,10 @@ def test_each_edit_is_made_on_the_model_that_those_before_have_edited(
     state = editor.init(jax.random.key(0), tiny.params, jax.tree.map(lambda x: x[0], batch))
     state = state._replace(stats=jax.jit(editor.observe)(state, tiny.params, batch)[0])
     seen: list[tuple[int, int]] = []
+    holding = summed()._replace(add=chex.assert_max_traces(summed().add, n=1))
+    sequential = Sequential(over, outputs, at=(1, 3, 9), holding=holding)
     scores, points = edit_in_sequence(
-        Sequential(over, outputs, at=(1, 3, 9)), state, tiny.params, records, Batching(batch=3),
+        sequential, state, tiny.params, records, Batching(batch=3),
         progress=lambda *x: seen.append(x),
     )  # fmt: skip
     assert seen == [(n, 4) for n in (1, 2, 3, 4)]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,17 +20,18 @@ def batch(seed: int) -> tuple[dict[str, mj.Factors], Around]:
     mix = np.random.default_rng(99).normal(size=(D_IN, D_IN))
     fact = rng.normal(size=(EDITS, 1, 1, D_IN))
 
-    def rows(k: int, share: float) -> mj.Factors:
+    def rows(k: int, share: float) -> tuple[np.ndarray, np.ndarray]:
         u = (share * fact + rng.normal(size=(EDITS, k, ROWS, D_IN))) @ mix + 0.5
         delta = rng.normal(size=(EDITS, k, ROWS, D_OUT))
         delta[:, :, -1] = 0.0
-        return mj.Factors(np.float32(u), np.float32(delta))
+        return np.float32(u), np.float32(delta)
 
     edit, outer, near = rows(1, 2.0), rows(OUTER, 2.0), rows(NEAR, 0.0)
-    outer.delta[0, -1] = 0.0  # two phrasings
-    outer.delta[1, 1:] = 0.0  # one
-    near.delta[2, -1] = 0.0
-    near.delta[3] = 0.0
+    outer[1][0, -1] = 0.0  # two phrasings
+    outer[1][1, 1:] = 0.0  # one
+    near[1][2, -1] = 0.0
+    near[1][3] = 0.0
+    edit, outer, near = (mj.Factors(*map(jnp.asarray, x)) for x in (edit, outer, near))
     alone = mj.Factors(edit.u[:, 0], edit.delta[:, 0])
     return {"site": alone}, Around({"site": outer}, {"site": near})
 
@@ -101,7 +103,7 @@ def test_keys_look_where_facts_differ_and_phrasings_agree():
     def rows(fact: np.ndarray) -> mj.Factors:  # two coordinates tell the fact, three the phrasing
         words = 3.0 * rng.normal(size=(edits, phrasings, 1, 3))
         u = np.concatenate([np.broadcast_to(fact, (edits, phrasings, 1, 2)), words], axis=-1)
-        return mj.Factors(np.float32(u), np.ones((edits, phrasings, 1, D_OUT), np.float32))
+        return mj.Factors(jnp.float32(u), jnp.ones((edits, phrasings, 1, D_OUT)))
 
     fact, others = rng.normal(size=(2, edits, 1, 1, 2))
     around = Around({"site": rows(fact)}, {"site": rows(others)})
@@ -126,7 +128,7 @@ def test_keys_tell_the_words_of_an_answer_apart():
     fact = np.broadcast_to(rng.normal(size=(edits, 1, 1, 2)), (edits, phrasings, rows, 2))
     word = np.broadcast_to(rng.normal(size=(edits, 1, rows, 2)), (edits, phrasings, rows, 2))
     wanted = np.broadcast_to(rng.normal(size=(edits, 1, rows, 64)), (edits, phrasings, rows, 64))
-    outer = mj.Factors(np.float32(np.concatenate([fact, word], axis=-1)), np.float32(wanted))
+    outer = mj.Factors(jnp.float32(np.concatenate([fact, word], axis=-1)), jnp.float32(wanted))
     around = Around({"site": outer}, {"site": mj.Factors(*(x[:, :1] * 0 for x in outer))})
     edit = {"site": mj.Factors(*(x[:, 0] for x in outer))}
     link = mj.discriminant(mj.chain(), 0.01, words=True)
@@ -191,6 +193,6 @@ def test_every_edit_has_unit_strength():
     np.testing.assert_allclose(own, D_IN, rtol=1e-5)
     np.testing.assert_allclose(np.sum(np.square(out.delta)), D_OUT, rtol=1e-5)
     np.testing.assert_allclose(out.delta, same.delta, rtol=1e-5)  # whatever the gradient's size
-    zero = {"site": mj.Factors(np.zeros((2, D_IN)), np.zeros((2, D_OUT)))}
+    zero = {"site": mj.Factors(jnp.zeros((2, D_IN)), jnp.zeros((2, D_OUT)))}
     gradient = jax.grad(lambda f: sum(x.sum() for x in link.apply({}, {}, f)["site"]))(zero)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
