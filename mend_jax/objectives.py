@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit
 from mend_jax.intercept import edited
+from mend_jax.models.generate import prediction
 from mend_jax.models.stages import Staged, run_trunk
 
 IGNORED = -100
@@ -124,7 +125,7 @@ def answered(
     """1 if the argmax equals the label at every scored position, else 0; or the share of them."""
     labels = jnp.asarray(labels)
     scored = labels != IGNORED
-    right = (jnp.argmax(logits, axis=-1) == labels) & scored
+    right = (prediction(logits) == labels) & scored
     if protocol == "token":
         return jnp.sum(right, axis=-1) / jnp.maximum(jnp.sum(scored, axis=-1), 1)
     return jnp.all(right | ~scored, axis=-1).astype(jnp.float32)

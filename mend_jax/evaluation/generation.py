@@ -32,7 +32,7 @@ from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, all_pairs, as_scores, widths
 from mend_jax.example import Example
-from mend_jax.models.generate import generate
+from mend_jax.models.generate import generate, prediction
 from mend_jax.models.stages import Inputs
 
 Free = Literal["exact", "contains"]
@@ -79,9 +79,9 @@ def classify(
     model: nn.Module, params: PyTree, tokens: Int[Array, "k length"], lengths: Int[Array, "k"]
 ) -> Int[Array, "k 1"]:
     """The most likely class of each text, as `generate` gives words."""
-    mask = jnp.arange(tokens.shape[1]) < lengths[:, None]
+    mask = jnp.arange(tokens.shape[1])[None] < lengths[:, None]
     logits: Any = model.apply({"params": params}, Inputs(tokens, mask=mask))
-    return jnp.argmax(logits, axis=-1)
+    return prediction(logits)
 
 
 def make_speaker(editor: Editor, speak: Speak, codec: Codec) -> Speaker:

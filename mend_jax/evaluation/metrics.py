@@ -11,6 +11,9 @@ For one edit, with pairs scored between 0 and 1 under a named protocol,
 and each number is the mean over edits. Perplexity is that of all locality answers together,
 exp(nats per token); its drawdown is after minus before.
 
+An edit after which the model's logits are not finite has failed: it answers nothing, its KL and
+nats are infinite, and the metric `failed`, which is there if any edit has, counts it.
+
 `METRICS` is the one table of them: a new one is a function of `Scores` and a line there, from which
 results.json, tables and figures take it.
 """
@@ -22,6 +25,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 RESAMPLES = 1000
+
+HUGE = 1e300
+"""What stands for infinity where two values are interpolated."""
 
 PROTOCOLS = {
     "sequence": "teacher-forced sequence",
@@ -37,7 +43,8 @@ the answer, or have it in them."""
 class Scores(NamedTuple):
     """Per edit and pair; NaN where an edit has no such pair. Axes: [edits, pairs].
 
-    The first outer pair is the edit input, the others its rephrases.
+    The first outer pair is the edit input, the others its rephrases. Where there are tokens, KL
+    and nats that are NaN are those of an edit that has failed.
     """
 
     success: np.ndarray
@@ -48,8 +55,8 @@ class Scores(NamedTuple):
     accuracy_before: np.ndarray
     nll: np.ndarray  # nats, sum over a locality answer's tokens
     nll_before: np.ndarray
-    tokens: np.ndarray  # of a locality answer
-    edit_loss: np.ndarray  # [edits], nats: mean over the outer pairs' tokens
+    tokens: np.ndarray  # of a locality answer; NaN too where nothing but words was looked at
+    edit_loss: np.ndarray  # [edits], nats: mean over the outer pairs' tokens; inf: it has failed
     near: np.ndarray  # bool [edits, pairs]: locality pairs that are not "far"
 
 
@@ -58,6 +65,23 @@ LOCALITY: dict[str, Callable[[Scores], np.ndarray]] = {
     "far": lambda scores: ~scores.near,
 }
 """Kinds of locality pairs: bool[edits, pairs], which pairs are of it."""
+
+
+def settled(scores: Scores) -> Scores:
+    """The scores with infinity in place of what is not a number though there is such a pair."""
+    there = ~np.isnan(scores.tokens)
+
+    def infinite(values: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(values) & there, np.inf, values)
+
+    kl, nll, before = map(infinite, (scores.kl, scores.nll, scores.nll_before))
+    return scores._replace(kl=kl, nll=nll, nll_before=before)
+
+
+def failed(scores: Scores) -> np.ndarray:
+    """1 for each edit that has failed, else 0; NaN for all if none has."""
+    some = np.isinf(scores.edit_loss) | np.any(np.isinf([scores.kl, scores.nll]), axis=(0, 2))
+    return np.where(np.any(some), some, np.nan)
 
 
 def mean(values: np.ndarray) -> np.ndarray:
@@ -122,12 +146,14 @@ def nats(scores: Scores, *fields: str) -> np.ndarray:
 
 def perplexity(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """exp(nats per token), over all tokens of all edits."""
-    return np.asarray(np.exp(nll.sum(-1) / np.maximum(tokens.sum(-1), 1)))
+    with np.errstate(over="ignore"):
+        return np.asarray(np.exp(nll.sum(-1) / np.maximum(tokens.sum(-1), 1)))
 
 
 def perplexity_drawdown(after: np.ndarray, before: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """What the edits add to it."""
-    return np.asarray(perplexity(after, tokens) - perplexity(before, tokens))
+    after, before = perplexity(after, tokens), perplexity(before, tokens)
+    return np.where(np.isinf(after), np.inf, after - np.where(np.isinf(before), 0.0, before))
 
 
 _TABLE = (
@@ -157,6 +183,7 @@ _TABLE = (
         )
         for kind in LOCALITY
     ),
+    Metric("failed", "edits that are not finite", "edit", failed, unedited=0.0, column=True),
     Metric("locality_kl", "locality KL (nats)", "locality", lambda s: mean(s.kl), unedited=0.0),
     Metric(
         "accuracy_before", "locality accuracy, no edit", "unedited",
@@ -206,7 +233,7 @@ def summarise(scores: Scores, seed: int = 0, k: int = 1) -> dict[str, Estimate]:
 
     Of k edits that were made at once, which share their fate, all or none are drawn.
     """
-    n = len(scores.success)
+    scores, n = settled(scores), len(scores.success)
     groups = np.random.default_rng(seed).integers(0, n // k, (RESAMPLES, n // k))
     draws = (groups[..., None] * k + np.arange(k)).reshape(RESAMPLES, n)
     found = {}
@@ -217,6 +244,6 @@ def summarise(scores: Scores, seed: int = 0, k: int = 1) -> dict[str, Estimate]:
         value, drawn = (
             metric.pool(*(part[rows] for part in parts)) for rows in (np.arange(n), draws)
         )
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
-        found[name] = Estimate(float(value), float(low), float(high))
+        low, high = np.nanpercentile(np.minimum(drawn, HUGE), [2.5, 97.5])
+        found[name] = Estimate(*(float(x) if x < HUGE / 2 else np.inf for x in (value, low, high)))
     return found

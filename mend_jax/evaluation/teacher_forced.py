@@ -23,6 +23,7 @@ from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.example import Example
+from mend_jax.models.generate import LOST, prediction
 from mend_jax.objectives import (
     IGNORED,
     Forced,
@@ -35,6 +36,7 @@ from mend_jax.objectives import (
 from mend_jax.parallel import replicated, split_examples
 
 Scorer = Callable[[EditorState, PyTree, Example], dict[str, Array]]
+
 
 class Batching(NamedTuple):
     """How held-out records are put through a model; scores do not depend on it.
@@ -81,7 +83,8 @@ def judged(
     scored = labels != IGNORED
     tokens = jnp.sum(scored, axis=-1)
     weights = tokens.astype(jnp.float32)
-    same = jnp.argmax(before, axis=-1) == jnp.argmax(moved, axis=-1)
+    said_after = prediction(moved)
+    same = (prediction(before) == said_after) & (said_after != LOST)
     kl = jnp.where(scored, kl_divergence(before, moved), 0.0)
     nll = jax.vmap(negative_log_likelihood)
     return {
@@ -173,6 +176,8 @@ def score(
         progress(len(order) * k, len(records))
     back = np.argsort(order)
     joined = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    lost = np.isnan(joined["edit_loss"])  # the edit has failed
+    joined["edit_loss"] = np.where(lost, np.inf, joined["edit_loss"])
     return as_scores({name: _by_record(x, k) for name, x in joined.items()}, records)
 
 

@@ -11,6 +11,15 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from mend_jax.models.stages import Inputs
 
+LOST = -1
+"""In place of a token, where a model says nothing: its logits are not numbers."""
+
+
+def prediction(logits: Float[Array, "*batch vocabulary"]) -> Int[Array, "*batch"]:
+    """The argmax, or LOST."""
+    lost = jnp.isnan(jnp.max(logits, axis=-1))
+    return jnp.where(lost, LOST, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
+
 
 class Choice(NamedTuple):
     """How the next token is chosen.
@@ -27,7 +36,7 @@ def most_likely() -> Choice:
     """Greedy decoding."""
     return Choice(
         lambda text, lengths, new: (),
-        lambda state, logits: (state, jnp.argmax(logits, axis=-1).astype(jnp.int32)),
+        lambda state, logits: (state, prediction(logits)),
     )
 
 
@@ -53,7 +62,8 @@ def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0)
         old = jnp.take_along_axis(scores, said, axis=1)
         rows = jnp.arange(len(said))[:, None]
         scores = scores.at[rows, said].set(jnp.where(old > 0, old / penalty, old * penalty))
-        token = jax.random.categorical(now, scores / temperature)[:, None].astype(jnp.int32)
+        drawn = jax.random.categorical(now, scores / temperature)
+        token = jnp.where(prediction(scores) == LOST, LOST, drawn)[:, None].astype(jnp.int32)
         return (key, jax.lax.dynamic_update_slice(said, token, (0, n)), n + 1), token
 
     return Choice(begin, pick)
@@ -73,7 +83,8 @@ def generate(
       model: a causal language model or an encoder-decoder, with a `cache_length` field.
       tokens: prompts or sources, padded to the right.
       lengths: their true lengths.
-      new: how many tokens to say; where the model ended its text earlier, what follows is noise.
+      new: how many tokens to say; where the model ended its text earlier, what follows is noise,
+        and LOST once its logits are not numbers.
       choice: what to say next; by default the most likely.
     """
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)

@@ -60,6 +60,8 @@ def table(results: Mapping[str, Any]) -> str:
 def suspicion(results: Mapping[str, Any]) -> str:
     """Why the numbers are not those of an editor that works; empty if they may be."""
     values = {name: metric["value"] for name, metric in results["metrics"].items()}
+    if lost := values.get("failed"):
+        return f"after {lost:.1%} of the edits the model's logits are not finite: these have failed"
     gain = values.get("edit_success", 1.0) - values.get("edit_success_before", 0.0)
     same = values.get("locality_agreement")
     if gain > 0.01 or same is None:

@@ -54,7 +54,8 @@ def test_the_definitions():
         "perplexity_after": np.exp(8 / 8),
         "perplexity_drawdown": np.exp(1) - np.exp(0.5),
     }
-    assert list(got) == list(wanted) == list(METRICS)  # the order of results.json
+    assert list(got) == list(wanted)  # in the order of results.json
+    assert [name for name in METRICS if name != "failed"] == list(wanted)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
 
@@ -63,6 +64,29 @@ def test_with_one_kind_of_locality_the_headline_is_that_kind():
     metrics = summarise(hand_made(near=[[True] * 3] * 3))
     assert "locality_agreement_far" not in metrics
     assert metrics["locality_agreement"] == metrics["locality_agreement_near"]
+
+
+@pytest.mark.parametrize("lost", ["kl", "nll", "nll_before"])
+def test_what_is_not_a_number_never_makes_a_score_better(lost: str):
+    """Of one pair, of one edit, of all: infinite, and counted where it is the edit's doing."""
+    good = hand_made()
+    for rows in ([0], [0, 1]):
+        values = getattr(good, lost).copy()
+        values[rows, 0] = NAN
+        got = summarise(good._replace(**{lost: values}))
+        if lost == "nll_before":  # the base itself is broken
+            assert got["perplexity_before"].value == np.inf and "failed" not in got
+            continue
+        assert got["failed"].value == len(rows) / 3
+        hurt = ["locality_kl"] if lost == "kl" else ["perplexity_after", "perplexity_drawdown"]
+        for name in hurt:
+            assert got[name].value == got[name].high == np.inf, name
+        assert not any(np.isnan(x) for estimate in got.values() for x in estimate)
+
+
+def test_an_edit_whose_own_loss_is_lost_has_failed():
+    got = summarise(hand_made(edit_loss=[1.0, np.inf, 3.0]))
+    assert got["failed"].value == 1 / 3
 
 
 def test_what_cannot_be_had_is_left_out():
@@ -132,8 +156,8 @@ def test_the_table_of_metrics_refers_to_itself():
     headlines = [metric.name for metric in METRICS.values() if metric.headline]
     assert headlines == ["edit_success", "locality_agreement"]
     assert [metric.name for metric in columns()] == [
-        "edit_success", "reliability", "generality", "locality_agreement", "accuracy_after",
-        "drawdown", "perplexity_after", "perplexity_drawdown",
+        "edit_success", "reliability", "generality", "failed", "locality_agreement",
+        "accuracy_after", "drawdown", "perplexity_after", "perplexity_drawdown",
     ]  # fmt: skip
 
 

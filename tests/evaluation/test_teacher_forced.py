@@ -1,6 +1,6 @@
 """Scoring: side by side as alone, by the plain definitions, and nothing where no edit is."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import chex
 import jax
@@ -17,8 +17,8 @@ from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import teacher_forced as evaluation
 from mend_jax.evaluation.metrics import Scores, summarise
-from mend_jax.evaluation.teacher_forced import Batching, answered, make_scorer, score
-from mend_jax.objectives import after_trunk
+from mend_jax.evaluation.teacher_forced import Batching, answered, judged, make_scorer, score
+from mend_jax.objectives import Forced, after_trunk
 
 SITES = r"layers_2/mlp/(up|down)_proj"
 ALPHA = 0.15
@@ -202,6 +202,35 @@ def test_scores_from_cached_trunk_outputs_are_the_same(
     shapes = shapes_of(records)
     batching = Batching(shapes, cache, batch=5)
     assert_same(score(scorer, ready.state, tiny.params, records, batching), scores)
+
+
+def test_logits_that_are_no_numbers_answer_nothing():
+    """Not even the label 0, which is where an argmax finds them."""
+    lost = jnp.full((2, 1, 3), jnp.nan).at[1, 0, 0].set(1.0)  # one number does not help
+    labels = jnp.zeros((2, 1), jnp.int32)
+    for protocol in get_args(Forced):
+        np.testing.assert_array_equal(answered(lost, labels, protocol), [0, 0])
+    pair = mj.Pair(jnp.zeros((2, 1)), labels)
+    ruined: Any = lambda params, pairs: jnp.concatenate([lost, lost])  # noqa: E731
+    found = judged(ruined, ruined, {}, mj.Example(pair, pair, pair))
+    assert not np.any(found["agreement"]), "nothing is as before"
+
+
+def test_an_edit_that_ruins_the_model_has_failed(
+    ready: Ready, tiny: Any, records: list[TokenRecord]
+):
+    """It answers nothing, nothing is as before, and it is counted."""
+    def ruined(*args: Any) -> Any:
+        return jax.tree.map(lambda x: x * jnp.nan, ready.editor.edit(*args))
+
+    scorer = make_scorer(
+        ready.editor._replace(edit=ruined), mj.sequence_logits(ready.tail), ready.trunk
+    )
+    found = score(scorer, ready.state, tiny.params, records)
+    metrics = summarise(found)
+    assert metrics["failed"].value == 1 and np.all(np.isinf(found.edit_loss))
+    assert metrics["edit_success"].value == metrics["locality_agreement"].value == 0
+    assert metrics["locality_kl"].value == metrics["perplexity_drawdown"].value == np.inf
 
 
 def test_an_empty_handed_editor_moves_nothing(tiny: Any, records: list[TokenRecord]):

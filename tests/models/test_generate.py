@@ -8,7 +8,7 @@ import numpy as np
 from conftest import Tiny
 
 import mend_jax as mj
-from mend_jax.models.generate import generate, sampled
+from mend_jax.models.generate import LOST, generate, most_likely, sampled
 from mend_jax.models.stages import Inputs
 
 LENGTHS = (3, 6, 1)
@@ -54,6 +54,14 @@ def test_an_edited_model_generates_as_a_merged_one(tiny: Tiny):
     edited = jax.jit(mj.edited(decode, edit))(tiny.params, tokens, lengths)
     np.testing.assert_array_equal(edited, merged)
     assert np.any(edited != base)
+
+
+def test_a_model_without_numbers_says_nothing(tiny: Tiny):
+    tokens, lengths = prompts()
+    ruined = jax.tree.map(lambda x: x * jnp.nan, tiny.params)
+    for choice in (most_likely(), sampled(jax.random.key(0))):
+        out = jax.jit(partial(generate, tiny.model, new=2, choice=choice))(ruined, tokens, lengths)
+        np.testing.assert_array_equal(out, LOST)
 
 
 def test_a_cold_draw_is_the_most_likely_and_a_key_decides_a_warm_one(tiny: Tiny):

@@ -58,6 +58,7 @@ def test_the_unedited_model_and_the_paper_stand_beside():
         ({"edit_success": 0.1, "locality_agreement": 1.0}, "does nothing"),
         ({"edit_success": 0.0, "locality_agreement": 0.1}, "writes noise"),
         ({"edit_success": 0.1, "locality_agreement": 0.9}, "nothing is learned"),
+        ({"failed": 0.25, "perplexity_after": float("inf")}, "after 25.0% of the edits"),
     ],
 )
 def test_editors_that_do_nothing_or_write_noise_are_called_so(
