@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, PyTree
 
 from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
 from mend_jax.passes import all_passes, mark, marks
+from mend_jax.programs import run
 from mend_jax.sites import (
     SiteError,
     Sites,
@@ -66,6 +67,10 @@ def capture(
         in a loop of the loss itself (scan, map, fori_loop, shard_map).
     """
 
+    return partial(run, _capturing, loss, (at if isinstance(at, str) else tuple(at),))
+
+
+def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[..., Any]:
     def capturing(params: PyTree, *args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
         linear, others, passes = _calls(loss, params, *args)
         sites = match_sites(at, linear, others)
@@ -117,6 +122,13 @@ def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
         return function
 
     def as_edited(*args: Any, **kwargs: Any) -> Any:
+        return run(_editing, function, (), edit, args, kwargs)
+
+    return as_edited
+
+
+def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], Any], Any]:
+    def as_edited(edit: Edit, args: tuple[Any, ...], kwargs: Any) -> Any:
         visited: set[str] = set()
 
         def shift(site: str, x: Seen, y: Array) -> Array:
