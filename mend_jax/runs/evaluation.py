@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 from jax.sharding import Mesh
@@ -29,6 +29,7 @@ from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.stages import split
 from mend_jax.objectives import Forced, Outputs, outputs_of
+from mend_jax.option_types import Batch, Times, between
 from mend_jax.reports.progress import Reporter
 from mend_jax.saved.directory import SavedEditor, build_editor
 
@@ -47,14 +48,15 @@ class ScoreOptions:
     protocol: Literal["sequence", "token", "exact", "contains"] = "sequence"
     """With the right answer fed in: every token of it right (the paper's), or the share of them
     that is; or the model's own words: they are the answer, or contain it."""
-    k: int = 1
+    k: Batch = 1
     """Records that are edited at once."""
-    sequential: int = 0
-    """Make so many edits one after another, each on the model that those before have edited."""
-    generate: int = 0
+    sequential: Times = 0
+    """Make so many edits one after another, each on the model that those before have edited (0:
+    each alone, or k at once)."""
+    generate: Annotated[int, between(0, 4096)] = 0
     """Let the model speak before and after, so many tokens or as many as the answers need;
-    results.json shows it for some edits. `exact` and `contains` do so anyway."""
-    batch: int = 8
+    results.json shows it for some edits. `exact` and `contains` do so anyway, with 0 too."""
+    batch: Batch = 8
     """Records evaluated side by side; at least one group of k."""
     alone: bool = False
     """Score one edit after another in one shape, each pair by a pass of the whole base: slow, and
