@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -73,15 +72,24 @@ class Work(NamedTuple):
     seed: int = 0
 
 
-def known_of(saved: SavedEditor, records: Sequence[Record]) -> int:
-    """How many of the records have a subject that the editor was trained on, if its file of
-    training records is still where it was."""
+def known_of(saved: SavedEditor, records: Sequence[Record]) -> int | None:
+    """How many of the records have a subject that the editor was trained on; None, with a warning,
+    if its file of training records is no longer there, or cannot be read any more. That is no
+    fault of the records, so they are scored all the same."""
     path = saved.config.get("training", {}).get("train")
-    if not path or not Path(path).exists():
+    if not path:
         return 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about that file, told when it was trained on
-        return drop_known_subjects(records, read_records(path))[1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about that file, told when it was trained on
+            return drop_known_subjects(records, read_records(path))[1]
+    except (ValueError, OSError) as error:
+        warnings.warn(
+            f"the records that the editor was trained on cannot be read any more ({error}): "
+            "whether it has seen subjects of these is not known",
+            stacklevel=2,
+        )
+        return None
 
 
 def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dict[str, Any]]:
