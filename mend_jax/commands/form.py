@@ -62,8 +62,8 @@ def explained(text: str, hint: Any) -> str:
 
 
 @cache
-def docstrings(config: type[Any]) -> Mapping[str, str]:
-    """The text below each field, the nearest class's first."""
+def docstrings(config: Any) -> Mapping[str, str]:
+    """The text below each field of a class, the nearest base's first."""
     found: dict[str, str] = {}
     for cls in config.__mro__:
         try:
