@@ -34,6 +34,9 @@ from mend_jax.sites import (
     check_kernel,
     check_visited,
     match_sites,
+    reboxed,
+    refuse_nnx,
+    unboxed,
 )
 
 Seen: TypeAlias = Array | np.ndarray
@@ -64,7 +67,7 @@ def capture(
 
     Raises:
       SiteError: a site matches nothing, or no linear layer; is called twice in one pass; or stands
-        in a loop of the loss itself (scan, map, fori_loop, shard_map).
+        in a loop of the loss itself (scan, map, fori_loop, shard_map). The model is Flax NNX's.
     """
 
     return partial(run, _capturing, loss, (at if isinstance(at, str) else tuple(at),))
@@ -142,6 +145,8 @@ def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], A
 
         with _intercepting(frozenset(edit), shift):
             out = function(*args, **kwargs)
+        if not visited:
+            refuse_nnx(function, args, kwargs)
         check_visited(edit, visited)
         return out
 
@@ -151,17 +156,20 @@ def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], A
 def merge(params: PyTree, edit: Edit) -> PyTree:
     """New parameters with the edit added to its kernels, in the kernels' own dtype.
 
-    To ship a model. In bfloat16 most of a small edit is lost to rounding: keep the edit beside the
-    model instead where that matters.
+    To ship a model. A kernel that lies in a box with the names of its axes
+    (`nn.with_partitioning`) stays in it. In bfloat16 most of a small edit is lost to rounding: keep
+    the edit beside the model instead where that matters.
 
     Raises:
-      SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one.
+      SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one; or they
+        are Flax NNX's.
     """
     paths = {s: check_editable(params, s, *shape_of(part)) for s, part in edit.items()}
 
     def folded(tree: Any, path: tuple[str, ...], part: Factors | Dense) -> Any:
         if not path:
-            return (tree.astype(jnp.float32) + to_dense(part)).astype(tree.dtype)
+            kernel = unboxed(tree)
+            return reboxed(tree, (kernel.astype(jnp.float32) + to_dense(part)).astype(kernel.dtype))
         return {**tree, path[0]: folded(tree[path[0]], path[1:], part)}
 
     for site, part in edit.items():
@@ -245,7 +253,13 @@ def _calls(
         others["/".join(module.path)] = type(module).__name__
 
     with _intercepting(None, note, note_other):
-        traced = jax.make_jaxpr(lambda *a: function(*a))(*args)  # fresh: its cache is by identity
+        try:
+            traced = jax.make_jaxpr(lambda *a: function(*a))(*args)  # fresh: it caches by identity
+        except Exception:
+            refuse_nnx(function, args)  # its models are not always such as JAX can trace
+            raise
+    if not linear:
+        refuse_nnx(function, args)
     passes: dict[str, tuple[int, str]] = {}
     for site, n, loop in marks(traced.jaxpr):
         passes[site] = n, loop or passes.get(site, (n, ""))[1]

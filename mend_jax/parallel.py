@@ -58,10 +58,10 @@ def parse_mesh(text: str) -> tuple[int, int]:
     Raises:
       ParallelError: it is not of this form.
     """
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise ParallelError(f"--mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
-    return int(parts[0]), int(parts[1])
+    sizes = re.fullmatch(r"0*([1-9][0-9]{0,9})x0*([1-9][0-9]{0,9})", text.lower())
+    if sizes is None:
+        raise ParallelError(f"a mesh is DATAxMODEL, like 1x1 or 2x4, not {text!r}")
+    return int(sizes[1]), int(sizes[2])
 
 
 def mesh_of(text: str) -> Mesh | None:

@@ -5,11 +5,14 @@ kernel among the parameters, with or without Linen's collection `params` around 
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
+from flax.core import meta
 from jaxtyping import PyTree
 
 from mend_jax.factors import natural
@@ -42,6 +45,11 @@ def match_sites(at: Sites, linear: Iterable[str], others: Mapping[str, str]) -> 
             f"{wrong[0]!r} is a {others[wrong[0]]}, not a linear layer (nn.Dense): "
             f"change the sites {at!r} so that they match linear layers only"
         )
+    if missing and not linear:
+        raise SiteError(
+            f"no linear layer is called {missing[0]!r}: the function calls none at all. Those of "
+            "Linen are seen (flax.linen.Dense); of Flax NNX and of other libraries, none"
+        )
     if missing:
         near = difflib.get_close_matches(missing[0], linear, n=4, cutoff=0.0)
         raise SiteError(f"no linear layer is called {missing[0]!r}; the nearest names are {near}")
@@ -55,6 +63,12 @@ def check_visited(expected: Iterable[str], visited: set[str]) -> None:
       SiteError: one of the expected sites was not visited.
     """
     missing = sorted(set(expected) - visited)
+    if missing and not visited:
+        raise SiteError(
+            f"the function called none of the {len(missing)} linear layers, such as "
+            f"{missing[0]!r}: an edit for another model, a cached trace, or layers that are not "
+            "Linen's (those of Flax NNX and of other libraries are not seen)"
+        )
     if missing:
         raise SiteError(
             f"the function did not call the linear layer {missing[0]!r} "
@@ -62,10 +76,34 @@ def check_visited(expected: Iterable[str], visited: set[str]) -> None:
         )
 
 
+def refuse_nnx(*values: Any) -> None:
+    """Refuses models, states and parameters of Flax NNX, also where a function refers to them.
+
+    Raises:
+      SiteError: there is one; names its class.
+    """
+    held = [getattr(x, "__self__", None) for x in values]
+    for function in filter(inspect.isfunction, values):
+        seen = inspect.getclosurevars(function)
+        held += [*seen.nonlocals.values(), *seen.globals.values()]
+    for x in jax.tree.leaves([*values, *held], is_leaf=_is_nnx):
+        if _is_nnx(x):
+            raise SiteError(
+                f"{type(x).__name__} is of Flax NNX, whose layers cannot be edited yet: give a "
+                "Linen model (flax.linen) and its parameters"
+            )
+
+
+def _is_nnx(x: Any) -> bool:
+    of = type(x).__mro__
+    return not isinstance(x, type) and any(cls.__module__.startswith("flax.nnx") for cls in of)
+
+
 def kernel_path(params: PyTree, site: str) -> tuple[str, ...] | None:
-    """Where the kernel of a site is among the parameters; None if it is not there."""
+    """Where the kernel of a site is among the parameters; None if it is not there. The site of a
+    lone layer, with no module around it, is the empty name."""
     for root in ((), ("params",)):
-        path, tree = (*root, *site.split("/"), "kernel"), params
+        path, tree = (*root, *filter(None, site.split("/")), "kernel"), params
         for name in path:
             tree = tree.get(name) if isinstance(tree, Mapping) else None
         if tree is not None:
@@ -82,7 +120,7 @@ def check_kernel(params: PyTree, site: str, d_in: int, d_out: int) -> None:
     path = kernel_path(params, site)
     if path is None:
         return
-    shape = tuple(_at(params, path).shape)
+    shape = tuple(unboxed(_at(params, path)).shape)
     if shape != (d_in, d_out):
         raise SiteError(
             f"site {site!r} works on {d_in} x {d_out}, but its kernel has shape {shape}: edits "
@@ -95,13 +133,15 @@ def check_editable(params: PyTree, site: str, d_in: int, d_out: int) -> tuple[st
     """The path of a float kernel [d_in, d_out], into which an edit can be folded.
 
     Raises:
-      SiteError: there is none, or one of another shape, or an int8 one.
+      SiteError: there is none, or one of another shape, or an int8 one; or these are parameters of
+        Flax NNX.
     """
+    refuse_nnx(params)
     path = kernel_path(params, site)
     if path is None:
         raise SiteError(f"the parameters have no kernel at {site!r}")
     check_kernel(params, site, d_in, d_out)
-    dtype = _at(params, path).dtype
+    dtype = unboxed(_at(params, path)).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise SiteError(
             f"site {site!r} has an {dtype} kernel, in which an edit would be rounded away: "
@@ -109,6 +149,21 @@ def check_editable(params: PyTree, site: str, d_in: int, d_out: int) -> tuple[st
             "beside it (`edited`)"
         )
     return path
+
+
+def unboxed(leaf: Any) -> Any:
+    """The array of a parameter, which Linen may keep in a box with the names of its axes
+    (`nn.with_partitioning`)."""
+    if isinstance(leaf, meta.Partitioned):
+        return unboxed(leaf.unbox(apply_constraint=False))  # a look must not move it
+    return unboxed(leaf.unbox()) if isinstance(leaf, meta.AxisMetadata) else leaf
+
+
+def reboxed(leaf: Any, array: Any) -> Any:
+    """The array in the boxes of the parameter whose place it takes."""
+    if isinstance(leaf, meta.AxisMetadata):
+        return leaf.replace_boxed(array)
+    return array
 
 
 def _at(params: PyTree, path: tuple[str, ...]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 FLOORS = """
 factors | example | parallel | programs
-passes | sites | links | files
+passes | sites | links | files | option_types
 intercept
 weights
 models

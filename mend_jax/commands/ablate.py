@@ -12,11 +12,14 @@ that is ablated, whatever --ridge and --words say. Writes what `mend-jax compare
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.commands.compare import CompareConfig, run
 from mend_jax.editors.mend import ABLATIONS
-from mend_jax.runs.methods import ablations
+from mend_jax.option_types import accepted_by
+from mend_jax.runs.methods import ablations, ablations_named
+from mend_jax.runs.options import check_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +27,7 @@ class Ablate(CompareConfig):
     """Options of the ablations."""
 
     out: Path = Path("runs/ablate")
-    editors: str = ",".join(ABLATIONS)
+    editors: Annotated[str, accepted_by(ablations_named)] = ",".join(ABLATIONS)
     """Which rows, by name, with commas."""
 
 SMALL = {
@@ -47,6 +50,7 @@ PRESETS = {
 
 def ablate(config: Ablate) -> None:
     """The paper's chain, and the chain without each of its parts."""
+    check_config(config)
     run(config, ablations(config, config.editors))
 
 

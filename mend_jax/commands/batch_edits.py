@@ -9,10 +9,13 @@ makes them. Writes what `mend-jax compare` writes.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from mend_jax.commands.command import Command, Preset
-from mend_jax.commands.compare import CompareConfig, run
-from mend_jax.runs.methods import contenders, many_at_once
+from mend_jax.commands.compare import CompareConfig, EditorNames, run
+from mend_jax.option_types import accepted_by
+from mend_jax.runs.methods import contenders, many_at_once, numbers_of
+from mend_jax.runs.options import check_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +24,14 @@ class BatchEdits(CompareConfig):
 
     out: Path = Path("runs/batch_edits")
     dev: int = 150
-    editors: str = "mend,enn"
+    editors: EditorNames = "mend,enn"
     """Which editors, by name, with commas."""
-    ks: str = "1,5,25,75,125"
+    ks: Annotated[str, accepted_by(numbers_of)] = "1,5,25,75,125"
     """Numbers of edits at once."""
 
 def batch_edits(config: BatchEdits) -> None:
     """Every method for every number of edits."""
+    check_config(config)
     run(config, many_at_once(contenders(config, config.editors, config.own), config.ks))
 
 

@@ -14,7 +14,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,9 +37,10 @@ from mend_jax.editors.mend import mend
 from mend_jax.evaluation.teacher_forced import make_scorer
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
-from mend_jax.models.published import config_of
+from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import load
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
+from mend_jax.option_types import Batch, OutFile, Rank, Some, Tokens, check_options
 from mend_jax.training.state import init_state
 
 
@@ -48,27 +48,27 @@ from mend_jax.training.state import init_state
 class BenchmarkConfig:
     """Options of the benchmark."""
 
-    model: str = "distilgpt2"
+    model: PublishedModel = "distilgpt2"
     """A built-in model (with --random-weights), or a folder."""
     random_weights: bool = False
     """Weights from shapes alone: no files are needed."""
     dtype: Dtype = "float32"
     """Of the base's weights; the editor is float32."""
-    batch: int = 10
+    batch: Batch = 10
     """Edits of a training step; steps of one edit are timed too."""
-    length: int = 32
+    length: Tokens = 32
     """Tokens of a sequence."""
-    answers: int = 10
+    answers: Tokens = 10
     """Labelled tokens of a sequence."""
-    rank: int = 1920
+    rank: Rank = 1920
     """Rank of the editor network."""
-    evaluated: int = 100
+    evaluated: Some = 100
     """Edits that are evaluated in a round."""
-    rounds: int = 7
+    rounds: Some = 7
     """Each thing is timed so often, in turns; the fastest counts."""
     only_step: bool = False
     """Only the training step of `batch` edits, without PyTorch."""
-    json: Path | None = None
+    json: OutFile | None = None
     """Write the results to this file."""
 
 
@@ -139,10 +139,9 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
     """Times everything; returns what is written to the file.
 
     Raises:
-      ValueError: a model that is not known, or a number out of its range.
+      OptionError: a model that is not known, or another value that is not allowed.
     """
-    if min(config.batch, config.rounds, config.rank, config.evaluated) < 1:
-        raise ValueError("--batch, --rounds, --rank and --evaluated must be at least 1")
+    check_options(config)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room too
     runs = Runs(config)
     wanted: dict[str, tuple[Callable[[], None], float]] = {}

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from mend_jax.commands.form import filled, form_of
+from mend_jax.option_types import OptionError
+
 
 class Preset(NamedTuple):
     """Options that go together, and what they gave: scores, time, machine, seed."""
@@ -39,9 +42,9 @@ def main(command: Command) -> None:
     if not called.startswith("mend-jax"):
         called = f"python -m experiments.{Path(called).stem}"
         description = description.replace("mend-jax ", "python -m experiments.")
-    options = parse(command, sys.argv[1:], called, description)
-    keep_compilations()
     try:
+        options = parse(command, sys.argv[1:], called, description)
+        keep_compilations()
         command.action(options)
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("MEND_JAX_TRACEBACK"):
@@ -56,37 +59,38 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
 
     Raises:
       SystemExit: as `--help`, wrong options and `--preset ?` end a command.
+      OptionError: an argument is empty. What else is not allowed, `check_options` says, with which
+        every action begins.
     """
     import tyro
 
+    _check_not_empty(arguments)
     name, rest = _preset_of(arguments)
     if command.presets:
         known = ", ".join(command.presets)
         description += f"\n\n--preset NAME takes the options of a known result ({known}); options "
         description += "given beside it win. --preset ? tells what each gave."
-    if name is None:
-        return tyro.cli(command.config, prog=called, description=description, args=rest)
     if name == "?":
         print(listing(command))
         raise SystemExit(0)
-    if name not in command.presets:
+    if name is not None and name not in command.presets:
         known = ", ".join(command.presets) or "none"
         print(f"error: no preset is called {name!r}; known are: {known}", file=sys.stderr)
         raise SystemExit(2)
-    default = with_preset(command, name, tyro.MISSING)
-    return tyro.cli(
-        command.config, prog=called, description=description, args=rest, default=default
-    )
+    form = form_of(command.config, command.presets[name].options if name else {})
+    told = tyro.cli(form, prog=called, description=description, args=rest)
+    return filled(command.config, told)
 
 
-def with_preset(command: Command, name: str, missing: Any = None) -> Any:
-    """The config with a preset's options; `missing` stands for those that have no default."""
-    required = {
-        field.name: missing
-        for field in dataclasses.fields(command.config)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    return command.config(**(required | dict(command.presets[name].options)))
+def _check_not_empty(arguments: Sequence[str]) -> None:
+    """An empty argument is a slip (`--out "$UNSET"`), which as a path would be this folder."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        option, equals, value = argument.partition("=")
+        if option.startswith("--") and equals and not value.strip():
+            raise OptionError(f"{option} is empty: leave it away for its default")
+        if not argument.strip():
+            what = before if before.startswith("--") else "an argument"
+            raise OptionError(f"{what} is empty: leave it away for its default")
 
 
 def listing(command: Command) -> str:

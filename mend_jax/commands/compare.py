@@ -16,23 +16,30 @@ Writes compare.json, compare.md, compare.png, and each editor to a folder of its
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any
-
-import tyro
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.editors.registry import EDITORS
 from mend_jax.files import write_text
+from mend_jax.option_types import Minutes, accepted_by, between
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.comparison import Row, compare, markdown
-from mend_jax.runs.methods import Chosen, contenders
-from mend_jax.runs.options import ExperimentError, TrainConfig, check_data, check_out, check_ranges
+from mend_jax.runs.methods import Chosen, contenders, editors_named
+from mend_jax.runs.options import (
+    ExperimentError,
+    TrainConfig,
+    check_config,
+    check_data,
+    check_out,
+)
 from mend_jax.runs.run import gather
 from mend_jax.runs.task import Task, make_task
+
+EditorNames = Annotated[str, accepted_by(editors_named)]
 
 Own: Any = make_dataclass(
     "Own",
@@ -51,11 +58,11 @@ Own: Any = make_dataclass(
 class CompareConfig(TrainConfig):
     """Options of all comparisons; those of a training run are MEND's."""
 
-    steps: int = 0
+    steps: Annotated[int, between(0, 100_000_000)] = 0
     """Training steps of every editor that is trained; 0: as many as fit in --minutes."""
-    minutes: float = 2.0
+    minutes: Minutes = 2.0
     """Time to train each editor, unless --steps says how long."""
-    own: Annotated[Own, tyro.conf.arg(name="")] = field(default_factory=Own)
+    own: Own = field(default_factory=Own)
     """What single methods leave to choose."""
 
 
@@ -64,19 +71,16 @@ class Compare(CompareConfig):
     """Options of the comparison."""
 
     out: Path = Path("runs/compare")
-    editors: str = ",".join(EDITORS)
+    editors: EditorNames = ",".join(EDITORS)
     """Which editors, with commas: by name, or by import path (package.module:name)."""
 
 
 def settle(config: CompareConfig, reporter: Reporter) -> tuple[Task, str, bool]:
     """(the task, the data set's name, whether texts are scored by perplexity)."""
-    check_ranges(replace(config, steps=max(config.steps, 1)))
+    check_config(config)
     check_data(config)
-    if config.resume or config.distributed or config.minutes <= 0 or config.steps < 0:
-        raise ExperimentError(
-            "a comparison needs --minutes above 0 or --steps above 0, and is neither resumed nor "
-            "distributed"
-        )
+    if config.resume or config.distributed:
+        raise ExperimentError("a comparison is neither resumed nor distributed")
     if config.editor != CompareConfig.editor:
         raise ExperimentError("a comparison takes several: --editors NAME,NAME,...")
     check_out(config)
@@ -103,6 +107,7 @@ def run(config: CompareConfig, chosen: Mapping[str, Chosen]) -> list[Row]:
 
 def compare_editors(config: Compare) -> None:
     """The named editors, side by side."""
+    check_config(config)
     run(config, contenders(config, config.editors, config.own))
 
 

@@ -7,7 +7,7 @@ from importlib import import_module, resources
 
 from mend_jax.commands.command import main
 
-NOT_COMMANDS = ("__init__", "command", "console", "reference")
+NOT_COMMANDS = ("__init__", "command", "console", "form", "reference")
 
 
 def names() -> list[str]:

@@ -20,6 +20,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from mend_jax.commands.command import Command
+from mend_jax.option_types import Gigabytes, InputFolder, OutFolder, check_options
 from mend_jax.weights.hf_folder import find_shards
 from mend_jax.weights.safetensors_file import write_safetensors
 from mend_jax.weights.source import WeightsError
@@ -36,11 +37,11 @@ _BESIDE = (".json", ".txt", ".model")
 class Convert:
     """Options of a conversion."""
 
-    folder: Positional[Path]
+    folder: Positional[InputFolder]
     """Folder of a model, with pytorch_model.bin or its shards."""
-    out: Path | None = None
+    out: OutFolder | None = None
     """New folder for the safetensors, config and tokenizer (default: write beside the .bin)."""
-    shard_gb: float = 5.0
+    shard_gb: Gigabytes = 5.0
     """Largest size of a shard, in GB; only a tensor that is larger itself makes a larger one."""
 
 
@@ -50,11 +51,11 @@ def convert(config: Convert) -> None:
     Raises:
       WeightsError: nothing to convert, shards missing, a file that is damaged or is no plain dict
         of tensors.
-      ValueError: the folder holds safetensors already, or --out anything.
+      OptionError: an option whose value is not allowed. ValueError: the folder holds safetensors
+        already, or --out anything.
     """
+    check_options(config)
     folder, out = config.folder, config.out or config.folder
-    if not config.shard_gb > 0:
-        raise ValueError(f"--shard-gb {config.shard_gb}: must be more than 0")
     sources = find_shards(folder, "pytorch_model.bin", "pytorch_model.bin.index.json")
     if sources is None:
         raise WeightsError(f"{folder} has no pytorch_model.bin and no pytorch_model.bin.index.json")

@@ -6,7 +6,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -15,6 +14,7 @@ import tyro
 from mend_jax.commands.command import Command
 from mend_jax.factors import norm
 from mend_jax.models.memory import Dtype
+from mend_jax.option_types import ImportPath, InputFolder, Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
 from mend_jax.saved.directory import load_editor
@@ -24,31 +24,27 @@ from mend_jax.saved.directory import load_editor
 class Edit:
     """Options of one edit."""
 
-    editor: Path
+    editor: InputFolder
     """Directory of a trained editor."""
-    prompt: str
+    prompt: Text
     """The beginning of a text."""
-    target: str
+    target: Text
     """What the edited model shall go on with."""
-    ask: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    ask: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
     """Other prompts to ask before and after; may be given several times."""
-    tokens: int = 12
+    tokens: Tokens = 12
     """Longest answer, in tokens."""
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
-    trust: str = ""
+    trust: ImportPath = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    mesh: str = "1x1"
+    mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 
 
 def edit(config: Edit) -> None:
     """Edits, asks, prints."""
-    for name in ("prompt", "target"):
-        if not getattr(config, name).strip():
-            raise ValueError(f"--{name} is empty")
-    if not all(text.strip() for text in config.ask):
-        raise ValueError("--ask is empty")
+    check_options(config)
     saved = load_editor(
         config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
     )

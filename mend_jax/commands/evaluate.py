@@ -14,19 +14,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command, Preset
-from mend_jax.data.batches import ANSWERS, LENGTHS, encode_records, grouped
+from mend_jax.data.batches import encode_records, grouped
 from mend_jax.data.codec import codec_of
 from mend_jax.data.sources.registry import read_records
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
 from mend_jax.models.memory import Dtype
 from mend_jax.objectives import outputs_of
+from mend_jax.option_types import (
+    ImportPath,
+    Input,
+    InputFolder,
+    Mesh,
+    OutFolder,
+    Times,
+    check_options,
+)
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, Work, known_of, measure
-from mend_jax.runs.options import ReadingOptions
+from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import check_conflicts, own_records, reading_of
 from mend_jax.saved.directory import build_editor, load_editor
 
@@ -35,29 +44,29 @@ from mend_jax.saved.directory import build_editor, load_editor
 class Evaluate(ReadingOptions, ScoreOptions):
     """Options of an evaluation."""
 
-    editor: Path
+    editor: InputFolder
     """Directory of a trained editor."""
-    trust: str = ""
+    trust: ImportPath = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    out: Path
+    out: OutFolder
     """Directory for results.json and scores.png."""
-    records: Path | None = None
+    records: Input | None = None
     """Records to score it on: your own JSONL, or a published file (CounterFact, zsRE, FEVER, ...:
     all of mend_jax/data/sources); without it, the held-out subjects of the project's facts."""
-    limit: int = 0
+    limit: Times = 0
     """Score only so many records (0: all)."""
     at_once: AtOnce | None = None
     """Of k edits: one gradient of their mean loss; or k edits that are made alone and added, or
     joined without their crosstalk; by default as the editor was trained."""
     allow_conflicts: bool = False
     """Let one prompt be edited to two targets at once."""
-    longest: int = 128
+    longest: Length = 128
     """Longest sequence in tokens; longer pairs are left out and counted."""
-    longest_answer: int = 32
+    longest_answer: AnswerLength = 32
     """Longest target or answer in tokens; longer pairs are left out and counted."""
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
-    mesh: str = "1x1"
+    mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
 
 
@@ -111,15 +120,11 @@ def evaluate(config: Evaluate) -> None:
 
 
 def check(config: Evaluate) -> None:
-    """Raises ValueError for options that do not fit together."""
+    """Raises OptionError for an option whose value is not allowed, and ValueError for options that
+    do not fit together."""
+    check_options(config)
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
-    for name, least in (("k", 1), ("batch", 1), ("sequential", 0), ("generate", 0), ("limit", 0)):
-        if getattr(config, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, is {getattr(config, name)}")
-    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
-        if not 1 <= getattr(config, name) <= most:
-            raise ValueError(f"--{name.replace('_', '-')} must be from 1 to {most}")
     single = config.k == 1 and config.at_once is None and not config.alone
     if config.sequential and not (
         single and config.protocol == "sequence" and not config.generate

@@ -24,6 +24,17 @@ from mend_jax.data.records import Locality
 from mend_jax.data.sources.registry import read_answers
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base, load
+from mend_jax.option_types import (
+    Batch,
+    Input,
+    Model,
+    OutFolder,
+    Rate,
+    Seed,
+    Steps,
+    check_options,
+)
+from mend_jax.runs.options import Length
 from mend_jax.runs.pretraining import Course, exact_match, pretrain
 from mend_jax.weights.export import write_folder
 
@@ -32,23 +43,23 @@ from mend_jax.weights.export import write_folder
 class Finetune:
     """Options of fine-tuning; the defaults are meant for 30 minutes on two CPU cores."""
 
-    train: Path
+    train: Input
     """Claims to learn from."""
-    validation: Path
+    validation: Input
     """Claims to score on."""
-    out: Path
+    out: OutFolder
     """Folder for the fact checker; must be empty or absent."""
-    model: str = "all-minilm-l6-v2"
+    model: Model = "all-minilm-l6-v2"
     """A BERT of any kind: all-minilm-l6-v2, a Hugging Face folder or a hub id."""
-    steps: int = 1200
+    steps: Steps = 1200
     """Training steps."""
-    batch: int = 32
+    batch: Batch = 32
     """Claims a step."""
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """Peak learning rate (warm-up, then cosine decay)."""
-    longest: int = 64
+    longest: Length = 64
     """Longest claim in tokens; longer ones are left out and counted."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds everything that is random."""
 
 
@@ -88,9 +99,11 @@ def run(config: Finetune) -> dict[str, Any]:
     """Trains, scores, writes; returns the content of finetuning.json.
 
     Raises:
+      OptionError: an option whose value is not allowed.
       ValueError: the folder is not empty; the base is no BERT; no claim is short enough.
       RecordError: a file that does not hold claims with verdicts.
     """
+    check_options(config)
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out} is not empty: give another --out")
     claims = {name: read_answers(getattr(config, name)) for name in ("train", "validation")}

@@ -10,30 +10,31 @@ the model has for a similar one.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mend_jax.commands.command import Command
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.pronunciations import LEAST_AGREEMENT, agreement, pronunciation_records
 from mend_jax.models.registry import load
+from mend_jax.option_types import InputFolder, OutFolder, Seed, Some, check_options
 
 
 @dataclass(frozen=True)
 class MakePronunciations:
     """Options of the records."""
 
-    model: Path
+    model: InputFolder
     """Folder of a BART whose config.json holds `grapheme_chars` and `phoneme_chars`."""
-    out: Path
+    out: OutFolder
     """Directory for train.jsonl and validation.jsonl."""
-    words: int = 20_000
+    words: Some = 20_000
     """Words of each split that the model is asked for; it gets about a third of them wrong."""
-    seed: int = 0
+    seed: Seed = 0
     """Draws words, forms and neighbours."""
 
 
 def make(config: MakePronunciations) -> None:
     """Asks the model, writes, and says how many edits there are."""
+    check_options(config)
     base = load(str(config.model))
     alike = agreement(base)
     correct = alike >= LEAST_AGREEMENT

@@ -9,36 +9,48 @@ empty lines; what an edit is, mend_jax/data/sources/wikitext_sampling.py says. S
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated
 
 from mend_jax.commands.command import Command
+from mend_jax.data.batches import LENGTHS
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.wikitext_sampling import continuation_records
 from mend_jax.models.registry import load
+from mend_jax.option_types import (
+    Batch,
+    Input,
+    Model,
+    OutFolder,
+    Seed,
+    Some,
+    between,
+    check_options,
+)
 
 
 @dataclass(frozen=True)
 class MakeWikitext:
     """Options of the records."""
 
-    text: Path
+    text: Input
     """A text file, UTF-8."""
-    out: Path
+    out: OutFolder
     """Directory for train.jsonl and validation.jsonl."""
-    model: str = "smollm2-135m"
+    model: Model = "smollm2-135m"
     """The base that is to be edited: a name or folder of a causal language model."""
-    edits: int = 1500
+    edits: Some = 1500
     """Passages to take; the few without a usable continuation give no edit."""
-    tokens: int = 10
+    tokens: Annotated[int, between(1, LENGTHS[-1] - 1)] = 10
     """Length of an edit's target."""
-    batch: int = 32
+    batch: Batch = 32
     """Prompts continued side by side."""
-    seed: int = 0
+    seed: Seed = 0
     """Draws passages, cuts and continuations."""
 
 
 def make(config: MakeWikitext) -> None:
     """Reads, samples, writes, and says how many edits there are."""
+    check_options(config)
     text = config.text.read_text(encoding="utf-8-sig")
     base = load(config.model)
     began = time.perf_counter()

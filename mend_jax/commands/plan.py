@@ -24,7 +24,8 @@ from mend_jax.cost.plan import CARDS, Plan, make_plan
 from mend_jax.cost.workload import Sizes
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
-from mend_jax.models.published import config_of
+from mend_jax.models.published import PublishedModel, config_of
+from mend_jax.option_types import Batch, Mesh, OutFile, Rank, Tokens, check_options
 from mend_jax.parallel import make_mesh, parse_mesh
 
 
@@ -32,25 +33,25 @@ from mend_jax.parallel import make_mesh, parse_mesh
 class PlanConfig:
     """Options of a plan."""
 
-    model: str
+    model: PublishedModel
     """A built-in model (google/t5-xxl-ssm-nq, gpt2-xl, ...), or a folder with a config.json."""
-    mesh: str = "1x1"
+    mesh: Mesh = "1x1"
     """Devices: DATAxMODEL."""
-    batch: int = 10
+    batch: Batch = 10
     """Edits a step, over all devices."""
     dtype: Dtype = "bfloat16"
     """Of the base's weights; the editor is float32."""
-    length: int = 32
+    length: Tokens = 32
     """Tokens of a sequence."""
-    answers: int = 10
+    answers: Tokens = 10
     """Labelled tokens of a sequence."""
-    rank: int = 1920
+    rank: Rank = 1920
     """Rank of the editor network."""
     shard_editor: bool = False
     """Split the editor's matrices over MODEL too."""
     measure: bool = False
     """On a GPU: run one step with random weights, and print its peak beside the estimate."""
-    json: Path | None = None
+    json: OutFile | None = None
     """Write the plan to this file."""
 
 
@@ -84,10 +85,8 @@ def measured_peak(config: PlanConfig) -> int:
     """Bytes that one real step takes on this machine's GPU, in a process of its own.
 
     Raises:
-      ValueError: there is no GPU, or the step did not run; several devices.
+      ValueError: there is no GPU, or the step did not run.
     """
-    if config.mesh != "1x1":
-        raise ValueError("--measure runs on one device: give --mesh 1x1")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "benchmark.json"
         command = [
@@ -107,6 +106,9 @@ def measured_peak(config: PlanConfig) -> int:
 
 def plan(config: PlanConfig) -> None:
     """Counts, compiles, prints."""
+    check_options(config)
+    if config.measure and parse_mesh(config.mesh) != (1, 1):
+        raise ValueError("--measure runs on one device: give --mesh 1x1")
     began = time.perf_counter()
     data, model = parse_mesh(config.mesh)
     jax.config.update("jax_platforms", "cpu")  # the GPU's compiler would try its kernels out

@@ -7,11 +7,11 @@ folder too; `mend_jax.data.prepared.shuffled` walks one too large for memory, wi
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_records
+from mend_jax.option_types import Input, OutFolder, check_options
 from mend_jax.runs.options import ReadingOptions
 from mend_jax.runs.splits import reading_of
 
@@ -21,9 +21,9 @@ class Prepare(ReadingOptions):
     """Options of the preparation. What a published file leaves open is settled here: a prepared
     folder is read as it is, but for --locality."""
 
-    records: Path
+    records: Input
     """Records: your own JSONL, or a published file that `mj.read_records` knows."""
-    out: Path
+    out: OutFolder
     """Directory for records/1.0.0."""
     split: Literal["train", "validation"] = "train"
     """What the records are for; templates and locality questions are others in training than in
@@ -32,6 +32,7 @@ class Prepare(ReadingOptions):
 
 def prepare(config: Prepare) -> None:
     """Reads, writes, and says what was written."""
+    check_options(config)
     try:
         from mend_jax.data.prepared import write_prepared
     except ImportError as error:

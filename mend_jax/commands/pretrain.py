@@ -13,8 +13,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -27,6 +26,17 @@ from mend_jax.data.sources.facts import Relation, relations
 from mend_jax.data.sources.pararel import pararel_relations
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base
+from mend_jax.option_types import (
+    Batch,
+    InputFolder,
+    OutFolder,
+    Rate,
+    Seed,
+    Steps,
+    Times,
+    between,
+    check_options,
+)
 from mend_jax.runs.pretraining import Course, Epoch, exact_match, pretrain
 from mend_jax.runs.small_bases import TRAINING, Family, Training, fresh, fresh_base, naming
 from mend_jax.weights.export import write_folder
@@ -38,23 +48,23 @@ class Pretrain:
 
     family: Family
     """Model family."""
-    out: Path
+    out: OutFolder
     """Folder for the base; must be empty or absent."""
-    pararel: Path | None = None
+    pararel: InputFolder | None = None
     """Folder of ParaRel's data, to learn up to 1,000 of its facts as well."""
-    facts: int = 0
+    facts: Times = 0
     """Learn only so many facts of each relation (0: all)."""
-    steps: int | None = None
+    steps: Steps | None = None
     """Training steps; by default the family's own (3,000 to 4,500)."""
-    naming: int | None = None
-    """Of BERT: steps before these, to learn the facts by; by default 3,500."""
-    batch: int = 64
+    naming: Times | None = None
+    """Of BERT: steps before these, to learn the facts by; by default 3,500 (0: none)."""
+    batch: Batch = 64
     """Questions a step."""
-    learning_rate: float | None = None
+    learning_rate: Rate | None = None
     """Peak learning rate (warm-up, then cosine decay); by default the family's own."""
-    vocabulary: int = 6000
+    vocabulary: Annotated[int, between(400, 1_000_000)] = 6000
     """Most tokens of the tokenizer that is trained."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds everything that is random."""
 
 
@@ -73,8 +83,10 @@ def run(config: Pretrain) -> dict[str, Any]:
     """Trains, scores, writes; returns the content of pretraining.json.
 
     Raises:
+      OptionError: an option whose value is not allowed.
       ValueError: the folder is not empty; --naming where it does nothing.
     """
+    check_options(config)
     if config.out.exists() and any(config.out.iterdir()):
         raise ValueError(f"{config.out} is not empty: give another --out")
     if config.naming is not None and config.family != "bert":

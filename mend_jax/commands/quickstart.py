@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command
-from mend_jax.data.records import rephrases_of
+from mend_jax.data.records import Record, rephrases_of
 from mend_jax.reports.before_after import before_after_of, prompts_of
 from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.run import Run, run
@@ -55,12 +55,16 @@ def quickstart(config: Quickstart) -> None:
     """Trains, scores, shows, and says what to type next."""
     finished = run(config)
     print(show_edits(finished))
-    record = finished.validation[0]
-    asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
     print(f"\nwritten to {config.out}: editor, results.json, training.png, scores.png")
-    print("next, try:\n")
-    told = ("--editor", config.out, "--prompt", record.prompt, "--target", record.target)
-    print("  mend-jax edit", shlex.join(map(str, (*told, "--ask", asked))))
+    print(f"next, try:\n\n  {edit_command(config.out, finished.validation[0])}")
+
+
+def edit_command(editor: Path, record: Record) -> str:
+    """The command that makes the record's edit and asks for it in other words, for a shell."""
+    asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
+    told = {"editor": editor, "prompt": record.prompt, "target": record.target, "ask": asked}
+    options = (f"--{name}={shlex.quote(str(value))}" for name, value in told.items())
+    return " ".join(("mend-jax edit", *options))
 
 
 COMMAND = Command(Quickstart, quickstart, __doc__)

@@ -1,10 +1,7 @@
 """docs/commands.md, made from the commands themselves: `python -m mend_jax.commands.reference`."""
 
-import ast
 import dataclasses
-import inspect
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from importlib import import_module
@@ -13,6 +10,8 @@ from typing import Any
 
 from mend_jax.commands.command import Command
 from mend_jax.commands.console import names
+from mend_jax.commands.form import docstrings, explained
+from mend_jax.option_types import options_of, plain
 from mend_jax.runs.options import TrainConfig
 
 WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: ""}
@@ -54,56 +53,26 @@ def section(title: str, module: Any) -> str:
     return "\n\n".join(parts)
 
 
-def options(config: Any, before: str = "") -> Iterator[str]:
+def options(config: type[Any]) -> Iterator[str]:
     """A row of the table for every option of a config class."""
-    hints = typing.get_type_hints(config, include_extras=True)
-    said = docstrings(config)
-    for field in dataclasses.fields(config):
-        kind = _plain(hints[field.name])
-        name = before + field.name.replace("_", "-")
-        if dataclasses.is_dataclass(kind):
-            yield from options(kind, before if field.name == "own" else f"{name}.")
-            continue
+    for option in options_of(config):
+        field, kind = option.field, plain(option.hint)
         if field.default is not dataclasses.MISSING:
             default = str(field.default)
         else:
             made = field.default_factory
             default = "required" if made is dataclasses.MISSING else str(made())
-        words = (said.get(field.name, ""), _words(kind), default or '""')
+        text = explained(docstrings(option.owner).get(field.name, ""), option.hint)
+        words = (text, _words(kind), default or '""')
         text, kind_words, shown = (" ".join(x.split()).replace("|", "\\|") for x in words)
-        yield f"| `--{name}` | {kind_words} | `{shown}` | {text} |"
-
-
-def docstrings(config: Any) -> dict[str, str]:
-    """The text below each field, the nearest class's first."""
-    found: dict[str, str] = {}
-    for cls in config.__mro__:
-        try:
-            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-        except (OSError, TypeError):
-            continue
-        body = getattr(tree, "body", [])
-        for field, text in zip(body, body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                if isinstance(text.value, ast.Constant) and isinstance(field.target, ast.Name):
-                    found.setdefault(field.target.id, str(text.value.value))
-    return found
-
-
-def _plain(hint: Any) -> Any:
-    """The type without Annotated and without None."""
-    if typing.get_origin(hint) is typing.Annotated:
-        return _plain(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return _plain(next(x for x in typing.get_args(hint) if x is not type(None)))
-    return hint
+        yield f"| `--{option.name}` | {kind_words} | `{shown}` | {text} |"
 
 
 def _words(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return " or ".join(map(str, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:
-        return f"{_words(typing.get_args(kind)[0])}, may be repeated"
+        return f"{_words(plain(typing.get_args(kind)[0]))}, may be repeated"
     return WORDS[kind]
 
 

@@ -17,6 +17,7 @@ import tyro
 from mend_jax.commands.command import Command
 from mend_jax.evaluation.metrics import METRICS
 from mend_jax.files import write_text
+from mend_jax.option_types import Input, OutFolder, check_options
 from mend_jax.reports.figures import over_edits, success_and_locality
 from mend_jax.reports.tables import Results, by_protocol, data_of, name_of, read_results, report
 
@@ -27,14 +28,15 @@ LINES = ("edit_success", "locality_agreement", "drawdown")
 class Report:
     """Options of a report."""
 
-    results: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    results: Annotated[tuple[Input, ...], tyro.conf.Positional]
     """Files results.json or compare.json, or directories that hold one."""
-    out: Path
+    out: OutFolder
     """Directory for report.md and its figures."""
 
 
 def write_report(config: Report) -> None:
     """Reads, draws, writes, prints the page."""
+    check_options(config)
     if not config.results:
         raise ValueError("no results given: name results.json or compare.json files")
     results = [one for path in config.results for one in read_results(path)]

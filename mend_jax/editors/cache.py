@@ -14,6 +14,7 @@ from mend_jax.editors.base import Editor, EditorState, observe_nothing
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.objectives import IGNORED, Outputs, number_of
+from mend_jax.option_types import Radius
 from mend_jax.sites import Sites
 
 CERTAIN = 30.0
@@ -115,7 +116,7 @@ def _fit(labels: Array, answers: int) -> Array:
 class CacheOptions:
     """Options of the cache."""
 
-    epsilon: float | None = None
+    epsilon: Radius | None = None
     """Its radius; by default from training records."""
 
 

@@ -25,6 +25,7 @@ from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors
 from mend_jax.intercept import capture, edited
 from mend_jax.objectives import Outputs
+from mend_jax.option_types import Rate
 from mend_jax.sites import Sites
 
 
@@ -114,11 +115,11 @@ def _listed(trains: str | Sequence[str]) -> str | list[str]:
 class EnnOptions:
     """Options of ENN."""
 
-    rate: float = 1e-2
+    rate: Rate = 1e-2
     """Edit rates before training."""
-    learning_rate: float = 1e-5
+    learning_rate: Rate = 1e-5
     """Of its base."""
-    alpha_learning_rate: float = 1e-3
+    alpha_learning_rate: Rate = 1e-3
     """Of the edit rates."""
 
 

@@ -30,6 +30,7 @@ from mend_jax.objectives import (
     mean_where,
     negative_log_likelihood,
 )
+from mend_jax.option_types import Rate, Some, Weight
 from mend_jax.sites import Sites
 
 
@@ -138,9 +139,9 @@ def pair_from_lists(fields: Mapping[str, Any]) -> Pair:
 class FineTuneOptions:
     """Options of fine-tuning."""
 
-    learning_rate: float = 1e-4
+    learning_rate: Rate = 1e-4
     """Of RMSprop. The paper: 1e-4 for T5, 5e-6 for GPT-Neo and GPT-J, else 1e-6."""
-    steps: int = 100
+    steps: Some = 100
     """Steps at most; they end when the edit is answered."""
 
 
@@ -148,7 +149,7 @@ class FineTuneOptions:
 class WithLocalityOptions(FineTuneOptions):
     """Options of fine-tuning that holds other answers."""
 
-    c_edit: float = 1e-2
+    c_edit: Weight = 1e-2
     """Weight of the edit loss; the KL of the other answers has weight 1."""
 
 

@@ -16,6 +16,7 @@ from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit
 from mend_jax.intercept import edited
 from mend_jax.objectives import Outputs, negative_log_likelihood
+from mend_jax.option_types import Rate, Seed, Some
 from mend_jax.sites import Sites
 
 
@@ -64,11 +65,11 @@ def _epochs(n: int, batch: int, epochs: int, seed: int) -> np.ndarray:
 class TogetherOptions:
     """Options of fine-tuning on all edits at once."""
 
-    learning_rate: float = 1e-3
+    learning_rate: Rate = 1e-3
     """Of Adam."""
-    epochs: int = 20
+    epochs: Some = 20
     """Times that every edit is seen."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the order of the edits."""
 
 

@@ -30,6 +30,7 @@ from mend_jax.example import Example
 from mend_jax.factors import Edit, Factors, shape_of
 from mend_jax.intercept import capture
 from mend_jax.objectives import Outputs
+from mend_jax.option_types import Rate
 from mend_jax.sites import Sites
 
 
@@ -140,7 +141,7 @@ def masked(gradient: Factors, said: Float[Array, "out"], scale: float = 1.0) -> 
 class KeOptions:
     """Options of KE."""
 
-    learning_rate: float = 3e-4
+    learning_rate: Rate = 3e-4
     """Of its network."""
 
 

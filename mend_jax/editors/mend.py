@@ -19,6 +19,7 @@ from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.method import Ground, Method
 from mend_jax.links import Link
 from mend_jax.objectives import Outputs
+from mend_jax.option_types import Rank, Rate, Ridge
 from mend_jax.sites import Sites
 
 
@@ -58,14 +59,14 @@ def mend(
 class MendOptions:
     """Options of MEND's chain."""
 
-    rank: int = 256
+    rank: Rank = 256
     """Rank of the editor network."""
-    ridge: float = 0.05
+    ridge: Ridge = 0.05
     """Ridge of the coordinates that tell facts apart, in which the editor works, with edits of
     unit strength; 1: neither, the paper's chain."""
     words: bool = False
     """In these coordinates, tell the words of an answer apart too: for answers of many tokens."""
-    alpha: float = 6e-4
+    alpha: Rate = 6e-4
     """Edit rate alpha before training."""
 
 

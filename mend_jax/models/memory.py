@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import jax
@@ -95,5 +96,5 @@ def check_room(
     raise RoomError(
         f"{name}: the weights in {dtype} take {needed(dtype) / 1e9:,.1f} GB of a device that has "
         f"{min(known) / 1e9:,.1f} GB free. Smaller: {', '.join(less)}; "
-        f"`mend-jax plan --model {name}` says what a whole run needs"
+        f"`mend-jax plan --model {quote(name)}` says what a whole run needs"
     )

@@ -8,7 +8,9 @@ no shape and no computation are left out.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from mend_jax.option_types import accepted_by
 
 
 def _t5(d_model: int, d_ff: int, layers: int, heads: int, gated: bool) -> dict[str, Any]:
@@ -166,3 +168,7 @@ def config_of(name: str) -> Mapping[str, Any]:
     if not isinstance(config, dict) or "model_type" not in config:
         raise ValueError(f"{path} names no model_type: is it a model's config.json?")
     return config
+
+
+PublishedModel = Annotated[str, accepted_by(config_of)]
+"""An option: one of these, or a folder."""

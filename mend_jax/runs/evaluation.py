@@ -5,8 +5,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 from jax.sharding import Mesh
@@ -29,6 +28,7 @@ from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.stages import split
 from mend_jax.objectives import Forced, Outputs, outputs_of
+from mend_jax.option_types import Batch, Times, between
 from mend_jax.reports.progress import Reporter
 from mend_jax.saved.directory import SavedEditor, build_editor
 
@@ -47,14 +47,15 @@ class ScoreOptions:
     protocol: Literal["sequence", "token", "exact", "contains"] = "sequence"
     """With the right answer fed in: every token of it right (the paper's), or the share of them
     that is; or the model's own words: they are the answer, or contain it."""
-    k: int = 1
+    k: Batch = 1
     """Records that are edited at once."""
-    sequential: int = 0
-    """Make so many edits one after another, each on the model that those before have edited."""
-    generate: int = 0
+    sequential: Times = 0
+    """Make so many edits one after another, each on the model that those before have edited (0:
+    each alone, or k at once)."""
+    generate: Annotated[int, between(0, 4096)] = 0
     """Let the model speak before and after, so many tokens or as many as the answers need;
-    results.json shows it for some edits. `exact` and `contains` do so anyway."""
-    batch: int = 8
+    results.json shows it for some edits. `exact` and `contains` do so anyway, with 0 too."""
+    batch: Batch = 8
     """Records evaluated side by side; at least one group of k."""
     alone: bool = False
     """Score one edit after another in one shape, each pair by a pass of the whole base: slow, and
@@ -71,15 +72,24 @@ class Work(NamedTuple):
     seed: int = 0
 
 
-def known_of(saved: SavedEditor, records: Sequence[Record]) -> int:
-    """How many of the records have a subject that the editor was trained on, if its file of
-    training records is still where it was."""
+def known_of(saved: SavedEditor, records: Sequence[Record]) -> int | None:
+    """How many of the records have a subject that the editor was trained on; None, with a warning,
+    if its file of training records is no longer there, or cannot be read any more. That is no
+    fault of the records, so they are scored all the same."""
     path = saved.config.get("training", {}).get("train")
-    if not path or not Path(path).exists():
+    if not path:
         return 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about that file, told when it was trained on
-        return drop_known_subjects(records, read_records(path))[1]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about that file, told when it was trained on
+            return drop_known_subjects(records, read_records(path))[1]
+    except (ValueError, OSError) as error:
+        warnings.warn(
+            f"the records that the editor was trained on cannot be read any more ({error}): "
+            "whether it has seen subjects of these is not known",
+            stacklevel=2,
+        )
+        return None
 
 
 def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dict[str, Any]]:

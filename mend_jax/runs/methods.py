@@ -1,5 +1,6 @@
 """An editing method chosen by name, and the editor that it makes on a task."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -9,7 +10,8 @@ from mend_jax.editors.mend import ABLATIONS, ablation
 from mend_jax.editors.method import Method
 from mend_jax.editors.registry import EDITORS, make_editor, method_of
 from mend_jax.objectives import Outputs
-from mend_jax.runs.options import ExperimentError, TrainConfig
+from mend_jax.option_types import Batch, refusal
+from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.task import Task, ground_of
 
 
@@ -51,14 +53,11 @@ def contenders(config: TrainConfig, names: str, own: Any) -> dict[str, Chosen]:
       own: has the options of each method under its name, unless it is a part of `config`.
 
     Raises:
-      ExperimentError: a name is not known; says which are.
+      ValueError: a name is not known; says which are.
     """
     found = {}
-    for name in _listed(names, EDITORS):
-        try:
-            method = method_of(name)
-        except ValueError as error:
-            raise ExperimentError(str(error)) from None
+    for name in editors_named(names):
+        method = method_of(name)
         options = method.options
         mine = config if isinstance(config, options) else getattr(own, name, options())
         changed = replace(config, **method.trained_with(mine))
@@ -70,25 +69,39 @@ def many_at_once(chosen: Mapping[str, Chosen], ks: str) -> dict[str, Chosen]:
     """The methods, each for every number of edits at once of a comma-separated list.
 
     Raises:
-      ExperimentError: a number is none.
+      ValueError: as `numbers_of`.
     """
-    numbers = [text.strip() for text in ks.split(",")]
-    if wrong := [text for text in numbers if not text.isdigit() or int(text) < 1]:
-        raise ExperimentError(f"--ks are numbers of edits, with commas; {wrong[0]!r} is none")
 
     def with_k(one: Chosen, k: int) -> Chosen:
         batch = max(one.config.batch // k, 1)
         return one._replace(config=replace(one.config, k=k, batch=batch))
 
-    every = [int(text) for text in numbers]
+    every = numbers_of(ks)
     return {f"{name}_{k}": with_k(one, k) for name, one in chosen.items() for k in every}
+
+
+def numbers_of(ks: str) -> list[int]:
+    """The numbers of edits at once in a comma-separated list.
+
+    Raises:
+      ValueError: one is no such number, or stands there twice.
+    """
+    found: list[int] = []
+    for text in (part.strip() for part in ks.split(",")):
+        k = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
+        if said := refusal(Batch, k):
+            raise ValueError(f"numbers of edits, with commas, are wanted; {text!r} is none: {said}")
+        if k in found:
+            raise ValueError(f"{k} stands there twice")
+        found.append(k)
+    return found
 
 
 def ablations(config: TrainConfig, names: str) -> dict[str, Chosen]:
     """The paper's chain, and the chain without each of its parts, by name as in `contenders`."""
     return {
         name: Chosen("mend", ablation(name), config, config, name)
-        for name in _listed(names, ABLATIONS)
+        for name in ablations_named(names)
     }
 
 
@@ -105,13 +118,34 @@ def editor_of(
     return make_editor(chosen.name, options, outputs, task.sites, way)
 
 
+def editors_named(names: str) -> list[str]:
+    """The editors of a comma-separated list, by name or import path.
+
+    Raises:
+      ValueError: there is none; one is not known, or cannot be imported, or stands there twice.
+    """
+    chosen = _listed(names, EDITORS)
+    for name in chosen:
+        method_of(name)
+    return chosen
+
+
+def ablations_named(names: str) -> list[str]:
+    """The same of the ablations.
+
+    Raises:
+      ValueError: there is none; one is not known, or stands there twice.
+    """
+    chosen = _listed(names, ABLATIONS)
+    if unknown := [name for name in chosen if name not in ABLATIONS]:
+        raise ValueError(f"no ablation is called {unknown[0]!r}; known are {', '.join(ABLATIONS)}")
+    return chosen
+
+
 def _listed(names: str, known: Iterable[str]) -> list[str]:
-    """The names of a comma-separated list; a path is checked where it is imported."""
     chosen = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in known and ":" not in name]:
-        raise ExperimentError(
-            f"no editor is called {unknown[0]!r}; known are {', '.join(known)}"
-        )
     if not chosen:
-        raise ExperimentError(f"no editors are named; known are {', '.join(known)}")
+        raise ValueError(f"no editors are named; known are {', '.join(known)}")
+    if twice := [name for i, name in enumerate(chosen) if name in chosen[:i]]:
+        raise ValueError(f"{twice[0]!r} stands there twice")
     return chosen

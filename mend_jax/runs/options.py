@@ -4,13 +4,37 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from mend_jax.data.batches import ANSWERS, LENGTHS
 from mend_jax.editors.mend import MendOptions
 from mend_jax.editors.method import AtOnce
+from mend_jax.editors.registry import method_of
 from mend_jax.models.memory import Dtype
-from mend_jax.parallel import parse_mesh
+from mend_jax.option_types import (
+    Address,
+    Batch,
+    Few,
+    Input,
+    Mesh,
+    Model,
+    OutFolder,
+    Rate,
+    Seed,
+    SiteNames,
+    Some,
+    Steps,
+    Times,
+    Weight,
+    accepted_by,
+    between,
+    check_options,
+)
+
+Length = Annotated[int, between(1, LENGTHS[-1])]
+"""Tokens of a sequence: batches have shapes of a table, which ends there."""
+AnswerLength = Annotated[int, between(1, ANSWERS[-1])]
+EditorName = Annotated[str, accepted_by(method_of)]
 
 
 class ExperimentError(ValueError):
@@ -24,15 +48,15 @@ class ReadingOptions:
     flip: Literal["all", "half"] = "all"
     """Edits of FEVER files: all flip the verdict; or half do, as in the paper, and half keep what
     the model says already."""
-    locality: Path | None = None
+    locality: Input | None = None
     """File of Natural Questions, whose answers must stay; takes the place of the locality that the
     records have. Its questions are dealt: 85 % to training, 15 % to the score."""
-    localities: int = 4
+    localities: Few = 4
     """Locality pairs of a record, drawn from --locality, or from other rows of a file that leaves
-    the choice (FEVER, Wikitext generation, zsRE lines)."""
+    the choice (FEVER, Wikitext generation, zsRE lines); 0: none."""
     questions: Literal["sentence", "exact"] = "sentence"
     """Questions of --locality: with a capital and a question mark, or exactly as in the file."""
-    seed: int = 0
+    seed: Seed = 0
     """Seeds everything that is random."""
 
 
@@ -40,11 +64,11 @@ class ReadingOptions:
 class BaseOptions:
     """The base that is edited."""
 
-    model: str = "smollm2-135m"
+    model: Model = "smollm2-135m"
     """Base model: smollm2-135m, a GGUF file, a Hugging Face folder or a hub id."""
     dtype: Dtype = "float32"
     """Of the base's weights; the editor and its edits are always float32."""
-    sites: str = ""
+    sites: SiteNames = ""
     """Regular expression of the edited layers; empty: the default of the model family."""
 
 
@@ -52,20 +76,21 @@ class BaseOptions:
 class RecordOptions:
     """What it is trained and scored on."""
 
-    train: Path | None = None
+    train: Input | None = None
     """Training records: your own JSONL, or a published file (CounterFact, zsRE, FEVER, ...: all
     of mend_jax/data/sources); without it, the project's facts."""
-    validation: Path | None = None
+    validation: Input | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
-    max_train: int = 0
+    max_train: Times = 0
     """Use only so many training records (0: all)."""
-    max_validation: int = 0
+    max_validation: Times = 0
     """Score only so many validation records (0: all)."""
-    dev: int = 64
-    """Training records held out, by subject, for early stop and the best checkpoint."""
-    longest: int = 64
+    dev: Times = 64
+    """Training records held out, by subject, for early stop and the best checkpoint; 0: none, and
+    one of the training records takes their place."""
+    longest: Length = 64
     """Longest sequence in tokens; longer pairs are left out and counted."""
-    longest_answer: int = 8
+    longest_answer: AnswerLength = 8
     """Longest target or answer in tokens; longer pairs are left out and counted."""
 
 
@@ -73,15 +98,15 @@ class RecordOptions:
 class DrawOptions:
     """What a training step takes of each record."""
 
-    outer: int = 2
+    outer: Annotated[int, between(1, 1024)] = 2
     """Pairs that score an edit in a step: the edit input, and rephrases."""
     swap: bool = True
     """Let any phrasing of a record be its edit input in training, not only its prompt."""
-    near: int = 1
-    """Near locality pairs of an edit in a step."""
-    far: int = 1
-    """Far locality pairs of an edit in a step."""
-    k: int = 1
+    near: Few = 1
+    """Near locality pairs of an edit in a step (0: none)."""
+    far: Few = 1
+    """Far locality pairs of an edit in a step (0: none)."""
+    k: Batch = 1
     """Records that are edited at once, as one edit; --batch counts such edits."""
     at_once: AtOnce = "joint"
     """Of k edits: one gradient of their mean loss (the authors' code); k edits that are made alone
@@ -95,27 +120,28 @@ class DrawOptions:
 class LoopOptions:
     """How long training goes on, how fast, and how often what."""
 
-    steps: int = 1000
+    steps: Steps = 1000
     """Training steps."""
-    batch: int = 10
+    batch: Batch = 10
     """Edits a step, each made alone."""
-    learning_rate: float = 1e-5
+    learning_rate: Rate = 1e-5
     """Learning rate of the editor network; its peak, if it decays."""
-    alpha_learning_rate: float = 3e-5
+    alpha_learning_rate: Rate = 3e-5
     """Learning rate of the edit rates; its peak, if it decays."""
     decay: Literal["cosine", "none"] = "cosine"
     """Learning rates: a short warm-up, then down along a cosine; or constant, as in the paper."""
-    calibrate: int = 48
-    """Batches whose gradients are counted into the statistics before the first step."""
-    c_edit: float = 0.6
+    calibrate: Times = 48
+    """Batches whose gradients are counted into the statistics before the first step; 0: none, for
+    editors without statistics."""
+    c_edit: Weight = 0.6
     """Weight of the edit loss; the locality KL has weight 1."""
-    log_every: int = 10
+    log_every: Steps = 10
     """Steps between rows of metrics.jsonl."""
-    evaluate_every: int = 200
+    evaluate_every: Steps = 200
     """Steps between looks at the development slice."""
-    checkpoint_every: int = 200
+    checkpoint_every: Steps = 200
     """Steps between checkpoints."""
-    patience: int = 0
+    patience: Times = 0
     """Stop after so many steps without a better development loss (0: never)."""
     resume: bool = False
     """Go on from the newest checkpoint in --out."""
@@ -125,18 +151,18 @@ class LoopOptions:
 class DeviceOptions:
     """Devices and processes."""
 
-    mesh: str = "1x1"
+    mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
     shard_editor: bool = False
     """Split the editor and its optimiser over MODEL too."""
     distributed: bool = False
     """One of several processes, each started with the same options; Slurm, MPI and Kubernetes are
     found, elsewhere say --address, --processes and --process-id."""
-    address: str | None = None
+    address: Address | None = None
     """HOST:PORT of the first process."""
-    processes: int | None = None
+    processes: Some | None = None
     """How many processes there are."""
-    process_id: int | None = None
+    process_id: Times | None = None
     """Which of them this is, from 0."""
     trunk_cache: Literal["memory", "disk", "off"] = "memory"
     """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
@@ -154,9 +180,9 @@ class TrainConfig(
 ):
     """Options of a training run, by who obeys them; each part of a run asks for its own group."""
 
-    out: Path
+    out: OutFolder
     """Directory for the editor, results.json, figures and checkpoints; must be empty or absent."""
-    editor: str = "mend"
+    editor: EditorName = "mend"
     """The editing method: a name (as in --editors of `mend-jax compare`), or the import path of
     your own (package.module:name). It is trained with rates of its own, unless others are given."""
     protocol: Literal["sequence", "token"] = "sequence"
@@ -204,28 +230,24 @@ _MAY_DIFFER = (
 )  # fmt: skip
 
 
-def check_ranges(config: TrainConfig) -> None:
-    """Raises ExperimentError if a number is out of its range (ParallelError: of the mesh)."""
-    parse_mesh(config.mesh)
-    at_least_one = (
-        "steps", "batch", "k", "rank", "outer", "longest", "longest_answer",
-        "log_every", "evaluate_every", "checkpoint_every",
-    )  # fmt: skip
-    not_negative = (
-        "max_train", "max_validation", "dev", "near", "far", "patience", "seed", "calibrate",
-        "localities",
-    )  # fmt: skip
-    for least, names in ((1, at_least_one), (0, not_negative)):
-        for name in names:
-            value = getattr(config, name)
-            if value < least:
-                option = name.replace("_", "-")
-                raise ExperimentError(f"--{option} must be at least {least}, is {value}")
-    for name, most in (("longest", LENGTHS[-1]), ("longest_answer", ANSWERS[-1])):
-        if getattr(config, name) > most:
-            raise ExperimentError(f"--{name.replace('_', '-')} must be at most {most}")
+def check_config(config: TrainConfig) -> None:
+    """Refuses options whose values are not allowed, or that do not go together.
+
+    Raises:
+      OptionError: a value is not allowed. ExperimentError: two do not go together.
+    """
+    check_options(config)
     if config.words and config.ridge >= 1:
         raise ExperimentError("--words needs a --ridge below 1, in whose coordinates it works")
+    cluster = (config.address, config.processes, config.process_id)
+    if cluster != (None, None, None):
+        if config.address is None or config.processes is None or config.process_id is None:
+            raise ExperimentError("--address, --processes and --process-id go together: give all")
+        if config.process_id >= config.processes:
+            raise ExperimentError(
+                f"--process-id {config.process_id}: processes are numbered from 0, and there are "
+                f"{config.processes}"
+            )
 
 
 def check_data(config: TrainConfig) -> None:

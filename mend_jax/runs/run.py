@@ -28,9 +28,9 @@ from mend_jax.runs.methods import choose, editor_of, options_of
 from mend_jax.runs.options import (
     TrainConfig,
     as_json,
+    check_config,
     check_data,
     check_out,
-    check_ranges,
 )
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
 from mend_jax.runs.task import make_task
@@ -84,11 +84,12 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     training.png, scores.png and checkpoints/.
 
     Raises:
-      ExperimentError: an option out of its range; `out` is not empty and `resume` not given, or
+      OptionError: an option whose value is not allowed. ExperimentError: options that do not go
+        together; `out` is not empty and `resume` not given, or
         resumed with other options. ValueError: no such editor.
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
     """
-    check_ranges(config)
+    check_config(config)
     check_data(config)
     chosen = choose(config, config.editor)
     if config.distributed or config.address is not None:

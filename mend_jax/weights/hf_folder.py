@@ -8,6 +8,7 @@ unpickling runs code from the file. `mend-jax convert` makes safetensors of them
 import json
 from os import PathLike
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def _advice(folder: Path) -> str:
     if pickled:
         return (
             f"; pickled weights ({', '.join(pickled)}) are not read. Make safetensors of them: "
-            f"mend-jax convert {folder}"
+            f"mend-jax convert {quote(str(folder))}"
         )
     return (
         ". Pass a folder with safetensors. (Of a hub repository that has only pytorch_model.bin: "

@@ -185,7 +185,7 @@ def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Pa
             f"{broken}, line 1: the field 'target' is missing",
         ),
         (
-            ("evaluate", "--editor", editor, "--records", "r", "--out", editor),
+            ("evaluate", "--editor", editor, "--records", broken, "--out", editor),
             "holds a results.json already",
         ),
         (

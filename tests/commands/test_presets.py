@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mend_jax.commands.command import Command, parse, with_preset
+from mend_jax.commands.command import Command, parse
 from mend_jax.commands.reference import reference
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,7 @@ def test_every_preset_has_its_line():
     assert given - {(m, "small_gpt_neo") for m in modules} == set(LINES)
     for module in ("ablate", "batch_edits"):  # the same options on another base
         command = import_module(f"mend_jax.commands.{module}").COMMAND
-        assert with_preset(command, "small_gpt_neo").learning_rate == 1e-4
+        assert command.presets["small_gpt_neo"].options["learning_rate"] == 1e-4
 
 
 def test_options_beside_a_preset_win():

@@ -146,14 +146,17 @@ def test_the_unit_differentiates_all_weights_of_the_same_base(config: dict[str, 
     assert all(torch.isfinite(x.grad).all() for x in with_gradient)
 
 
-def test_without_pytorch_the_unit_is_left_out_with_a_word(monkeypatch: pytest.MonkeyPatch):
+def test_without_pytorch_the_unit_is_left_out_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "config.json").write_text(json.dumps(CAUSAL))
+
     def missing(*_: Any) -> None:
         raise ImportError("No module named 'torch'")
 
     monkeypatch.setattr("mend_jax.commands.benchmark.make_unit", missing)
-    monkeypatch.setattr("mend_jax.commands.benchmark.config_of", lambda name: CAUSAL)
     tiny = BenchmarkConfig(
-        "x", random_weights=True, batch=1, length=9, answers=3, rank=13, rounds=1
+        str(tmp_path), random_weights=True, batch=1, length=9, answers=3, rank=13, rounds=1
     )
     found = run(tiny)
     assert "left out" in found["unit"] and "torch" in found["unit"]
@@ -161,7 +164,7 @@ def test_without_pytorch_the_unit_is_left_out_with_a_word(monkeypatch: pytest.Mo
 
 
 def test_numbers_out_of_range():
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="--rounds 0: from 1 to"):
         run(BenchmarkConfig(random_weights=True, rounds=0))
     with pytest.raises(ValueError, match="11 labelled tokens of 9"):
         run(BenchmarkConfig(random_weights=True, length=9, answers=11))

@@ -12,7 +12,8 @@ from tiny_run import Files, Finished, options, some_records
 from mend_jax.data.batches import LENGTHS
 from mend_jax.data.records import Record, RecordError, write_records
 from mend_jax.evaluation.metrics import METRICS
-from mend_jax.runs.options import ExperimentError, TrainConfig, check_ranges
+from mend_jax.option_types import OptionError
+from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.run import run
 from mend_jax.runs.splits import prepare
 from mend_jax.training.checkpoint import CheckpointError
@@ -152,24 +153,24 @@ def test_everything_held_out(tiny_files: Files, tmp_path: Path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("steps", 0, "--steps must be at least 1, is 0"),
-        ("batch", 0, "--batch must be at least 1, is 0"),
-        ("log_every", 0, "--log-every must be at least 1"),
-        ("dev", -1, "--dev must be at least 0, is -1"),
-        ("longest", LENGTHS[-1] + 1, "--longest must be at most 128"),
+        ("steps", 0, "--steps 0: from 1 to"),
+        ("batch", 0, "--batch 0: from 1 to"),
+        ("log_every", 0, "--log-every 0: from 1 to"),
+        ("dev", -1, "--dev -1: from 0 to"),
+        ("longest", LENGTHS[-1] + 1, "--longest 129: from 1 to 128 is allowed"),
     ],
 )
 def test_options_out_of_range(
     tiny_files: Files, tmp_path: Path, option: str, value: int, message: str
 ):
-    with pytest.raises(ExperimentError, match=message):
+    with pytest.raises(OptionError, match=message):
         run(options(tiny_files, tmp_path / "out", **{option: value}))
 
 
 def test_the_paper_s_chain_has_no_words_to_tell_apart(tmp_path: Path):
-    check_ranges(TrainConfig(out=tmp_path, words=True))
+    check_config(TrainConfig(out=tmp_path, words=True))
     with pytest.raises(ExperimentError, match="--words needs a --ridge below 1"):
-        check_ranges(TrainConfig(out=tmp_path, words=True, ridge=1.0))
+        check_config(TrainConfig(out=tmp_path, words=True, ridge=1.0))
 
 
 def test_a_start_that_fails_leaves_the_directory_free(tiny_files: Files, tmp_path: Path):
@@ -179,7 +180,7 @@ def test_a_start_that_fails_leaves_the_directory_free(tiny_files: Files, tmp_pat
     out = tmp_path / "out"
     for changes, error in (
         ({"train": broken}, RecordError),
-        ({"train": tmp_path / "absent.jsonl"}, FileNotFoundError),
+        ({"train": tmp_path / "absent.jsonl"}, OptionError),
         ({"model": str(tmp_path)}, WeightsError),
         ({"longest": 2}, ExperimentError),
     ):

@@ -9,7 +9,8 @@ from tiny_run import Files
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records
 from mend_jax.models.registry import load
-from mend_jax.runs.options import ExperimentError, PaperConfig, TrainConfig, check_ranges
+from mend_jax.option_types import OptionError
+from mend_jax.runs.options import PaperConfig, TrainConfig, check_config
 from mend_jax.runs.splits import deal_facts, read_files
 
 pytest_plugins = ["finished_run"]
@@ -55,5 +56,5 @@ def test_a_locality_file_serves_the_facts_too(tiny_files: Files, questions: Path
 
 
 def test_a_negative_number_of_localities():
-    with pytest.raises(ExperimentError, match="--localities must be at least 0, is -1"):
-        check_ranges(TrainConfig(out=Path("out"), localities=-1))
+    with pytest.raises(OptionError, match="--localities -1: from 0 to"):
+        check_config(TrainConfig(out=Path("out"), localities=-1))
