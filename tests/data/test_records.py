@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
     [
         FULL,
         Record("prompt", "target"),
-        Record("“quoted” \\ \"so\" \t tab", "🙂 emoji"),
+        Record('“quoted” \\ "so" \t tab', "🙂 emoji"),
         Record("separators \u2028 and \x85 and \x1e inside", "no line\nends \u2029 a record"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_json_of_a_record():
 
 def test_optional_fields_may_be_absent_and_blank_lines_stand_between(tmp_path: Path):
     path = tmp_path / "records.jsonl"
-    path.write_text('\n{"prompt": " a ", "target": "b"}\n  \n{"prompt": "c", "target": "d"}')
+    path.write_text('\n{"prompt": "a", "target": "b"}\n  \n{"prompt": "c", "target": "d"}')
     assert read_records(path) == [Record("a", "b"), Record("c", "d")]
 
 

@@ -12,7 +12,7 @@ import pytest
 from mend_jax.data import sources
 from mend_jax.data.records import Locality, Record, RecordError
 from mend_jax.data.sources import registry
-from mend_jax.data.sources.base import Read, Reading, Row, Source
+from mend_jax.data.sources.base import Answers, Read, Reading, Row, Source
 from mend_jax.data.sources.registry import SOURCES, read_records
 
 GOOD = '{"prompt": "p", "target": "t"}'
@@ -159,8 +159,10 @@ def test_a_new_source_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def read(rows: Iterable[Row], reading: Reading) -> Read:
         return Read([Record(row.value["riddle"], row.value["solution"]) for row in rows], ["odd"])
 
-    def true(rows: Iterable[Row], reading: Reading) -> list[Locality]:
-        return [Locality(row.value["riddle"], row.value["solution"], "far") for row in rows]
+    def true(rows: Iterable[Row], reading: Reading) -> Answers:
+        return Answers(
+            [Locality(row.value["riddle"], row.value["solution"], "far") for row in rows], []
+        )
 
     riddles = Source("Riddles", ("riddle", "solution"), read, true)
     monkeypatch.setattr(registry, "SOURCES", (*SOURCES, riddles))
