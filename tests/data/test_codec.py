@@ -180,12 +180,8 @@ def causal(tokenizer: Tokenizer) -> Codec:
 
 
 @pytest.mark.parametrize("codec", [seq2seq(unigram()), causal(unigram()), causal(word_piece())])
-@pytest.mark.parametrize(
-    ("target", "lost"), [("北京", "北京"), ("{name}", "{}"), ("Łuk", "Ł")]
-)
-def test_a_target_that_the_tokenizer_cannot_write_is_refused(
-    codec: Codec, target: str, lost: str
-):
+@pytest.mark.parametrize(("target", "lost"), [("北京", "北京"), ("{name}", "{}"), ("Łuk", "Ł")])
+def test_a_target_that_the_tokenizer_cannot_write_is_refused(codec: Codec, target: str, lost: str):
     with pytest.raises(UnwritableError) as error:
         codec.pair("What is it?", target)
     assert repr(target) in str(error.value) and all(c in str(error.value) for c in lost)

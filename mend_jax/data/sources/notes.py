@@ -31,13 +31,16 @@ def unread_fields(source: Source, unread: Counter[str]) -> list[str]:
     """The note that names them, each with the known field that is written most like it."""
     if not unread:
         return []
-    inner = (f"{field}.{name}" for field, names in source.inner for name in names)
-    known = [*source.fields, *source.optional, *inner]
+    inner = dict(source.inner)
     named = []
-    for field, rows in unread.most_common(NAMED):
-        nearest = difflib.get_close_matches(field, known, 1)
+    for field, times in unread.most_common(NAMED):
+        within, _, name = field.partition(".")
+        known, like = (*source.fields, *source.optional), field
+        if name and within in inner:
+            known, like = inner[within], name
+        nearest = difflib.get_close_matches(like, known, 1)
         hint = f", nearest known: {nearest[0]!r}" if nearest else ""
-        named.append(f"{field!r} ({rows} times{hint})")
+        named.append(f"{field!r} ({times} times{hint})")
     more = f" and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
     return [f"fields of no meaning here, not read: {', '.join(named)}{more}"]
 
