@@ -155,8 +155,8 @@ def filled_in(record: Record, where: str) -> Record:
         if not subject:
             raise RecordError(
                 f"{where}: {prompt!r} has {places[0]} in the subject's place, and the record no "
-                "'subject': give it, or write the prompt out (a subject that the prompt has already "
-                "leaves it as it is)"
+                "'subject': give it, or write the prompt out (it stays as it is beside a subject "
+                "that the prompt has already)"
             )
         if subject in prompt:
             return prompt

@@ -46,8 +46,8 @@ def _warn_of(lost: str, prompt: str) -> None:
     """Says which characters of a prompt the model does not see."""
     if lost:
         warnings.warn(
-            f"the tokenizer has no tokens for {lost!r} in the prompt {prompt!r}: the model reads it "
-            "without them",
+            f"the tokenizer has no tokens for {lost!r} in the prompt {prompt!r}: the model reads "
+            "it without them",
             stacklevel=3,
         )
 

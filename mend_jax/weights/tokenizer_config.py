@@ -47,7 +47,7 @@ def _set_prefix_space(tokenizer: Any, config: Mapping[str, Any], origin: str) ->
     from tokenizers import pre_tokenizers  # not needed to import this package
 
     wanted = _switch(config, "add_prefix_space", origin)
-    whole = tokenizer.pre_tokenizer
+    whole: Any = tokenizer.pre_tokenizer
     parts = list(whole) if isinstance(whole, pre_tokenizers.Sequence) else [whole]
     for part in parts:
         if wanted is None or not isinstance(part, pre_tokenizers.ByteLevel):
@@ -78,7 +78,10 @@ def _add_tokens(tokenizer: Any, config: Mapping[str, Any], origin: str) -> None:
     if wanted is None:
         return
     if not isinstance(wanted, Mapping) or not all(
-        place.isdecimal() and len(place) < 10 and isinstance(token, Mapping) and isinstance(token.get("content"), str)
+        place.isdecimal()
+        and len(place) < 10
+        and isinstance(token, Mapping)
+        and isinstance(token.get("content"), str)
         for place, token in wanted.items()
     ):
         raise WeightsError(
@@ -90,7 +93,9 @@ def _add_tokens(tokenizer: Any, config: Mapping[str, Any], origin: str) -> None:
         ((int(place), token) for place, token in wanted.items()), key=lambda item: item[0]
     ):
         names = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        flags = {name: _switch(token, name, origin) for name in names if token.get(name) is not None}
+        flags = {
+            name: _switch(token, name, origin) for name in names if token.get(name) is not None
+        }
         added = AddedToken(token["content"], **flags)
         if place in there and repr(there[place]) == repr(added):
             continue

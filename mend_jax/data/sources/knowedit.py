@@ -3,8 +3,8 @@
     {"subject", "prompt", "target_new", "rephrase" or "rephrase_prompt"?,
      "locality"?: {group: [{"prompt", "ground_truth"}]}, "portability"?: {group: [...]}}
 
-So are `wiki_counterfact`, `wiki_recent` and `ZsRE`; their first three fields are CounterFact's, whose
-`SOURCE` recognises them. `WikiBio` calls these `concept`, `text` and `labels`.
+So are `wiki_counterfact`, `wiki_recent` and `ZsRE`; their first three fields are CounterFact's,
+whose `SOURCE` recognises them. `WikiBio` calls these `concept`, `text` and `labels`.
 
 A `ground_truth` is a text, a list of right answers, or a list of such lists (one answer and its
 other names): the first of them is the answer. Portability asks for what follows from an edit; a
