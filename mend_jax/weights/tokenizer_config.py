@@ -47,8 +47,9 @@ def _set_prefix_space(tokenizer: Any, config: Mapping[str, Any], origin: str) ->
     from tokenizers import pre_tokenizers  # not needed to import this package
 
     wanted = _switch(config, "add_prefix_space", origin)
-    whole: Any = tokenizer.pre_tokenizer
-    parts = list(whole) if isinstance(whole, pre_tokenizers.Sequence) else [whole]
+    whole = tokenizer.pre_tokenizer
+    several = type(whole) is pre_tokenizers.Sequence
+    parts = list(whole) if several else [whole]
     for part in parts:
         if wanted is None or not isinstance(part, pre_tokenizers.ByteLevel):
             continue
