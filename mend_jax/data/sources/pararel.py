@@ -5,7 +5,6 @@ JSONL, one file a relation. Only patterns that end with the object can be asked;
 exactly one object can be learned by heart. A warning counts what is left out.
 """
 
-import json
 import random
 import warnings
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 from mend_jax.data.records import RecordError
 from mend_jax.data.sources.base import counted
 from mend_jax.data.sources.facts import Relation
+from mend_jax.data.sources.json_file import rows_of
 
 
 def pararel_relations(
@@ -74,18 +74,10 @@ def _question(pattern: str) -> str:
 
 def _rows(path: Path, *fields: str) -> list[dict[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read ({error})") from None
-    rows = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            rows.append({field: row[field] for field in fields})
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise RecordError(f"{path}, line {number}: expected an object with {fields}") from None
-        if not all(isinstance(value, str) for value in rows[-1].values()):
-            raise RecordError(f"{path}, line {number}: {' and '.join(fields)} must be texts")
-    return rows
+        found = list(rows_of(path))
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
+    for row in found:
+        if not all(isinstance(row.value.get(field), str) for field in fields):
+            raise RecordError(f"{row.where}: expected an object with the texts {fields}")
+    return [{field: row.value[field] for field in fields} for row in found]

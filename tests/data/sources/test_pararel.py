@@ -31,8 +31,8 @@ def test_what_can_be_asked_and_learned(tmp_path: Path):
         (relation,) = pararel_relations(tmp_path, known=["oslo"])
     assert [str(warning.message).removeprefix(f"{tmp_path}: ") for warning in seen] == [
         "1 patterns do not end with the object, or repeat another, and are left out",
-        "1 subjects have several objects, and are left out",
         "1 subjects are among those that something else is known of, and are left out",
+        "1 subjects have several objects, and are left out",
         "1 relations have fewer than three patterns, and are left out",
     ]
     assert relation.name == "P1"
