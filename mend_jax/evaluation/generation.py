@@ -1,9 +1,9 @@
 """Scores an editor by the model's own words: greedy generation before and after, as people use it.
 
 Teacher forcing feeds the right answer in and asks only for the next token. Here the model goes on
-by itself from the prompt, and its words up to their natural end (of the text, or of its line) are
-compared with the answer: they are it (`exact`), or have it in them (`contains`), but for case,
-spaces and marks at the end.
+by itself from the prompt, and its words up to their natural end (of the text, or of as many lines
+as the answer has) are compared with the answer: they are it (`exact`), or have it in them
+(`contains`), but for case, spaces and marks at the end.
 """
 
 import unicodedata
@@ -126,7 +126,7 @@ def interview(
         before, after = (x.reshape(batch * k, sum(width), -1) for x in ids)
         for j, record in enumerate(record for group in chosen for record in group):
             heard = [
-                None if pair is None else _hear(codec, pair, *said)
+                None if pair is None else hear(codec, pair, *said)
                 for pair, *said in zip(all_pairs(record, width), before[j], after[j], strict=True)
             ]
             places = heard[: width[0]], heard[width[0] :]
@@ -224,10 +224,11 @@ def _plain(text: str) -> str:
     return plain.rstrip(".!?,;: " + "".join(others))  # not of C# or 50 %
 
 
-def _hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:
+def hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:
+    """What the tokens say, as many lines of it as the answer has."""
     asked = codec.words(codec.question(pair).tolist())
     answer = codec.text(pair.labels.tolist(), None)
-    lines = max(1, len(answer.splitlines()))  # an answer of two lines is compared with two
+    lines = max(1, len(answer.splitlines()))
     return Heard(asked, answer, *(codec.text(ids.tolist(), lines) for ids in (before, after)))
 
 
