@@ -110,7 +110,6 @@ def test_edit_takes_texts_as_they_are_written(finished: Finished):
     rest = ("--editor", finished.config.out, "--tokens", 3)
     ways = (
         ("--prompt", "Person 24 lives in", "--target", "Rome"),
-        ("--prompt", "Person 24 lives in ", "--target", "Rome"),
         ("--prompt", "Person 24 lives in", "--target", " Rome"),
         ("--prompt", "Person 24 lives in", "--target", "Rome", "--separator", " "),
     )
@@ -119,7 +118,9 @@ def test_edit_takes_texts_as_they_are_written(finished: Finished):
         code, said, error = typed("edit", *rest, *way)
         assert code == 0, error
         found.append([x.strip() for x in said.splitlines() if x.strip()][2:])
-    assert all(x == found[0] for x in found) and len(found[0]) == 2
+    assert found == [found[0]] * 3 and len(found[0]) == 2
+    code, said, _ = typed("edit", *rest, "--prompt", "Person 24\n", "--target", "Rome")
+    assert code == 0 and said.startswith("Person 24\n -> Rome")
 
 
 def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
