@@ -29,7 +29,10 @@ class Edit:
     prompt: Text
     """The beginning of a text."""
     target: Text
-    """What the edited model shall go on with."""
+    """What the edited model shall go on with. White space in prompt and target is taken as it is
+    written; where there is none, language and tokenizer decide."""
+    separator: str | None = None
+    """What stands between prompt and target, in place of that decision."""
     ask: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
     """Other prompts to ask before and after; may be given several times."""
     tokens: Tokens = 12
@@ -49,15 +52,15 @@ def edit(config: Edit) -> None:
         config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
     )
     shown = before_after_of(saved, config.tokens)
-    prompt, target = config.prompt.strip(), config.target.strip()
-    change = jax.block_until_ready(shown.edit(prompt, target))
+    prompt, target = config.prompt, config.target
+    change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
     if not any(float(norm(part)) for part in change.values()):
         raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
     began = time.perf_counter()
-    change = jax.block_until_ready(shown.edit(prompt, target))
+    change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
     seconds = time.perf_counter() - began
     print(f"{prompt} -> {target}   (edited in {seconds * 1000:.0f} ms, once compiled)")
-    for answer in shown.ask(change, [prompt, *config.ask]):
+    for answer in shown.ask(change, [prompt, *config.ask], len(target.strip().splitlines())):
         print(f"\n  {answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
 
 

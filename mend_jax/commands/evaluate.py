@@ -16,7 +16,7 @@ from pathlib import Path
 from mend_jax.commands.command import Command, Preset
 from mend_jax.data.batches import encode_records, grouped
 from mend_jax.data.codec import codec_of
-from mend_jax.data.sources.registry import read_records
+from mend_jax.data.sources.registry import read_noted
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
 from mend_jax.models.memory import Dtype
@@ -75,14 +75,14 @@ def evaluate(config: Evaluate) -> None:
     check(config)
     mesh = mesh_of(config.mesh)
     reading = reading_of(config, "validation")
-    given = config.records and read_records(config.records, reading)  # broken files first
+    given = config.records and read_noted(config.records, reading)  # broken files first
     saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
         editor = build_editor(editing, outputs_of(saved.base.model))
         saved = saved._replace(editor=editor, config=editing)
     records, dataset = (
-        (given, str(config.records)) if given else own_records(saved.base, reading)
+        (given.records, str(config.records)) if given else own_records(saved.base, reading)
     )
     known = known_of(saved, records)
     if known:
@@ -95,11 +95,14 @@ def evaluate(config: Evaluate) -> None:
     wanted = config.sequential or config.k
     if len(encoded) < wanted:
         raise ValueError(
-            f"{dataset}: {wanted} edits are wanted, {len(encoded)} records are short enough "
-            f"(left out: {skipped})"
+            f"{dataset}: {wanted} edits are wanted, {len(encoded)} records can be used "
+            f"(left out: {skipped.too_long._asdict() | skipped.in_words()})"
         )
     scored = config.sequential or len(encoded) // config.k * config.k
-    left_out = skipped._asdict() | {"records that fill no group": len(encoded) % config.k}
+    left_out = skipped.too_long._asdict() | skipped.in_words()
+    left_out |= {"records that fill no group": len(encoded) % config.k}
+    left_out |= {"file": given.notes} if given and given.notes else {}
+    print(f"{len(encoded)} records; left out: {left_out}")
     encoded = encoded[:scored]
     if config.k > 1 and not config.allow_conflicts:
         check_conflicts(grouped(encoded, config.k))
@@ -126,9 +129,7 @@ def check(config: Evaluate) -> None:
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
     single = config.k == 1 and config.at_once is None and not config.alone
-    if config.sequential and not (
-        single and config.protocol == "sequence" and not config.generate
-    ):
+    if config.sequential and not (single and config.protocol == "sequence" and not config.generate):
         raise ValueError(
             "--sequential makes one edit after another and scores them under the protocol "
             "`sequence`: --k, --at-once, --alone, --protocol and --generate do not go with it"

@@ -22,6 +22,7 @@ from mend_jax.commands.command import Command
 from mend_jax.data.codec import Tokens, codec_of
 from mend_jax.data.records import Locality
 from mend_jax.data.sources.registry import read_answers
+from mend_jax.data.writable import UnwritableError
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base, load
 from mend_jax.option_types import (
@@ -95,6 +96,18 @@ def hf_config(dimensions: Any) -> Mapping[str, Any]:
     }
 
 
+def _tokens(base: Base, pairs: Sequence[Locality], longest: int) -> list[Tokens]:
+    """The claims of at most `longest` tokens that the tokenizer can write."""
+    encode = codec_of(base).pair
+    found = []
+    for pair in pairs:
+        try:
+            found.append(encode(pair.prompt, pair.answer))
+        except UnwritableError:
+            continue
+    return [pair for pair in found if len(pair.tokens) <= longest]
+
+
 def run(config: Finetune) -> dict[str, Any]:
     """Trains, scores, writes; returns the content of finetuning.json.
 
@@ -113,16 +126,14 @@ def run(config: Finetune) -> dict[str, Any]:
     print(f"{known} claims to score on are among those to learn from, and left out")
     claims["validation"] = new
     base = fact_checker(load(config.model), config.seed)
-    encode = codec_of(base).pair
-
-    def tokens(pairs: Sequence[Locality]) -> list[Tokens]:
-        encoded = [encode(pair.prompt, pair.answer) for pair in pairs]
-        return [pair for pair in encoded if len(pair.tokens) <= config.longest]
-
-    encoded = {name: tokens(pairs) for name, pairs in claims.items()}
+    encoded = {name: _tokens(base, pairs, config.longest) for name, pairs in claims.items()}
     for name, kept in encoded.items():
         left_out = len(claims[name]) - len(kept)
-        print(f"{name}: {len(kept):,} claims, {left_out} longer than {config.longest} tokens")
+        lossy = sum(bool(pair.lost) for pair in kept)
+        print(
+            f"{name}: {len(kept):,} claims; left out: {left_out} longer than {config.longest} "
+            f"tokens, or of nothing that the tokenizer knows; {lossy} have characters it lacks"
+        )
         if not kept:
             raise ValueError(f"{getattr(config, name)}: every claim is longer: raise --longest")
     began = time.perf_counter()

@@ -43,7 +43,9 @@ def show_edits(finished: Run) -> str:
     for record in finished.validation[:SHOWN]:
         prompts = prompts_of(record)
         lines.append(f"\n{record.prompt} -> {record.target}")
-        answers = shown.ask(shown.edit(record.prompt, record.target), [p for _, p in prompts])
+        answers = shown.ask(
+            shown.edit(record.prompt, record.target, record.separator), [p for _, p in prompts]
+        )
         for (kind, _), answer in zip(prompts, answers, strict=True):
             lines.append(f"  {kind:<9} {answer.prompt}")
             lines.append(f"  {'':<9}   before: {answer.before}")

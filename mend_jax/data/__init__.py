@@ -4,6 +4,8 @@
     records            the one schema, as users write it
     prepared           many records in a folder of TensorFlow Datasets
     codec              texts to tokens and back
+    writable           whether a tokenizer's tokens say a text
+    spacing            what stands between a prompt and its target
     tokenizers         training one, for a base that is trained from nothing
     batches            tokens to padded arrays
     training_batches   which records and pairs a training step takes

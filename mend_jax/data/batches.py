@@ -5,6 +5,7 @@ entries point at position 0 with label -100.
 """
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ from jaxtyping import Int
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.trunk_cache import TrunkCache
+from mend_jax.data.writable import UnwritableError
 from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import IGNORED
@@ -39,58 +41,94 @@ class TokenRecord(NamedTuple):
         return (self.edit, *self.rephrases)
 
 
-class Skipped(NamedTuple):
-    """What did not fit the buckets: records (their edit pair), single rephrases, locality pairs."""
+class Counts(NamedTuple):
+    """Records (their edit pair), single rephrases, single locality pairs."""
 
-    records: int
-    rephrases: int
-    locality: int
+    records: int = 0
+    rephrases: int = 0
+    locality: int = 0
+
+
+class Skipped(NamedTuple):
+    """What was left out, and what was kept although something of it is lost.
+
+    too_long: did not fit the buckets. unwritable: the tokenizer has no tokens for the target, or
+    for all of the prompt. lossy: pairs that are kept, although their prompt has characters that
+    the tokenizer has no tokens for: the question is still asked, as a name without an accent is,
+    and published scores of such bases count these questions.
+    """
+
+    too_long: Counts = Counts()
+    unwritable: Counts = Counts()
+    lossy: Counts = Counts()
+
+    def in_words(self) -> dict[str, dict[str, int]]:
+        """The counts, but for `too_long`, that are not all zero; few files have any."""
+        counted = {
+            "not in the tokenizer": self.unwritable,
+            "kept, a part of the prompt not in the tokenizer": self.lossy,
+        }
+        return {name: counts._asdict() for name, counts in counted.items() if any(counts)}
+
+
+def sum_of(*skipped: Skipped) -> Skipped:
+    """The sums of all counts."""
+    together = (zip(*parts, strict=True) for parts in zip(*skipped, strict=True))
+    return Skipped(*(Counts(*map(sum, columns)) for columns in together))
 
 
 def encode_records(
     records: Sequence[Record],
-    encode: Callable[[str, str], Tokens],
+    encode: Callable[..., Tokens],
     longest: int = LENGTHS[-1],
     longest_answer: int = ANSWERS[-1],
 ) -> tuple[list[TokenRecord], Skipped]:
-    """Tokenises, and leaves out what is longer than `longest` tokens or `longest_answer` answers.
+    """Tokenises, and leaves out what is longer than `longest` tokens or `longest_answer` answers,
+    and what the tokenizer cannot write.
 
-    A record goes if its edit pair is too long; a rephrase or locality pair goes alone.
+    A record goes if its edit pair does; a rephrase or locality pair goes alone.
 
     Args:
-      encode: (prompt, target) -> tokens; `codec_of(base).pair`.
+      encode: (prompt, target, separator) -> tokens; `codec_of(base).pair`.
 
     Returns:
       (records, counts of what was left out).
     """
+    count: Counter[tuple[str, str]] = Counter()
 
-    def fits(pair: Tokens) -> bool:
-        return len(pair.tokens) <= longest and len(pair.labels) <= longest_answer
+    def tokens(what: str, pair: tuple[str, str], separator: str | None) -> Tokens | None:
+        """None, and counted, for what is left out."""
+        try:
+            found = encode(*pair) if separator is None else encode(*pair, separator)
+        except UnwritableError:
+            count["unwritable", what] += 1
+            return None
+        if len(found.tokens) > longest or len(found.labels) > longest_answer:
+            count["too_long", what] += 1
+            return None
+        count["lossy", what] += bool(found.lost)
+        return found
 
     kept = []
-    skipped = [0, 0, 0]
     for record in records:
-        edit = encode(record.prompt, record.target)
-        if not fits(edit):
-            skipped[0] += 1
+        edit = tokens("records", (record.prompt, record.target), record.separator)
+        if edit is None:
             continue
-        rephrases = [encode(*rephrase) for rephrase in rephrases_of(record)]
+        rephrases = [tokens("rephrases", r, record.separator) for r in rephrases_of(record)]
         locality = [
-            (encode(x.prompt, x.answer), x.kind) for x in record.locality
+            (tokens("locality", (x.prompt, x.answer), x.separator), x.kind) for x in record.locality
         ]
-        near_enough = tuple(pair for pair in rephrases if fits(pair))
-        short = [(pair, kind) for pair, kind in locality if fits(pair)]
-        skipped[1] += len(rephrases) - len(near_enough)
-        skipped[2] += len(locality) - len(short)
+        stays = [(pair, kind) for pair, kind in locality if pair is not None]
         kept.append(
             TokenRecord(
                 edit,
-                near_enough,
-                tuple(pair for pair, _ in short),
-                tuple(kind for _, kind in short),
+                tuple(pair for pair in rephrases if pair is not None),
+                tuple(pair for pair, _ in stays),
+                tuple(kind for _, kind in stays),
                 record,
             )
         )
+    skipped = (Counts(*(count[why, what] for what in Counts._fields)) for why in Skipped._fields)
     return kept, Skipped(*skipped)
 
 

@@ -1,18 +1,32 @@
 """How texts become tokens, for each kind of model: a prompt and what should follow it, as one pair.
 
-    causal       the first n + a - 1 tokens of `prompt target`; `read` says where the a logits stand
-                 that predict the target
+    causal       the first n + a - 1 tokens of prompt, separator and target; `read` says where the a
+                 logits stand that predict the target
     seq2seq      the prompt is the source; the decoder says the target and the end of the text
     classifier   the prompt is the text; the target is the name of a class
+
+Texts are taken as they are written. Here, once, it is looked at whether the tokens say them: a
+target that the tokenizer cannot write is refused, since its edit would teach the token for
+"unknown"; of a prompt, the lost characters are told, and it is refused if nothing of it is left.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mend_jax.data.spacing import separator_of
+from mend_jax.data.writable import (
+    Writing,
+    check_prompt,
+    check_target,
+    encoded,
+    lost_of,
+    writing_of,
+)
+from mend_jax.models.generate import LOST
 from mend_jax.models.registry import Base
 
 Ids: TypeAlias = Sequence[int] | np.ndarray
@@ -25,6 +39,7 @@ class Tokens(NamedTuple):
     target: int32[a], the decoder's tokens of an encoder-decoder (the labels, moved one to the
       right), whose logits are not read but come out at all places.
     condition: int32[c], the edit as one text, `target || prompt` (for KE).
+    lost: characters of the prompt that the tokenizer has no tokens for.
     """
 
     tokens: np.ndarray
@@ -32,22 +47,27 @@ class Tokens(NamedTuple):
     labels: np.ndarray
     target: np.ndarray | None = None
     condition: np.ndarray | None = None
+    lost: str = ""
 
 
 class Codec(NamedTuple):
     """Texts to tokens and back, for one base.
 
-    pair(prompt, target) -> Tokens. prompt(text) -> token ids to answer, or go on from. Both raise
-    ValueError for what cannot be put in tokens. question(pair) -> the prompt's ids in a pair, and
-    words(ids) -> what they say. text(ids) -> what generated ids, or labels, say up to the end of
-    the text or the line.
+    pair(prompt, target, separator=None) -> Tokens; without a separator, `spacing` finds one (an
+    encoder-decoder and a classifier join nothing). prompt(text) -> token ids to answer, or go on
+    from. Both raise ValueError for what cannot be put in tokens, UnwritableError if it is the
+    tokenizer that cannot. lost(text) -> the characters of a prompt that it has no tokens for.
+    question(pair) -> the prompt's ids in a pair, and words(ids) -> what they say.
+    text(ids, lines=1) -> what generated ids say up to the end of the text or, of a causal model,
+    of so many lines; None for all of them, as labels have them.
     """
 
-    pair: Callable[[str, str], Tokens]
+    pair: Callable[..., Tokens]
     prompt: Callable[[str], list[int]]
+    lost: Callable[[str], str]
     question: Callable[[Tokens], np.ndarray]
     words: Callable[[Ids], str]
-    text: Callable[[Ids], str]
+    text: Callable[..., str]
 
 
 def codec_of(base: Base) -> Codec:
@@ -56,61 +76,105 @@ def codec_of(base: Base) -> Codec:
     Raises:
       ValueError: the base is of a kind that answers nothing (an encoder without a head).
     """
-    codec = _codec_of(base)
-
-    def pair(prompt: str, target: str) -> Tokens:
-        condition = codec.prompt(f"{target} || {prompt}")
-        return codec.pair(prompt, target)._replace(condition=np.asarray(condition, np.int32))
-
-    return codec._replace(pair=pair)
-
-
-def _codec_of(base: Base) -> Codec:
     tokenizer, kind, config = base.tokenizer, base.model.kind, base.config
-    prompt, said = partial(encode_prompt, tokenizer), partial(_until, tokenizer, ())
+    if kind not in ("causal", "seq2seq", "classifier"):
+        raise ValueError(
+            f"{base.name!r} is a {kind!r} model: it gives no answers to edit (causal and "
+            "encoder-decoder language models and classifiers do)"
+        )
+    writing = writing_of(tokenizer)
+    prompt = partial(encode_prompt, tokenizer, goes_on=kind == "causal")
+    said = partial(_until, writing, ())
+    lost = partial(lost_of, writing)
+    codec = Codec(partial(encode_pair, tokenizer), prompt, lost, _source, said, said)
     if kind == "causal":
         added = tokenizer.get_added_tokens_decoder() if tokenizer is not None else {}
-        ends = frozenset(i for i, token in added.items() if token.special)
-        pair = partial(encode_pair, tokenizer)
-        return Codec(pair, prompt, _begins, said, partial(_first_line, tokenizer, ends))
+        special = {i: token.content for i, token in added.items() if token.special}
+        ends = frozenset(special) - {writing.unknown}
+        joined = partial(_joined, tokenizer, tuple(special.values()))
+        text = partial(_lines, writing, ends)
+        return _checked(codec._replace(pair=joined, question=_begins, text=text), writing)
     if kind == "seq2seq":
         start, end = config.decoder_start_token_id, config.eos_token_id
         answer = partial(encode_answer, tokenizer, start=start, end=end)
-        return Codec(answer, prompt, _source, said, partial(_until, tokenizer, (end,)))
-    if kind == "classifier":
-        names = config.labels
-        pair = partial(encode_claim, tokenizer, names)
-        return Codec(pair, prompt, _source, said, lambda ids: names[int(ids[0])])
-    raise ValueError(
-        f"{base.name!r} is a {kind!r} model: it gives no answers to edit (causal and "
-        "encoder-decoder language models and classifiers do)"
-    )
+        text = partial(_whole, writing, (end,))
+        return _checked(codec._replace(pair=_apart(answer), text=text), writing)
+    names = config.labels
+    claim = _apart(partial(encode_claim, tokenizer, names))
+    named = codec._replace(pair=claim, text=partial(_class_name, names))
+    return _checked(named, writing, written=False)
 
 
-def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+def _checked(codec: Codec, writing: Writing, written: bool = True) -> Codec:
+    """The codec that looks at what the tokenizer makes of its texts, and adds the condition.
+
+    Args:
+      written: whether a target is a text, and not the name of a class.
+    """
+
+    def prompt(text: str) -> list[int]:
+        check_prompt(writing, text)
+        return codec.prompt(text)
+
+    def pair(prompt: str, target: str, separator: str | None = None) -> Tokens:
+        lost = check_prompt(writing, prompt)
+        if written:
+            check_target(writing, target)
+        condition = np.asarray(codec.prompt(f"{target} || {prompt}"), np.int32)
+        return codec.pair(prompt, target, separator)._replace(condition=condition, lost=lost)
+
+    return codec._replace(prompt=prompt, pair=pair)
+
+
+def encode_prompt(tokenizer: Any, prompt: str, goes_on: bool = False) -> list[int]:
     """Token ids of a prompt, with the marks that the model puts around a text, if it has any.
+
+    A mark that the prompt brings itself is not doubled.
+
+    Args:
+      goes_on: the model is to go on with the text. Then no mark is put at its end; and white space
+        at its end is left to the answer, where the tokenizer joins it to the next word.
 
     Raises:
       ValueError: there is no tokenizer.
     """
-    if tokenizer is None:
-        raise ValueError("the base has no tokenizer: put its tokenizer.json beside its weights")
-    return tokenizer.encode(prompt).ids
+    ids = _marked(tokenizer, prompt, end=not goes_on)
+    if not goes_on or not prompt[-1:].isspace():
+        return ids
+    same = _common(ids, _marked(tokenizer, f"{prompt}a", end=False))
+    return ids[:same] if same else ids
 
 
-def encode_pair(tokenizer: Any, prompt: str, target: str) -> Tokens:
-    """Tokens of `prompt + " " + target`; what differs from the prompt's tokens is the target.
+def _marked(tokenizer: Any, text: str, end: bool) -> list[int]:
+    """The tokens of a text with the marks before it and, with `end`, those after it."""
+    encoding = encoded(tokenizer, text)
+    ids, mark = encoding.ids, encoding.special_tokens_mask
+    lead = next((i for i, m in enumerate(mark) if not m), len(ids))
+    tail = next((i for i, m in enumerate(reversed(mark)) if not m), 0)
+    first, own, last = ids[:lead], ids[lead : len(ids) - tail], ids[len(ids) - tail :]
+    if own[:lead] == first:
+        first = []
+    if own[len(own) - tail :] == last or not end:
+        last = []
+    return [*first, *own, *last]
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))
+
+
+def encode_pair(tokenizer: Any, prompt: str, target: str, separator: str = " ") -> Tokens:
+    """Tokens of prompt, separator and target; what differs from the prompt's is the target.
 
     Raises:
       ValueError: no token is left to predict (a tokenizer that knows none of the characters).
     """
-    before = encode_prompt(tokenizer, prompt)
-    whole = encode_prompt(tokenizer, f"{prompt} {target}")
-    n = 0
-    while n < min(len(before), len(whole) - 1) and before[n] == whole[n]:
-        n += 1
+    before = _marked(tokenizer, prompt, end=False)
+    whole = _marked(tokenizer, f"{prompt}{separator}{target}", end=True)
     ids = np.asarray(whole, np.int32)
-    n = max(n, 1)
+    n = max(_common(before, whole[:-1]), 1)
     if len(ids) <= n:
         raise ValueError(f"the tokenizer leaves nothing to predict of {prompt!r}, {target!r}")
     return Tokens(ids[:-1], np.arange(n - 1, len(ids) - 1, dtype=np.int32), ids[n:])
@@ -123,7 +187,9 @@ def encode_answer(tokenizer: Any, prompt: str, target: str, *, start: int, end: 
       ValueError: no token of the target is left (a tokenizer that knows none of its characters).
     """
     source = np.asarray(encode_prompt(tokenizer, prompt), np.int32)
-    answer = tokenizer.encode(target, add_special_tokens=False).ids
+    answer = encoded(tokenizer, target, add_special_tokens=False).ids
+    while answer[-1:] == [end]:  # the target has it already
+        answer = answer[:-1]
     if not answer:
         raise ValueError(f"the tokenizer leaves nothing to predict of {prompt!r}, {target!r}")
     labels = np.asarray([*answer, end], np.int32)
@@ -137,10 +203,24 @@ def encode_claim(tokenizer: Any, names: Sequence[str], prompt: str, target: str)
     Raises:
       ValueError: the model has no class of this name.
     """
-    if target not in names:
+    if target.strip() not in names:
         raise ValueError(f"{prompt!r}: the model has no class {target!r}; it has {list(names)}")
     ids = np.asarray(encode_prompt(tokenizer, prompt), np.int32)
-    return Tokens(ids, np.zeros(1, np.int32), np.asarray([names.index(target)], np.int32))
+    label = names.index(target.strip())
+    return Tokens(ids, np.zeros(1, np.int32), np.asarray([label], np.int32))
+
+
+def _joined(
+    tokenizer: Any, marks: tuple[str, ...], prompt: str, target: str, separator: str | None
+) -> Tokens:
+    """A pair as one text, with what its writer, or `spacing`, puts between."""
+    between = separator_of(prompt, target, marks) if separator is None else separator
+    return encode_pair(tokenizer, prompt, target, between)
+
+
+def _apart(pair: Callable[[str, str], Tokens]) -> Callable[..., Tokens]:
+    """A pair of two texts, between which nothing stands."""
+    return lambda prompt, target, separator=None: pair(prompt, target)
 
 
 def _begins(pair: Tokens) -> np.ndarray:
@@ -152,13 +232,36 @@ def _source(pair: Tokens) -> np.ndarray:
     return pair.tokens
 
 
-def _first_line(tokenizer: Any, ends: Collection[int], ids: Ids) -> str:
-    """The continuation up to the end of its first line."""
-    text = _until(tokenizer, ends, ids)
-    return text.splitlines()[0].strip() if text else ""
+def _lines(
+    writing: Writing, ends: Collection[int], ids: Ids, lines: int | None = 1
+) -> str:
+    """The continuation up to the end of its first lines."""
+    return "\n".join(_until(writing, ends, ids).splitlines()[:lines]).strip()
 
 
-def _until(tokenizer: Any, ends: Collection[int], ids: Ids) -> str:
-    """The answer up to the first of the tokens that end a text."""
-    said = list(takewhile(lambda i: i not in ends, map(int, ids)))
-    return tokenizer.decode(said).strip()
+def _whole(
+    writing: Writing, ends: Collection[int], ids: Ids, lines: int | None = 1
+) -> str:
+    """The answer of a model that ends its answers, however many lines it has."""
+    return _until(writing, ends, ids)
+
+
+def _class_name(names: Sequence[str], ids: Ids, lines: int | None = 1) -> str:
+    """The class that was chosen; nothing, if none could be."""
+    return names[int(ids[0])] if ids[0] != LOST else ""
+
+
+def _until(writing: Writing, ends: Collection[int], ids: Ids) -> str:
+    """The answer up to the first of the tokens that end a text.
+
+    A token for "unknown" is shown, which the tokenizer's own decoder would leave out: what is said
+    with it is not what is said without it.
+    """
+    kept = takewhile(lambda i: i not in (LOST, *ends), map(int, ids))
+    tokenizer, unknown = writing.tokenizer, writing.unknown
+    runs = groupby(kept, lambda i: i == unknown)
+    parts = [
+        tokenizer.id_to_token(unknown) if lost else tokenizer.decode(list(run))
+        for lost, run in runs
+    ]
+    return "".join(parts).strip()

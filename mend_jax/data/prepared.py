@@ -33,8 +33,9 @@ class Records(tfds.core.GeneratorBasedBuilder):
             "prompt": text,
             "target": text,
             "subject": text,
+            "separator": text,
             "rephrases": several({"prompt": text, "target": text}),
-            "locality": several({"prompt": text, "answer": text, "kind": text}),
+            "locality": several(dict.fromkeys(Locality._fields, text)),
         }
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
@@ -91,31 +92,48 @@ def shuffled(folder: str | Path, seed: int) -> Any:
 
 
 def example_of(record: Record) -> dict[str, Any]:
-    """The record as it is stored: every field is there, and may be an empty text."""
+    """The record as it is stored: every field is there, and may be an empty text.
+
+    A separator is stored in quotes, since that of no record is none, and not an empty one.
+    """
     return record._asdict() | {
+        "separator": _quoted(record.separator),
         "rephrases": [
             {"prompt": r, "target": ""} if isinstance(r, str) else r._asdict()
             for r in record.rephrases
         ],
-        "locality": [item._asdict() for item in record.locality],
+        "locality": [
+            item._asdict() | {"separator": _quoted(item.separator)} for item in record.locality
+        ],
     }
+
+
+def _quoted(separator: str | None) -> str:
+    return "" if separator is None else f'"{separator}"'
+
+
+def _unquoted(stored: str) -> str | None:
+    return stored[1:-1] if stored else None
 
 
 def record_of(example: Mapping[str, Any]) -> Record:
     """The record of what TFDS reads: bytes, and of several rephrases one list a field."""
 
     def rows(field: str, *names: str) -> list[list[str]]:
-        columns = [example[field][name] for name in names]
+        columns = [example[field][name] for name in names if name in example[field]]
         return [[part.decode() for part in row] for row in zip(*columns, strict=True)]
 
     prompt, target, subject = (example[x].decode() for x in ("prompt", "target", "subject"))
     rephrases = (Rephrase(*row) for row in rows("rephrases", *Rephrase._fields))
+    locality = (Locality(*row) for row in rows("locality", *Locality._fields))
+    separator = example.get("separator", b"").decode()  # absent from older folders
     return Record(
         prompt,
         target,
         tuple(r if r.target else r.prompt for r in rephrases),
-        tuple(Locality(*row) for row in rows("locality", *Locality._fields)),
+        tuple(x._replace(separator=_unquoted(x.separator or "")) for x in locality),
         subject,
+        _unquoted(separator),
     )
 
 

@@ -1,12 +1,15 @@
 """The one record schema, as users write it: one JSON object a line (JSONL).
 
-    {"prompt", "target", "rephrases": [...], "subject"?,
-     "locality": [{"prompt", "answer", "kind"?}]}
+    {"prompt", "target", "rephrases": [...], "subject"?, "separator"?,
+     "locality": [{"prompt", "answer", "kind"?, "separator"?}]}
 
 `prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
 other ways to ask for it, `locality` what must stay as it was. A rephrase is a text or, where the
-same edit means another answer there, {"prompt", "target"}. Published data sets become the same
-records, each in a file of its own; `sources.registry.read_records` reads them all.
+same edit means another answer there, {"prompt", "target"}. All texts are taken as they are written;
+`separator` is what stands between prompt and target ("" for nothing), here and in rephrases and
+locality, where the script does not tell (`data.spacing`). A `{}`, `{subject}` or `[X]` stands for
+the subject. Published data sets become the same records, each in a file of its own;
+`sources.registry.read_records` reads them all.
 """
 
 import json
@@ -23,11 +26,15 @@ class RecordError(ValueError):
 
 
 class Locality(NamedTuple):
-    """A prompt whose answer must not move. kind: "near", "far", or "" if nobody said."""
+    """A prompt whose answer must not move. kind: "near", "far", or "" if nobody said.
+
+    separator: as of a `Record`.
+    """
 
     prompt: str
     answer: str
     kind: str = ""
+    separator: str | None = None
 
 
 class Rephrase(NamedTuple):
@@ -38,13 +45,18 @@ class Rephrase(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One edit, as text. A rephrase that is a bare text has the record's target."""
+    """One edit, as text. A rephrase that is a bare text has the record's target.
+
+    separator: what stands between prompt (or rephrase) and target; None leaves it to
+      `data.spacing`.
+    """
 
     prompt: str
     target: str
     rephrases: tuple[str | Rephrase, ...] = ()
     locality: tuple[Locality, ...] = ()
     subject: str = ""
+    separator: str | None = None
 
 
 def rephrases_of(record: Record) -> tuple[Rephrase, ...]:
@@ -64,39 +76,54 @@ def to_json(record: Record) -> dict[str, Any]:
         "prompt": record.prompt,
         "target": record.target,
         "rephrases": [r if isinstance(r, str) else r._asdict() for r in record.rephrases],
-        "locality": [
-            {k: v for k, v in item._asdict().items() if v or k != "kind"}
-            for item in record.locality
-        ],
+        "locality": [_locality_json(item, record.separator) for item in record.locality],
         **({"subject": record.subject} if record.subject else {}),
+        **({} if record.separator is None else {"separator": record.separator}),
     }
+
+
+def _locality_json(item: Locality, separator: str | None) -> dict[str, Any]:
+    same = {"kind": "", "separator": separator}
+    return {k: v for k, v in item._asdict().items() if k not in same or v != same[k]}
 
 
 def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
-    rephrases = tuple(
-        _rephrase(item, f"{where}: rephrases[{i}]")
-        for i, item in enumerate(_list_of(row, "rephrases", where, required=False))
-    )
-    items = []
-    for i, item in enumerate(_list_of(row, "locality", where, required=False)):
-        if not isinstance(item, Mapping):
-            raise RecordError(
-                f"{where}: locality[{i}] must be an object with 'prompt' and 'answer'"
-            )
-        at = f"{where}: locality[{i}]"
-        kind = text_of(item, "kind", at, required=False)
-        if kind not in (*KINDS, ""):
-            known = " or ".join(map(repr, KINDS))
-            raise RecordError(f"{at}: 'kind' must be {known}, found {kind!r}")
-        items.append(Locality(text_of(item, "prompt", at), text_of(item, "answer", at), kind))
-    return Record(
+    separator = _separator(row, where, None)
+    record = Record(
         prompt=text_of(row, "prompt", where),
         target=text_of(row, "target", where),
-        rephrases=rephrases,
-        locality=tuple(items),
+        rephrases=tuple(
+            _rephrase(item, f"{where}: rephrases[{i}]")
+            for i, item in enumerate(_list_of(row, "rephrases", where, required=False))
+        ),
+        locality=tuple(
+            _locality(item, f"{where}: locality[{i}]", separator)
+            for i, item in enumerate(_list_of(row, "locality", where, required=False))
+        ),
         subject=text_of(row, "subject", where, required=False),
+        separator=separator,
     )
+    return filled_in(record, where)
+
+
+def _locality(item: Any, where: str, separator: str | None) -> Locality:
+    if not isinstance(item, Mapping):
+        raise RecordError(f"{where} must be an object with 'prompt' and 'answer'")
+    kind = text_of(item, "kind", where, required=False)
+    if kind not in (*KINDS, ""):
+        known = " or ".join(map(repr, KINDS))
+        raise RecordError(f"{where}: 'kind' must be {known}, found {kind!r}")
+    prompt, answer = text_of(item, "prompt", where), text_of(item, "answer", where)
+    return Locality(prompt, answer, kind, _separator(item, where, separator))
+
+
+def _separator(row: Mapping[str, Any], where: str, default: str | None) -> str | None:
+    separator = row.get("separator", default)
+    if separator is not None and not isinstance(separator, str):
+        found = type(separator).__name__
+        raise RecordError(f"{where}: 'separator' must be a text, or null, found {found}")
+    return separator
 
 
 def _rephrase(item: Any, where: str) -> str | Rephrase:
@@ -104,11 +131,51 @@ def _rephrase(item: Any, where: str) -> str | Rephrase:
         return Rephrase(text_of(item, "prompt", where), text_of(item, "target", where))
     if not isinstance(item, str) or not item.strip():
         raise RecordError(f"{where} must be a text that is not empty")
-    return item.strip()
+    return item
+
+
+PLACES = ("{}", "{subject}", "[X]")
+"""How a prompt says that the subject is to stand there."""
+
+
+def filled_in(record: Record, where: str) -> Record:
+    """The record with its subject wherever a prompt has a place for it.
+
+    In a prompt that has the subject anyway, `{}` is a text like others (a program's, say).
+
+    Raises:
+      RecordError: a place, and no subject.
+    """
+
+    def fill(prompt: str) -> str:
+        places = [place for place in PLACES if place in prompt]
+        if not places:
+            return prompt
+        subject = record.subject.strip()
+        if not subject:
+            raise RecordError(
+                f"{where}: {prompt!r} has {places[0]} in the subject's place, and the record no "
+                "'subject': give it, or write the prompt out (it stays as it is beside a subject "
+                "that the prompt has already)"
+            )
+        if subject in prompt:
+            return prompt
+        for place in places:
+            prompt = prompt.replace(place, subject)
+        return prompt
+
+    return record._replace(
+        prompt=fill(record.prompt),
+        rephrases=tuple(
+            fill(r) if isinstance(r, str) else r._replace(prompt=fill(r.prompt))
+            for r in record.rephrases
+        ),
+        locality=tuple(x._replace(prompt=fill(x.prompt)) for x in record.locality),
+    )
 
 
 def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:
-    """A field that holds a text, stripped; without `required`, "" where it is absent or empty."""
+    """A field that holds a text; without `required`, "" where it is absent or blank."""
     value = row.get(field)
     if value is None and not required:
         return ""
@@ -116,21 +183,23 @@ def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = Tru
         raise RecordError(f"{where}: the field {field!r} is missing")
     if not isinstance(value, str):
         raise RecordError(f"{where}: {field!r} must be a text, found {type(value).__name__}")
-    if required and not value.strip():
-        raise RecordError(f"{where}: {field!r} is empty")
-    return value.strip()
+    if not value.strip():
+        if required:
+            raise RecordError(f"{where}: {field!r} is empty")
+        return ""
+    return value
 
 
 def texts_of(
     row: Mapping[str, Any], field: str, where: str, required: bool = True, blank: bool = False
 ) -> tuple[str, ...]:
-    """A field that holds a list of texts, stripped; with `blank`, there may be empty ones."""
+    """A field that holds a list of texts; with `blank`, there may be empty ones."""
     texts = _list_of(row, field, where, required)
     for i, text in enumerate(texts):
         if not isinstance(text, str) or not (blank or text.strip()):
             wanted = "a text" if blank else "a text that is not empty"
             raise RecordError(f"{where}: {field}[{i}] must be {wanted}")
-    return tuple(text.strip() for text in texts)
+    return tuple(texts)
 
 
 def _list_of(row: Mapping[str, Any], field: str, where: str, required: bool) -> list[Any]:

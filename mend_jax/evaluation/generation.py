@@ -1,9 +1,9 @@
 """Scores an editor by the model's own words: greedy generation before and after, as people use it.
 
 Teacher forcing feeds the right answer in and asks only for the next token. Here the model goes on
-by itself from the prompt, and its words up to their natural end (of the text, or of its line) are
-compared with the answer: they are it (`exact`), or have it in them (`contains`), but for case,
-spaces and marks at the end.
+by itself from the prompt, and its words up to their natural end (of the text, or of as many lines
+as the answer has) are compared with the answer: they are it (`exact`), or have it in them
+(`contains`), but for case, spaces and marks at the end.
 """
 
 import unicodedata
@@ -28,6 +28,7 @@ from mend_jax.data.batches import (
 )
 from mend_jax.data.codec import Codec, Tokens
 from mend_jax.data.decoding import pad_prompts
+from mend_jax.data.spacing import UNSPACED, script_of
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, all_pairs, as_scores, widths
@@ -125,10 +126,8 @@ def interview(
         before, after = (x.reshape(batch * k, sum(width), -1) for x in ids)
         for j, record in enumerate(record for group in chosen for record in group):
             heard = [
-                None if pair is None else _hear(codec, pair, *said)
-                for pair, *said in zip(
-                    all_pairs(record, width), before[j], after[j], strict=True
-                )
+                None if pair is None else hear(codec, pair, *said)
+                for pair, *said in zip(all_pairs(record, width), before[j], after[j], strict=True)
             ]
             places = heard[: width[0]], heard[width[0] :]
             found.append(Interview(*([x for x in part if x is not None] for part in places)))
@@ -164,11 +163,9 @@ def scores_of(
     )
 
 
-UNSPACED = frozenset(
-    "CJK HIRAGANA KATAKANA HALFWIDTH BOPOMOFO HANGUL YI THAI LAO KHMER MYANMAR TIBETAN".split()
-)
-"""Scripts, by the first word of their characters' Unicode names, in which a word does not end at a
-space: they have none between words, or (Hangul) particles follow a word without one."""
+UNENDED = UNSPACED | {"HANGUL"}
+"""Scripts in which a word does not end at a space: they have none between words, or (Hangul)
+particles follow a word without one."""
 
 
 def matches(said: str, answer: str, protocol: Free) -> bool:
@@ -198,7 +195,7 @@ def _in_a_word(character: str) -> bool:
     """Whether it is part of a word that only a space or a mark ends."""
     if not (character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"):
         return False
-    return unicodedata.name(character, "").split(" ")[0] not in UNSPACED
+    return script_of(character) not in UNENDED
 
 
 def fluency(texts: Sequence[str]) -> float:
@@ -227,9 +224,12 @@ def _plain(text: str) -> str:
     return plain.rstrip(".!?,;: " + "".join(others))  # not of C# or 50 %
 
 
-def _hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:
+def hear(codec: Codec, pair: Tokens, before: np.ndarray, after: np.ndarray) -> Heard:
+    """What the tokens say, as many lines of it as the answer has."""
     asked = codec.words(codec.question(pair).tolist())
-    return Heard(asked, *(codec.text(ids.tolist()) for ids in (pair.labels, before, after)))
+    answer = codec.text(pair.labels.tolist(), None)
+    lines = max(1, len(answer.splitlines()))
+    return Heard(asked, answer, *(codec.text(ids.tolist(), lines) for ids in (before, after)))
 
 
 def _questions(

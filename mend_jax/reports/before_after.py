@@ -1,5 +1,6 @@
 """The model's own words before and after an edit: greedy answers to chosen prompts."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,28 +26,48 @@ class Answer(NamedTuple):
     after: str
 
 
-def edit_example(base: Base, prompt: str, target: str) -> Example:
-    """An example that holds one edit pair, padded to a bucket, and nothing to score it with."""
-    pair = codec_of(base).pair(prompt, target)
+def edit_example(base: Base, prompt: str, target: str, separator: str | None = None) -> Example:
+    """An example that holds one edit pair, padded to a bucket, and nothing to score it with.
+
+    Args:
+      separator: what stands between prompt and target; None leaves it to `data.spacing`.
+
+    Raises:
+      UnwritableError: the tokenizer has no tokens for the target, or for all of the prompt; of what
+        is lost of a prompt otherwise, a warning is given.
+    """
+    pair = codec_of(base).pair(prompt, target, separator)
+    _warn_of(pair.lost, prompt)
     one: Example = jax.tree.map(lambda x: x[0], edit_examples([[pair]], shapes_of_edits([pair])))
     return one
+
+
+def _warn_of(lost: str, prompt: str) -> None:
+    """Says which characters of a prompt the model does not see."""
+    if lost:
+        warnings.warn(
+            f"the tokenizer has no tokens for {lost!r} in the prompt {prompt!r}: the model reads "
+            "it without them",
+            stacklevel=3,
+        )
 
 
 class BeforeAfter(NamedTuple):
     """A saved editor made ready to edit and to speak; one compilation per padded shape.
 
-    edit(prompt, target) -> edit. ask(edit, prompts) -> answers before and after.
+    edit(prompt, target, separator=None) -> edit. ask(edit, prompts, lines=1) -> answers of so many
+    lines, before and after.
     """
 
-    edit: Callable[[str, str], Any]
-    ask: Callable[[Any, Sequence[str]], list[Answer]]
+    edit: Callable[..., Any]
+    ask: Callable[..., list[Answer]]
 
 
 def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     """Jits the editor and the decoder of `saved`.
 
     Args:
-      new_tokens: how many tokens an answer has at most; it ends with its line.
+      new_tokens: how many tokens an answer has at most; it ends with its lines.
     """
     codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
     speak = speak_of(model, new_tokens)
@@ -57,14 +78,17 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
         edited = saved.editor.apply(state, speak, edit)
         return speak(params, tokens, lengths), edited(params, tokens, lengths)
 
-    def edit(prompt: str, target: str) -> Any:
-        return make_edit(saved.state, params, edit_example(saved.base, prompt, target))
+    def edit(prompt: str, target: str, separator: str | None = None) -> Any:
+        example = edit_example(saved.base, prompt, target, separator)
+        return make_edit(saved.state, params, example)
 
-    def ask(edit: Any, prompts: Sequence[str]) -> list[Answer]:
+    def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
+        for prompt in prompts:
+            _warn_of(codec.lost(prompt), prompt)
         ids = [codec.prompt(prompt) for prompt in prompts]
         before, after = jax.device_get(both(saved.state, params, edit, *pad_prompts(ids)))
         return [
-            Answer(prompt, codec.text(b), codec.text(a))
+            Answer(prompt, codec.text(b, lines), codec.text(a, lines))
             for prompt, b, a in zip(prompts, before, after, strict=True)
         ]
 

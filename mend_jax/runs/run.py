@@ -67,14 +67,14 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     from_files = read_files(config)  # broken files are found before any work
     base = load(config.model, mesh, config.dtype)
     began = time.perf_counter()
-    train, validation, dataset = from_files or deal_facts(config, base)
+    given = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
-    data = prepare(config, base, train, validation)
+    data = prepare(config, base, given)
     say(
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
     )
-    return Gathered(base, sites, data, dataset, began)
+    return Gathered(base, sites, data, given.name, began)
 
 
 def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:

@@ -4,15 +4,24 @@ import random
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.batches import TokenRecord, encode_records, grouped
+from mend_jax.data.batches import Skipped, TokenRecord, encode_records, grouped, sum_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
-from mend_jax.data.sources.registry import read_records, replace_locality
+from mend_jax.data.sources.registry import read_noted, replace_locality
 from mend_jax.models.registry import Base
 from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig
+
+
+class Given(NamedTuple):
+    """The records of a run, the name of the data set, and what is said of its files."""
+
+    train: list[Record]
+    validation: list[Record]
+    name: str
+    notes: dict[str, list[str]]
 
 
 class Data(NamedTuple):
@@ -31,13 +40,15 @@ def reading_of(config: ReadingOptions, split: Literal["train", "validation"]) ->
     )
 
 
-def read_files(config: TrainConfig) -> tuple[list[Record], list[Record], str] | None:
-    """(training records, validation records, name of the data set) of the files, if given."""
+def read_files(config: TrainConfig) -> Given | None:
+    """The records of the files, if given."""
     if config.train is None or config.validation is None:
         return None
     name = f"{config.train}, scored on {config.validation}"
-    train = read_records(config.train, reading_of(config, "train"))
-    return train, read_records(config.validation, reading_of(config, "validation")), name
+    train = read_noted(config.train, reading_of(config, "train"))
+    scored = read_noted(config.validation, reading_of(config, "validation"))
+    notes = {"training file": train.notes, "validation file": scored.notes}
+    return Given(train.records, scored.records, name, notes)
 
 
 def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
@@ -47,27 +58,27 @@ def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
     return replace_locality(records, reading), "claims" if claims else "facts"
 
 
-def deal_facts(config: TrainConfig, base: Base) -> tuple[list[Record], list[Record], str]:
+def deal_facts(config: TrainConfig, base: Base) -> Given:
     """As `read_files`, of the project's own records; or of these, scored on a file."""
     train, name = own_records(base, reading_of(config, "train"))
     scored = reading_of(config, "validation")
     if config.validation is not None:
         name = f"{name}, scored on {config.validation}"
-        return train, read_records(config.validation, scored), name
-    return train, own_records(base, scored)[0], name
+        file = read_noted(config.validation, scored)
+        return Given(train, file.records, name, {"validation file": file.notes})
+    return Given(train, own_records(base, scored)[0], name, {})
 
 
-def prepare(
-    config: TrainConfig, base: Base, train: list[Record], validation: list[Record]
-) -> Data:
-    """Splits by subject, tokenises, and counts what does not fit.
+def prepare(config: TrainConfig, base: Base, given: Given) -> Data:
+    """Splits by subject, tokenises, and counts what does not fit, beside what the files' readers
+    have counted.
 
     Raises:
       ExperimentError: nothing is left to train on, or to score.
     """
-    validation, known = drop_known_subjects(validation, train)
+    validation, known = drop_known_subjects(given.validation, given.train)
     rng = random.Random(config.seed)
-    train = list(train)
+    train = list(given.train)
     rng.shuffle(train)
     dev_subjects: list[Record] = train[: config.dev]
     rest, shared = drop_known_subjects(train[config.dev :], dev_subjects)
@@ -89,9 +100,10 @@ def prepare(
     left_out = {
         "validation records of known subjects": known,
         "training records of development subjects": shared,
-        "too long, training": _sum(skipped, skipped_dev),
-        "too long, validation": skipped_validation._asdict(),
+        **_told("training", skipped, skipped_dev),
+        **_told("validation", skipped_validation),
         "validation records that fill no group": len(held_out) % k,
+        **{file: notes for file, notes in given.notes.items() if notes},
     }
     if not kept or not held_out:
         what = "training" if not kept else "validation"
@@ -123,5 +135,7 @@ def check_conflicts(groups: Sequence[Sequence[TokenRecord]]) -> None:
         )
 
 
-def _sum(*counts: Any) -> dict[str, int]:
-    return {k: sum(c._asdict()[k] for c in counts) for k in counts[0]._fields}
+def _told(part: str, *skipped: Skipped) -> dict[str, dict[str, int]]:
+    whole = sum_of(*skipped)
+    counts = {"too long": whole.too_long._asdict()} | whole.in_words()
+    return {f"{name}, {part}": count for name, count in counts.items()}

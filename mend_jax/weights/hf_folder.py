@@ -15,6 +15,7 @@ import numpy as np
 
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
 from mend_jax.weights.source import Weights, WeightsError
+from mend_jax.weights.tokenizer_config import as_configured
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -128,9 +129,11 @@ def _stored_tokenizer(folder: Path, config: dict) -> Any:
         from tokenizers import Tokenizer  # not needed to import this package
 
         try:
-            return Tokenizer.from_file(str(folder / "tokenizer.json"))
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # tokenizers raises bare Exception
             raise WeightsError(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
+        beside = folder / "tokenizer_config.json"
+        return as_configured(tokenizer, read_json(beside) if beside.exists() else {}, str(beside))
     if any((folder / name).exists() for name in _VOCABULARIES):
         from transformers import AutoTokenizer  # slow to import, and seldom needed
 

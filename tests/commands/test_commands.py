@@ -105,6 +105,24 @@ def test_edit_shows_the_models_words_before_and_after(finished: Finished):
     assert all(line.strip().startswith("after:") for line in lines[3::3])
 
 
+def test_edit_takes_texts_as_they_are_written(finished: Finished):
+    """The whole text is tokenised in one way, whoever brings the space: the edit is the same."""
+    rest = ("--editor", finished.config.out, "--tokens", 3)
+    ways = (
+        ("--prompt", "Person 24 lives in", "--target", "Rome"),
+        ("--prompt", "Person 24 lives in", "--target", " Rome"),
+        ("--prompt", "Person 24 lives in", "--target", "Rome", "--separator", " "),
+    )
+    found = []
+    for way in ways:
+        code, said, error = typed("edit", *rest, *way)
+        assert code == 0, error
+        found.append([x.strip() for x in said.splitlines() if x.strip()][2:])
+    assert found == [found[0]] * 3 and len(found[0]) == 2
+    code, said, _ = typed("edit", *rest, "--prompt", "Person 24\n", "--target", "Rome")
+    assert code == 0 and said.startswith("Person 24\n -> Rome")
+
+
 def test_evaluate_scores_as_the_run_did(finished: Finished, tmp_path: Path):
     """The run's own validation records give the run's own numbers."""
     records, out = tmp_path / "records.jsonl", tmp_path / "scores"

@@ -12,6 +12,8 @@ from words import ids, words
 from mend_jax.data.batches import (
     ANSWERS,
     LENGTHS,
+    Counts,
+    Skipped,
     bucket,
     collate,
     encode_records,
@@ -47,7 +49,7 @@ def test_what_does_not_fit_is_left_out_and_counted():
     ]
     kept, skipped = encode_records(records, ENCODE, longest=8, longest_answer=3)
     assert [r.record for r in kept] == [records[0], records[3]]
-    assert skipped == (2, 2, 2)
+    assert skipped == Skipped(too_long=Counts(2, 2, 2))
     assert len(kept[1].rephrases) == 1 and kept[1].kinds == ("far",)
     np.testing.assert_array_equal(kept[1].rephrases[0].tokens, ids(short))
     whole, none = encode_records(records, ENCODE)

@@ -23,7 +23,9 @@ RECORDS = [
             (),
             (("Tell 1", Rephrase("Tell 2", "two")), (), "été"),
             ((), (Locality("3 is", "three", "near"), Locality("4 is", "four"))),
-            *[(("again",), (), f"subject {i}") for i in range(20)],
+            ((), (Locality("5 is", "five", "", ""), Locality("6 is", "six")), "", " \n"),
+            ((), (Locality("7 is", "seven", "far", " "),), "", ""),
+            *[(("again",), (), f"subject {i}") for i in range(18)],
         ]
     )
 ]

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
     [
         FULL,
         Record("prompt", "target"),
-        Record("“quoted” \\ \"so\" \t tab", "🙂 emoji"),
+        Record('“quoted” \\ "so" \t tab', "🙂 emoji"),
         Record("separators \u2028 and \x85 and \x1e inside", "no line\nends \u2029 a record"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_json_of_a_record():
 
 def test_optional_fields_may_be_absent_and_blank_lines_stand_between(tmp_path: Path):
     path = tmp_path / "records.jsonl"
-    path.write_text('\n{"prompt": " a ", "target": "b"}\n  \n{"prompt": "c", "target": "d"}')
+    path.write_text('\n{"prompt": "a", "target": "b"}\n  \n{"prompt": "c", "target": "d"}')
     assert read_records(path) == [Record("a", "b"), Record("c", "d")]
 
 
@@ -137,3 +137,56 @@ def test_a_rephrase_may_have_a_target_of_its_own(tmp_path: Path):
     assert [pair.labels.tolist() for pair in encoded[0].rephrases] == [ids("lima"), ids("two lima")]
     with pytest.raises(RecordError, match=r"rephrases\[0\]: the field 'target' is missing"):
         parse_record({"prompt": "p", "target": "t", "rephrases": [{"prompt": "r"}]})
+
+
+def test_texts_are_kept_as_they_are_written(tmp_path: Path):
+    path = tmp_path / "records.jsonl"
+    turn = "<|user|>\nWho?\n<|assistant|>\n"
+    record = Record(turn, " Rome\n", (f" {turn}",), (Locality(turn, "\tLima "),), separator="")
+    write_records(path, [record])
+    wanted = record._replace(locality=(Locality(turn, "\tLima "),))
+    assert read_records(path) == [wanted]
+
+
+@pytest.mark.parametrize("separator", [None, "", " ", "\n"])
+@pytest.mark.parametrize("of_locality", [None, "", " -> "])
+def test_separators_are_read_as_they_are_written(
+    tmp_path: Path, separator: str | None, of_locality: str | None
+):
+    record = Record("p", "t", ("r",), (Locality("a", "b", "", of_locality),), "", separator)
+    write_records(tmp_path / "records.jsonl", [record])
+    assert read_records(tmp_path / "records.jsonl") == [record]
+
+
+def test_the_separator_of_a_record_is_that_of_its_locality_unless_it_has_its_own():
+    row = {"prompt": "p", "target": "t", "separator": ""}
+    locality: list[dict[str, object]] = [{"prompt": "a", "answer": "b"}]
+    locality += [locality[0] | {"separator": x} for x in (None, " ")]
+    found = parse_record(row | {"locality": locality}).locality
+    assert [item.separator for item in found] == ["", None, " "]
+    for bad in (row | {"separator": 3}, row | {"locality": [locality[0] | {"separator": []}]}):
+        with pytest.raises(RecordError, match="'separator' must be a text, or null, found"):
+            parse_record(bad, "here")
+
+
+@pytest.mark.parametrize("place", ["{}", "{subject}", "[X]"])
+def test_a_place_for_the_subject_is_filled_in(place: str):
+    row = {
+        "prompt": f"The capital of {place} is",
+        "target": "Rome",
+        "subject": "France",
+        "rephrases": [f"{place}'s capital is", {"prompt": f"{place}: {place}", "target": "t"}],
+        "locality": [{"prompt": f"The language of {place} is", "answer": "French"}],
+    }
+    record = parse_record(row)
+    assert record.prompt == "The capital of France is"
+    assert record.rephrases == ("France's capital is", Rephrase("France: France", "t"))
+    assert record.locality[0].prompt == "The language of France is"
+    without = {k: v for k, v in row.items() if k != "subject"}
+    with pytest.raises(RecordError, match=r"^here: .* in the subject's place, and the record no"):
+        parse_record(without, "here")
+
+
+def test_a_prompt_that_has_the_subject_keeps_its_braces():
+    row = {"prompt": "In d = {}, the type of d is", "target": "dict", "subject": "d"}
+    assert parse_record(row).prompt == row["prompt"]

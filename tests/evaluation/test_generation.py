@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 from tiny_run import Finished, some_records
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import mend_jax as mj
 from mend_jax.data.batches import encode_records
 from mend_jax.evaluation.generation import (
     fluency,
+    hear,
     interview,
     make_speaker,
     matches,
@@ -25,6 +27,7 @@ from mend_jax.reports.before_after import before_after_of
 pytest_plugins = ["finished_run"]
 
 NEW = 5
+BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,29 @@ def test_words_end_as_their_script_ends_them(said: str, answer: str, contains: b
 def test_one_text_written_in_two_ways_is_the_same(said: str, answer: str):
     assert matches(said, answer, "exact") and matches(answer, said, "exact")
     assert matches(said, answer, "contains")
+
+
+@pytest.mark.parametrize(
+    ("said", "right"),
+    [
+        (" Roses are red\nViolets are blue", True),
+        (" Roses are red\nViolets are blue\nand more", True),
+        (" Roses are red\nBananas are yellow", False),
+        (" Roses are red", False),
+    ],
+)
+def test_an_answer_of_two_lines_is_compared_with_two(finished: Finished, said: str, right: bool):
+    tokenizer = Tokenizer(models.BPE({c: i for i, c in enumerate(BYTES)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    codec = mj.codec_of(mj.load_editor(finished.config.out).base._replace(tokenizer=tokenizer))
+    pair = codec.pair("A poem:", "Roses are red\nViolets are blue")
+    ids = np.asarray(tokenizer.encode(said).ids)
+    heard = hear(codec, pair, ids, ids)
+    assert heard.answer == "Roses are red\nViolets are blue"
+    assert matches(heard.after, heard.answer, "exact") is right
+    one = hear(codec, codec.pair("A poem:", "Roses are red"), ids, ids)
+    assert matches(one.after, one.answer, "exact")
 
 
 def test_fluency_is_high_without_repeats_and_nothing_for_less_than_three_words():

@@ -15,7 +15,7 @@ from mend_jax.evaluation.metrics import METRICS
 from mend_jax.option_types import OptionError
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.run import run
-from mend_jax.runs.splits import prepare
+from mend_jax.runs.splits import Given, prepare
 from mend_jax.training.checkpoint import CheckpointError
 from mend_jax.weights import WeightsError
 
@@ -77,7 +77,7 @@ def test_development_subjects_are_held_out_and_counted(finished: Finished):
     """Two records a subject: the other one of a development subject is in neither part."""
     train = [r._replace(prompt=f"{r.prompt}{x}") for r in some_records(0, 20) for x in ("", " now")]
     config = dataclasses.replace(finished.config, dev=6)
-    data = prepare(config, finished.run.saved.base, train, some_records(30, 2))
+    data = prepare(config, finished.run.saved.base, Given(train, some_records(30, 2), "some", {}))
     dev = {r.record.subject for r in data.dev}
     assert len(data.dev) == 6
     assert not dev & {r.record.subject for r in data.train}

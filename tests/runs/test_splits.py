@@ -46,12 +46,12 @@ def test_options_reach_the_files(tmp_path: Path, questions: Path):
 def test_a_locality_file_serves_the_facts_too(tiny_files: Files, questions: Path):
     base = load(str(tiny_files.model))
     config = TrainConfig(out=Path("out"), locality=questions, localities=2)
-    train, validation, _ = deal_facts(config, base)
+    train, validation, *_ = deal_facts(config, base)
     trained = {pair for record in train for pair in record.locality}
     scored = {pair for record in validation for pair in record.locality}
     assert not trained & scored and len(trained | scored) == 100
     assert all(len(record.locality) == 2 for record in (*train, *validation))
-    own, _, _ = deal_facts(TrainConfig(out=Path("out")), base)
+    own, *_ = deal_facts(TrainConfig(out=Path("out")), base)
     assert [r._replace(locality=()) for r in own] == [r._replace(locality=()) for r in train]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.records import Locality, Record, text_of
+from mend_jax.data.records import Locality, Record, filled_in, text_of
 
 
 class Reading(NamedTuple):
@@ -54,21 +54,39 @@ class Read(NamedTuple):
     notes: list[str]
 
 
+class Answers(NamedTuple):
+    """True answers to questions, and notes in words, as in `Read`."""
+
+    pairs: list[Locality]
+    notes: list[str]
+
+
 class Source(NamedTuple):
     """A data set in one published form, and the fields that tell it from all others.
 
     At least one of `read` and `read_locality` is there: of edits, and of true answers, which serve
     as locality.
+
+    optional: further fields that are read. unread: those that the published form has, and that say
+      nothing that a record has a place for; every other field is named, as one that is not read.
+    inner: fields that hold an object, or a list of objects, each with the fields in there.
+    as_written: white space around texts is the user's; elsewhere it is an accident of the data set
+      and taken off.
     """
 
     name: str
     fields: tuple[str, ...]
     read: Callable[[Iterable[Row], Reading], Read] | None = None
-    read_locality: Callable[[Iterable[Row], Reading], list[Locality]] | None = None
+    read_locality: Callable[[Iterable[Row], Reading], Answers] | None = None
+    optional: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    inner: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    as_written: bool = False
 
 
 class FieldNames(NamedTuple):
-    """What the fields of a row are called that has one rephrase and one locality prompt at most."""
+    """What the fields of a row are called that has one rephrase and one locality prompt at most;
+    "" for those that it never has."""
 
     prompt: str
     target: str
@@ -82,14 +100,17 @@ def record_by(names: FieldNames, row: Row, kind: str) -> Record:
     """The record of such a row; its locality prompt is of this kind."""
 
     def text(field: str, required: bool = True) -> str:
-        return text_of(row.value, field, row.where, required)
+        return text_of(row.value, field, row.where, required) if field else ""
 
     again = text(names.rephrase, required=False)
     subject = text(names.subject, required=False)
-    stays: tuple[Locality, ...] = ()
-    if row.value.get(names.locality):
-        stays = (Locality(text(names.locality), text(names.answer), kind),)
-    return Record(text(names.prompt), text(names.target), (again,) if again else (), stays, subject)
+    asked = text(names.locality, required=False)
+    if not asked and text(names.answer, required=False):
+        text(names.locality)  # an answer, and no question to it
+    stays = (Locality(asked, text(names.answer), kind),) if asked else ()
+    rephrases = (again,) if again else ()
+    record = Record(text(names.prompt), text(names.target), rephrases, stays, subject)
+    return filled_in(record, row.where)
 
 
 def left_out(places: Sequence[str], used: int, why: str) -> list[str]:
@@ -100,12 +121,30 @@ def left_out(places: Sequence[str], used: int, why: str) -> list[str]:
     return [f"{rows} {why} (the first: {places[0]}) and are left out"]
 
 
+def counted(*counts: tuple[int, str]) -> list[str]:
+    """Notes on what is not zero: the number and what there is so much of."""
+    return [f"{n} {what}" for n, what in counts if n]
+
+
 def distinct(pairs: Iterable[Locality]) -> list[Locality]:
     """One pair of each prompt, the first."""
     found: dict[str, Locality] = {}
     for pair in pairs:
         found.setdefault(pair.prompt.casefold(), pair)
     return list(found.values())
+
+
+def stripped(row: Row) -> Row:
+    """The row without white space around its texts."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, str):
+            return value.strip()
+        if isinstance(value, Mapping):
+            return {k: bare(v) for k, v in value.items()}
+        return [bare(v) for v in value] if isinstance(value, list) else value
+
+    return row._replace(value=bare(row.value))
 
 
 def draw_locality(

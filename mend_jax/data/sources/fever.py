@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from mend_jax.data.records import Locality, Record, RecordError, text_of
 from mend_jax.data.sources.base import (
+    Answers,
     Read,
     Reading,
     Row,
@@ -72,13 +73,16 @@ def read_claims(rows: Iterable[Row], reading: Reading) -> Read:
     return Read(verdict_edits(claims, reading), notes)
 
 
-def read_verdicts(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+def read_verdicts(rows: Iterable[Row], reading: Reading) -> Answers:
     """Of the list: every claim with its true verdict, where there is one."""
-    return [
-        Locality(text_of(row.value, "claim", row.where), _label(row), "far")
-        for row in rows
-        if row.value.get("label") != UNKNOWN
-    ]
+    pairs, unknown = [], []
+    for row in rows:
+        claim, verdict = text_of(row.value, "claim", row.where), _label(row)
+        if verdict == UNKNOWN:
+            unknown.append(row.place)
+        else:
+            pairs.append(Locality(claim, verdict, "far"))
+    return Answers(pairs, left_out(unknown, len(pairs), f"are labelled {UNKNOWN}"))
 
 
 def verdict_edits(claims: Sequence[Claim], reading: Reading) -> list[Record]:
@@ -117,4 +121,10 @@ def verdict_of(text: str, field: str, where: str, allowed: Sequence[str] = VERDI
     return text
 
 
-SOURCE = Source("FEVER, a list of claims", ("claim", "label"), read_claims, read_verdicts)
+SOURCE = Source(
+    "FEVER, a list of claims",
+    ("claim", "label"),
+    read_claims,
+    read_verdicts,
+    unread=("id", "verifiable", "evidence"),
+)

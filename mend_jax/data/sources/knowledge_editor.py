@@ -20,6 +20,7 @@ from mend_jax.data.sources.base import (
     Reading,
     Row,
     Source,
+    counted,
     distinct,
     draw_locality,
     left_out,
@@ -29,7 +30,8 @@ from mend_jax.data.sources.fever import Claim, verdict_edits, verdict_of
 
 
 class Line(NamedTuple):
-    """A line that can be an edit. asked: every way in which the file puts this question."""
+    """A line that can be an edit. asked: every way in which the file puts this question. further:
+    gold answers beside the first. again: rephrases that are the input, or another rephrase."""
 
     where: str
     prompt: str
@@ -38,6 +40,8 @@ class Line(NamedTuple):
     alternatives: tuple[str, ...]
     rephrases: tuple[str, ...]
     asked: tuple[str, ...]
+    further: int
+    again: int
 
 
 def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
@@ -86,7 +90,12 @@ def read_lines(rows: Iterable[Row]) -> tuple[list[Line], list[str]]:
             kept.append(line)
         else:
             without.append(row.place)
-    return kept, left_out(without, len(kept), "have no alternative answer or no rephrase")
+    notes = left_out(without, len(kept), "have no alternative answer or no rephrase")
+    return kept, notes + counted(
+        (sum(line.further for line in kept), "answers beside the first of their row are not read"),
+        (sum(line.again for line in kept), "rephrases are their input again, or another rephrase, "
+         "and are left out"),
+    )  # fmt: skip
 
 
 def _line(row: Row) -> Line:
@@ -100,28 +109,36 @@ def _line(row: Row) -> Line:
         at = f"{where}: meta"
         templates = texts_of(meta, "template_questions", at, required=False, blank=True)
     others = tuple(dict.fromkeys(r for r in rephrases if r and r != prompt))
+    answers = _answers(row)
     return Line(
         where,
         prompt,
-        _answer(row),
+        answers[0],
         text_of(value, "prediction", where, required=False),
         tuple(a for a in alternatives if a),
         others,
         (prompt, *others, *templates),
+        len({*answers}) - 1,
+        sum(map(bool, rephrases)) - len(others),
     )
 
 
-def _answer(row: Row) -> str:
-    """The first gold answer; other entries of `output` hold only where it was found."""
+def _answers(row: Row) -> list[str]:
+    """The gold answers; other entries of `output` hold only where they were found."""
     output = row.value.get("output")
-    for item in output if isinstance(output, list) else ():
-        if isinstance(item, Mapping) and "answer" in item:
-            return text_of(item, "answer", f"{row.where}: output")
-    raise RecordError(f"{row.where}: 'output' must be a list with an object that has 'answer'")
+    items = output if isinstance(output, list) else []
+    found = [item for item in items if isinstance(item, Mapping) and "answer" in item]
+    if not found:
+        raise RecordError(f"{row.where}: 'output' must be a list with an object that has 'answer'")
+    at = f"{row.where}: output"
+    further = (text_of(item, "answer", at, required=False) for item in found[1:])
+    return [text_of(found[0], "answer", at), *filter(None, further)]
 
 
 SOURCE = Source(
     "zsRE or FEVER, KnowledgeEditor's lines",
     ("input", "output", "alternatives", "filtered_rephrases"),
     read_edits,
+    optional=("prediction", "meta"),
+    unread=("id", "provenance", "rephrases", "logit"),
 )

@@ -8,22 +8,26 @@ from collections.abc import Iterable
 from typing import Literal
 
 from mend_jax.data.records import Locality, RecordError, text_of, texts_of
-from mend_jax.data.sources.base import Reading, Row, Source
+from mend_jax.data.sources.base import Answers, Reading, Row, Source, counted
 
 
-def read_questions(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+def read_questions(rows: Iterable[Row], reading: Reading) -> Answers:
     """Of JSONL."""
     pairs = []
+    further = 0
     for row in rows:
         question = text_of(row.value, "question", row.where)
         answers = texts_of(row.value, "answer", row.where)
         if not answers:
             raise RecordError(f"{row.where}: 'answer' is empty")
         pairs.append(_pair(question, min(answers, key=len), reading.questions))
-    return pairs
+        further += len({*answers}) - 1
+    return Answers(
+        pairs, counted((further, "answers beside the shortest of their question are not read"))
+    )
 
 
-def read_object(rows: Iterable[Row], reading: Reading) -> list[Locality]:
+def read_object(rows: Iterable[Row], reading: Reading) -> Answers:
     """Of the one object."""
     pairs = []
     for row in rows:
@@ -34,7 +38,7 @@ def read_object(rows: Iterable[Row], reading: Reading) -> list[Locality]:
             )
         for question, answer in zip(questions, answers, strict=True):
             pairs.append(_pair(question, answer, reading.questions))
-    return pairs
+    return Answers(pairs, [])
 
 
 def _pair(question: str, answer: str, form: Literal["sentence", "exact"]) -> Locality:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from mend_jax.data.records import parse_record
+from mend_jax.data.records import Locality, Rephrase, parse_record
 from mend_jax.data.sources.base import Read, Reading, Row, Source
 
 
@@ -11,4 +11,11 @@ def read_own(rows: Iterable[Row], reading: Reading) -> Read:
     return Read([parse_record(row.value, row.where) for row in rows], [])
 
 
-SOURCE = Source("a record of one's own", ("prompt", "target"), read_own)
+SOURCE = Source(
+    "a record of one's own",
+    ("prompt", "target"),
+    read_own,
+    optional=("rephrases", "locality", "subject", "separator"),
+    inner=(("rephrases", Rephrase._fields), ("locality", Locality._fields)),
+    as_written=True,
+)

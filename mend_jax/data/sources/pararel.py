@@ -2,16 +2,19 @@
 
 A folder `facts/` of {"sub_label", "obj_label"} and `patterns/` of {"pattern": "[X] ... [Y]."}, both
 JSONL, one file a relation. Only patterns that end with the object can be asked; only facts with
-exactly one object can be learned by heart.
+exactly one object can be learned by heart. A warning counts what is left out.
 """
 
-import json
 import random
+import warnings
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 from mend_jax.data.records import RecordError
+from mend_jax.data.sources.base import counted
 from mend_jax.data.sources.facts import Relation
+from mend_jax.data.sources.json_file import rows_of
 
 
 def pararel_relations(
@@ -31,20 +34,29 @@ def pararel_relations(
     if not files:
         raise RecordError(f"{folder}: no facts/*.jsonl here; give the folder of ParaRel's data")
     facts = []
+    left: Counter[str] = Counter()
     phrasings: dict[str, tuple[str, ...]] = {}
     taken = {subject.casefold() for subject in known}
     for file in files:
-        patterns = (row["pattern"] for row in _rows(folder / "patterns" / file.name, "pattern"))
+        patterns = [row["pattern"] for row in _rows(folder / "patterns" / file.name, "pattern")]
         asked = tuple(dict.fromkeys(p for p in map(_question, patterns) if p))
+        left["patterns do not end with the object, or repeat another"] += len(patterns) - len(asked)
         if len(asked) < 3:
+            left["relations have fewer than three patterns"] += 1
             continue
         objects: dict[str, set[str]] = {}
         for row in _rows(file, "sub_label", "obj_label"):
             objects.setdefault(row["sub_label"], set()).add(row["obj_label"])
         phrasings[file.stem] = asked
         for subject, found in objects.items():
-            if len(found) == 1 and subject.casefold() not in taken:
+            if len(found) > 1:
+                left["subjects have several objects"] += 1
+            elif subject.casefold() in taken:
+                left["subjects are among those that something else is known of"] += 1
+            else:
                 facts.append((file.stem, subject, *found))
+    for note in counted(*((n, f"{what}, and are left out") for what, n in left.items())):
+        warnings.warn(f"{folder}: {note}", stacklevel=2)
     chosen = random.Random(seed).sample(facts, min(limit, len(facts)))
     return tuple(
         Relation(name, asked[:-1], asked[-1:], tuple((s, o) for r, s, o in chosen if r == name))
@@ -62,14 +74,10 @@ def _question(pattern: str) -> str:
 
 def _rows(path: Path, *fields: str) -> list[dict[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        found = list(rows_of(path))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            rows.append({field: row[field] for field in fields})
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise RecordError(f"{path}, line {number}: expected an object with {fields}") from None
-    return rows
+    for row in found:
+        if not all(isinstance(row.value.get(field), str) for field in fields):
+            raise RecordError(f"{row.where}: expected an object with the texts {fields}")
+    return [{field: row.value[field] for field in fields} for row in found]

@@ -6,6 +6,7 @@ its first row. Every later row has to be of the same form.
 
 import random
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -14,19 +15,34 @@ from mend_jax.data.records import Locality, Record, RecordError, rephrases_of
 from mend_jax.data.sources import (
     counterfact,
     fever,
+    knowedit,
     knowledge_editor,
     natural_questions,
     own,
+    rome,
     wikitext,
     zsre,
 )
-from mend_jax.data.sources.base import Reading, Row, Source, distinct, draw_locality
+from mend_jax.data.sources.base import (
+    Answers,
+    Read,
+    Reading,
+    Row,
+    Source,
+    counted,
+    distinct,
+    draw_locality,
+    stripped,
+)
 from mend_jax.data.sources.facts import in_split
 from mend_jax.data.sources.json_file import rows_of
+from mend_jax.data.sources.notes import oddities, unread_fields, watched
 
 SOURCES = (
     own.SOURCE,
     counterfact.SOURCE,
+    rome.SOURCE,
+    knowedit.SOURCE,
     zsre.SOURCE,
     knowledge_editor.SOURCE,
     fever.SOURCE,
@@ -38,11 +54,17 @@ SOURCES = (
 
 
 def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]:
+    """Records of a file, as `read_noted`, whose notes are warnings here."""
+    return _warned(path, read_noted(path, reading))
+
+
+def read_noted(path: str | Path, reading: Reading = Reading()) -> Read:
     """Records of a file in any form of `SOURCES` that has edits, the user's own first of all; or of
     a folder that `mend-jax prepare` has written.
 
-    Published files have rows that cannot be edits, and lack rephrases or locality: a warning counts
-    what is left out, and says what is made up. In every other case an empty field is an error.
+    Published files have rows that cannot be edits, and lack rephrases or locality: notes count what
+    is left out, name fields that are not read, and say what is made up and what is likely a
+    mistake. In every other case an empty field is an error.
 
     Args:
       reading: what such files leave open.
@@ -54,38 +76,44 @@ def read_records(path: str | Path, reading: Reading = Reading()) -> list[Record]
       FileNotFoundError: no such file.
     """
     if Path(path).is_dir():
-        return replace_locality(_read_folder(Path(path)), reading)
-    source, rows = _recognise(Path(path))
-    if source.read is None:
-        raise RecordError(f"{path}: {source.name} has no edits; it can be given as locality")
-    records, notes = source.read(rows, reading)
+        records = _read_folder(Path(path))
+        notes: list[str] = []
+    else:
+        source, rows = _recognise(Path(path))
+        if source.read is None:
+            raise RecordError(f"{path}: {source.name} has no edits; it can be given as locality")
+        unread: Counter[str] = Counter()
+        records, notes = source.read(watched(rows, source, unread), reading)
+        notes = notes + unread_fields(source, unread)
     if not records:
         raise RecordError("; ".join([f"{path}: no records in this file", *notes]))
-    records = replace_locality(records, reading)
-    for note in notes + _missing(records):
-        warnings.warn(f"{path}: {note}", stacklevel=2)
-    return records
+    records, of_locality = _replaced(records, reading)
+    return Read(records, notes + of_locality + oddities(records))
 
 
 def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
     """The records with pairs of the locality file, if one is given, in place of their own.
 
     Of its questions, those of another split are left alone, so that no question that an editor was
-    trained to leave as it is scores it.
+    trained to leave as it is scores it. What is left out is counted in warnings.
 
     Raises:
       RecordError: as `read_records`; or the file has no question for this split.
     """
+    return _warned(None, _replaced(records, reading))
+
+
+def _replaced(records: list[Record], reading: Reading) -> Read:
     if reading.locality is None:
-        return records
-    pairs = read_answers(reading.locality, reading)
+        return Read(records, [])
+    pairs, notes = _read_answers(reading.locality, reading)
     pool = [pair for pair in pairs if in_split(_bare(pair.prompt), reading.split)]
     if not pool:
         raise RecordError(
             f"{reading.locality}: none of {len(pairs)} questions is for {reading.split}"
         )
     rng = random.Random(f"locality {reading.split} {reading.seed}")
-    return [
+    others = [
         record._replace(
             locality=draw_locality(
                 rng,
@@ -96,6 +124,16 @@ def replace_locality(records: list[Record], reading: Reading) -> list[Record]:
         )
         for record in records
     ]
+    had = sum(len(record.locality) for record in records)
+    notes = notes + counted((had, "locality prompts of the records give way to those of a file"))
+    return Read(others, [f"{reading.locality}: {note}" for note in notes])
+
+
+def _warned(path: str | Path | None, read: Read) -> list[Record]:
+    """The records, once the notes are said."""
+    for note in read.notes:
+        warnings.warn(note if path is None else f"{path}: {note}", stacklevel=3)
+    return read.records
 
 
 def _bare(question: str) -> str:
@@ -116,22 +154,29 @@ def _read_folder(path: Path) -> list[Record]:
 def read_answers(path: str | Path, reading: Reading = Reading()) -> list[Locality]:
     """Questions with their true answers, each question once: of a file that can be locality.
 
+    Warnings count what is left out.
+
     Raises:
       RecordError: as `read_records`; or the file does not say what is true.
     """
+    pairs, notes = _read_answers(path, reading)
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
+    return pairs
+
+
+def _read_answers(path: str | Path, reading: Reading) -> Answers:
     source, rows = _recognise(Path(path))
     if source.read_locality is None:
         raise RecordError(f"{path}: {source.name} cannot be given as locality")
-    return distinct(source.read_locality(rows, reading))
-
-
-def _missing(records: list[Record]) -> list[str]:
-    """Notes on records without what generality or locality is measured on."""
-    counts = (
-        ("rephrases", sum(not record.rephrases for record in records)),
-        ("locality", sum(not record.locality for record in records)),
+    unread: Counter[str] = Counter()
+    pairs, notes = source.read_locality(watched(rows, source, unread), reading)
+    once = distinct(pairs)
+    again = len(pairs) - len(once)
+    notes = notes + counted(
+        (again, f"of {len(pairs)} questions were asked before, and are left out")
     )
-    return [f"{n} of {len(records)} records have no {what}" for what, n in counts if n]
+    return Answers(once, notes + unread_fields(source, unread))
 
 
 def _recognise(path: Path) -> tuple[Source, Iterator[Row]]:
@@ -157,4 +202,5 @@ def _recognise(path: Path) -> tuple[Source, Iterator[Row]]:
                 f"{first.where}: the field {field!r} is missing (the nearest format: "
                 f"{nearest.name}, with {', '.join(nearest.fields)})"
             )
-    return nearest, chain((first,), rows)
+    every = chain((first,), rows)
+    return nearest, every if nearest.as_written else map(stripped, every)

@@ -5,7 +5,7 @@
 A completion is the beginning of an original passage and `n_tokens` tokens that a model went on
 with; they are the target. There is no tokenizer here, so the cut between prompt and target is where
 completion and original part, moved back to the space before that word: prompt + " " + target is the
-completion.
+completion, whatever stands on either side of the space.
 """
 
 import os
@@ -71,6 +71,7 @@ def read_completions(rows: Iterable[Row], reading: Reading) -> Read:
                 target=target,
                 rephrases=trimmed(rng, prompt),
                 locality=draw_locality(rng, pool, reading.localities, but),
+                separator=" ",
             )
         )
     why = f"do not part from their original in their last {most} tokens"
@@ -120,7 +121,9 @@ def _passage(original: str) -> Locality | None:
         return None
     begin = min(BEGINNING, (len(spaces) + 1) // 2)
     end = spaces[begin - 1 + NEXT] if begin - 1 + NEXT < len(spaces) else len(original)
-    return Locality(original[: spaces[begin - 1]], original[spaces[begin - 1] + 1 : end], "far")
+    return Locality(
+        original[: spaces[begin - 1]], original[spaces[begin - 1] + 1 : end], "far", " "
+    )
 
 
 SOURCE = Source("Wikitext generation", ("n_tokens", "original", "completions"), read_completions)

@@ -13,11 +13,12 @@ from functools import partial
 from typing import NamedTuple
 
 from mend_jax.data.batches import LENGTHS
-from mend_jax.data.codec import encode_pair, encode_prompt
+from mend_jax.data.codec import codec_of, encode_prompt
 from mend_jax.data.decoding import answers
 from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources.facts import in_split
 from mend_jax.data.sources.wikitext import trimmed
+from mend_jax.data.writable import UnwritableError
 from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
 
@@ -69,7 +70,8 @@ def continuations(
     The base's tokenizer gives `prompt + " " + continuation` back as the prompt's tokens and exactly
     those that were sampled; `ROUNDS` draws are made at most.
     """
-    ids = [encode_prompt(base.tokenizer, prompt) for prompt in prompts]
+    pair = codec_of(base).pair
+    ids = [encode_prompt(base.tokenizer, prompt, goes_on=True) for prompt in prompts]
     waiting = [i for i, prompt in enumerate(ids) if len(prompt) + tokens <= LENGTHS[-1]]
     for attempt in range(ROUNDS):
         asked = waiting * (batch // max(1, len(waiting)) or 1)  # a few are drawn several times
@@ -80,7 +82,11 @@ def continuations(
             one_line = len(text.splitlines()) == 1  # an answer is read up to the end of its line
             if i not in waiting or not one_line:
                 continue
-            if encode_pair(base.tokenizer, prompts[i], text).labels.tolist() == new:
+            try:
+                again = pair(prompts[i], text, " ").labels.tolist()
+            except UnwritableError:  # it has the token for "unknown"
+                continue
+            if again == new:
                 waiting.remove(i)
                 yield i, text
 
@@ -135,8 +141,9 @@ def continuation_records(
         drawn = rng.sample(parts[split], min(8 * LOCALITY, len(parts[split])))
         elsewhere = [cut(other, rng) for other in drawn if other.section != section][:LOCALITY]
         locality = [
-            Locality(begin, " ".join(rest.split()[:tokens]), "far") for begin, rest in elsewhere
+            Locality(begin, " ".join(rest.split()[:tokens]), "far", " ")
+            for begin, rest in elsewhere
         ]
         again = trimmed(rng, prompts[i])
-        dealt[split].append(Record(prompts[i], target, again, tuple(locality)))
+        dealt[split].append(Record(prompts[i], target, again, tuple(locality), separator=" "))
     return dealt, len(chosen) - len(targets)

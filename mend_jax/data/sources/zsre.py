@@ -8,6 +8,7 @@ KnowledgeEditor's JSONL of zsRE is read in `knowledge_editor`.
 
 from collections.abc import Iterable
 
+from mend_jax.data.records import text_of
 from mend_jax.data.sources.base import (
     FieldNames,
     Read,
@@ -25,11 +26,17 @@ def read_edits(rows: Iterable[Row], reading: Reading) -> Read:
     """Rows with no answer to edit towards are left out."""
     records, without = [], []
     for row in rows:
-        if row.value.get("alt") == "":
+        if not text_of(row.value, "alt", row.where, required="alt" not in row.value):
             without.append(row.place)
         else:
             records.append(record_by(NAMES, row, "far"))
     return Read(records, left_out(without, len(records), "have an empty 'alt'"))
 
 
-SOURCE = Source("zsRE, MEND's list", ("src", "alt"), read_edits)
+SOURCE = Source(
+    "zsRE, MEND's list",
+    ("src", "alt"),
+    read_edits,
+    optional=NAMES,
+    unread=("pred", "answers", "cond"),
+)

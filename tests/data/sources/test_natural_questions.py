@@ -28,7 +28,7 @@ def test_it_takes_the_place_of_a_files_own(tmp_path: Path):
     assert [record._replace(locality=OWN.locality) for record in records] == [OWN] * 20
     for record in records:
         assert len(set(record.locality)) == 3
-        for question, answer, kind in record.locality:
+        for question, answer, kind, _ in record.locality:
             assert question == f"Who is {answer}?" and kind == "far"  # the shortest answer
     assert len({record.locality for record in records}) > 10
     assert read_records(path, reading) == records

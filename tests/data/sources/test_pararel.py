@@ -27,7 +27,14 @@ def test_what_can_be_asked_and_learned(tmp_path: Path):
     patterns = ["[X] is in [Y].", "[X] lies in [Y] .", "[Y] holds [X].", "[X] belongs to [Y]"]
     write(tmp_path, "P1", facts, patterns)
     write(tmp_path, "P2", [("a", "b")], ["[X] or [Y]."])
-    (relation,) = pararel_relations(tmp_path, known=["oslo"])
+    with pytest.warns(UserWarning) as seen:
+        (relation,) = pararel_relations(tmp_path, known=["oslo"])
+    assert [str(warning.message).removeprefix(f"{tmp_path}: ") for warning in seen] == [
+        "1 patterns do not end with the object, or repeat another, and are left out",
+        "1 subjects are among those that something else is known of, and are left out",
+        "1 subjects have several objects, and are left out",
+        "1 relations have fewer than three patterns, and are left out",
+    ]
     assert relation.name == "P1"
     assert relation.phrasings == ("{} is in", "{} lies in")
     assert relation.held_out == ("{} belongs to",)
@@ -41,6 +48,16 @@ def test_what_is_no_pararel(tmp_path: Path):
     (tmp_path / "facts" / "P1.jsonl").write_text('{"sub_label": "a"}')
     (tmp_path / "patterns" / "P1.jsonl").write_text('{"pattern": "[X] [Y]."}\nnonsense')
     with pytest.raises(RecordError, match=r"P1\.jsonl, line 2"):
+        pararel_relations(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ['{"sub_label": ["a"], "obj_label": "b"}', "[3]", '"x"', "3", "[" * 9]
+)
+def test_a_line_of_other_types_is_named(tmp_path: Path, line: str):
+    write(tmp_path, "P1", [("a", "b")], ["[X] is [Y].", "[X] a [Y].", "[X] b [Y]."])
+    (tmp_path / "facts" / "P1.jsonl").write_text(f'{{"sub_label": "a", "obj_label": "b"}}\n{line}')
+    with pytest.raises(RecordError, match=r"P1\.jsonl, line 2: "):
         pararel_relations(tmp_path)
 
 

@@ -12,8 +12,8 @@ import pytest
 from mend_jax.data import sources
 from mend_jax.data.records import Locality, Record, RecordError
 from mend_jax.data.sources import registry
-from mend_jax.data.sources.base import Read, Reading, Row, Source
-from mend_jax.data.sources.registry import SOURCES, read_records
+from mend_jax.data.sources.base import Answers, Read, Reading, Row, Source
+from mend_jax.data.sources.registry import SOURCES, read_noted, read_records
 
 GOOD = '{"prompt": "p", "target": "t"}'
 
@@ -132,12 +132,104 @@ def test_records_without_rephrases_or_locality_are_counted(tmp_path: Path):
     path = tmp_path / "mine.jsonl"
     with_both = '{"prompt": "p", "target": "t", "rephrases": ["r"], "locality": '
     with_both += '[{"prompt": "a", "answer": "b"}]}'
-    path.write_text(f"{GOOD}\n{with_both}\n{GOOD}")
+    another = GOOD.replace('"p"', '"q"')
+    path.write_text(f"{GOOD}\n{with_both}\n{another}")
     with pytest.warns(UserWarning) as seen:
         read_records(path)
     assert [str(warning.message) for warning in seen] == [
         f"{path}: 2 of 3 records have no rephrases",
         f"{path}: 2 of 3 records have no locality",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "known", "other", "nearest"),
+    [
+        ({"prompt": "p", "target": "t"}, "rephrases", "rephrase", "rephrases"),
+        ({"prompt": "p", "target": "t"}, "subject", "subjct", "subject"),
+        (
+            {"prompt": "p", "target_new": "t"},
+            "rephrase_prompt",
+            "rephrase_promt",
+            "rephrase_prompt",
+        ),
+        ({"src": "q", "alt": "a"}, "pred", "locc", "loc"),
+        ({"claim": "c", "label": "REFUTES"}, "id", "xyz", ""),
+    ],
+)
+def test_fields_that_are_not_read_are_named_once_a_file(
+    tmp_path: Path, row: dict[str, str], known: str, other: str, nearest: str
+):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([row, row | {other: []}, row | {other: 3}]))
+    hint = f", nearest known: {nearest!r}" if nearest else ""
+    note = f"fields of no meaning here, not read: {other!r} (2 times{hint})"
+    assert [x for x in read_noted(path).notes if "not read" in x] == [note]
+    path.write_text(json.dumps([row | {known: [] if known == "rephrases" else "x"}]))
+    assert not [x for x in read_noted(path).notes if "not read" in x]
+
+
+def test_fields_inside_of_others_are_named_too(tmp_path: Path):
+    path = tmp_path / "mine.jsonl"
+    locality = [{"prompt": "a", "answer": "b", "knd": "near"}]
+    rephrases = [{"prompt": "r", "target": "t", "note": 1}]
+    row = {"prompt": "p", "target": "t", "locality": locality, "rephrases": rephrases}
+    path.write_text(json.dumps(row))
+    assert read_noted(path).notes == [
+        "fields of no meaning here, not read: 'rephrases.note' (1 times), "
+        "'locality.knd' (1 times, nearest known: 'kind')"
+    ]
+
+
+def test_many_unknown_fields_with_long_names_stay_one_line(tmp_path: Path):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(
+        json.dumps({"prompt": "p", "target": "t"} | {f"{i:02}" * 999: 1 for i in range(50)})
+    )
+    (note,) = (x for x in read_noted(path).notes if "not read" in x)
+    assert note.endswith(" and 45 more") and len(note) < 400
+
+
+@pytest.mark.parametrize(
+    ("more", "note"),
+    [
+        ({"rephrases": ["r", " p "]}, "1 rephrases (of 2 records) are the edit's prompt again"),
+        (
+            {"rephrases": ["r"], "locality": [{"prompt": "p", "answer": "b"}]},
+            "1 locality prompts (of 2 records) are the edit's prompt: it cannot stay",
+        ),
+        ({}, "1 of 2 records are the same as an earlier one"),
+    ],
+)
+def test_what_is_odd_in_records_is_counted_and_kept(
+    tmp_path: Path, more: dict[str, object], note: str
+):
+    path = tmp_path / "mine.jsonl"
+    lines = [json.dumps({"prompt": "p", "target": "t"} | extra) for extra in (more, {})]
+    path.write_text("\n".join(lines))
+    records, notes = read_noted(path)
+    assert len(records) == 2 and any(x.startswith(note) for x in notes)
+
+
+def test_white_space_of_published_texts_is_an_accident_and_of_ones_own_is_not(tmp_path: Path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"src": "q ", "alt": " a", "rephrase": " r"}]))
+    assert read_noted(path).records == [Record("q", "a", ("r",))]
+    path.write_text(json.dumps([{"prompt": "q ", "target_new": " a", "rephrase_prompt": " r"}]))
+    assert read_noted(path).records == [Record("q ", " a", (" r",))]
+
+
+def test_questions_that_are_left_out_of_a_locality_file_are_counted(tmp_path: Path):
+    path, mine = tmp_path / "nq.jsonl", tmp_path / "mine.jsonl"
+    rows = [{"question": f"who is {i}", "answer": ["a", "aaa", "a"]} for i in (*range(60), 0)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    mine.write_text(json.dumps({"prompt": "p", "target": "t", "rephrases": ["r"], "locality":
+                                [{"prompt": "a", "answer": "b"}] * 3}))  # fmt: skip
+    notes = read_noted(mine, Reading(locality=path)).notes
+    assert [x.removeprefix(f"{path}: ") for x in notes] == [
+        "61 answers beside the shortest of their question are not read",
+        "1 of 61 questions were asked before, and are left out",
+        "3 locality prompts of the records give way to those of a file",
     ]
 
 
@@ -159,8 +251,10 @@ def test_a_new_source_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def read(rows: Iterable[Row], reading: Reading) -> Read:
         return Read([Record(row.value["riddle"], row.value["solution"]) for row in rows], ["odd"])
 
-    def true(rows: Iterable[Row], reading: Reading) -> list[Locality]:
-        return [Locality(row.value["riddle"], row.value["solution"], "far") for row in rows]
+    def true(rows: Iterable[Row], reading: Reading) -> Answers:
+        return Answers(
+            [Locality(row.value["riddle"], row.value["solution"], "far") for row in rows], []
+        )
 
     riddles = Source("Riddles", ("riddle", "solution"), read, true)
     monkeypatch.setattr(registry, "SOURCES", (*SOURCES, riddles))

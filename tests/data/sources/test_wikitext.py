@@ -23,6 +23,7 @@ def written(tmp_path: Path, original: list[str], completions: list[str]) -> Path
     path.write_text(json.dumps(content))
     return path
 
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
 
 
@@ -114,4 +115,4 @@ def test_a_bad_object_is_named(tmp_path: Path, more: dict[str, object], message:
 
 def test_a_single_short_passage(tmp_path: Path):
     path = written(tmp_path, ["a b"], ["a c"])
-    assert read_records(path) == [Record("a", "c")]
+    assert read_records(path) == [Record("a", "c", separator=" ")]
