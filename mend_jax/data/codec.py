@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mend_jax.models.layers import check_tokens
 from mend_jax.models.registry import Base
 
 
@@ -55,11 +56,21 @@ def codec_of(base: Base) -> Codec:
     """
     codec = _codec_of(base)
 
-    def pair(prompt: str, target: str) -> Tokens:
-        condition = codec.prompt(f"{target} || {prompt}")
-        return codec.pair(prompt, target)._replace(condition=np.asarray(condition, np.int32))
+    size = base.config.vocab_size
 
-    return codec._replace(pair=pair)
+    def ask(text: str) -> list[int]:
+        ids = codec.prompt(text)
+        check_tokens(np.asarray(ids, np.int32), size)
+        return ids
+
+    def pair(prompt: str, target: str) -> Tokens:
+        condition = np.asarray(ask(f"{target} || {prompt}"), np.int32)
+        tokens = codec.pair(prompt, target)
+        for ids in (tokens.tokens, tokens.labels):
+            check_tokens(ids, size)
+        return tokens._replace(condition=condition)
+
+    return codec._replace(pair=pair, prompt=ask)
 
 
 def _codec_of(base: Base) -> Codec:
