@@ -27,6 +27,7 @@ from mend_jax.data.writable import (
     writing_of,
 )
 from mend_jax.models.generate import LOST
+from mend_jax.models.layers import check_tokens
 from mend_jax.models.registry import Base
 
 Ids: TypeAlias = Sequence[int] | np.ndarray
@@ -87,41 +88,50 @@ def codec_of(base: Base) -> Codec:
     said = partial(_until, writing, ())
     lost = partial(lost_of, writing)
     codec = Codec(partial(encode_pair, tokenizer), prompt, lost, _source, said, said)
+    checked = partial(_checked, writing, config.vocab_size)
     if kind == "causal":
         added = tokenizer.get_added_tokens_decoder() if tokenizer is not None else {}
         special = {i: token.content for i, token in added.items() if token.special}
         ends = frozenset(special) - {writing.unknown}
         joined = partial(_joined, tokenizer, tuple(special.values()))
         text = partial(_lines, writing, ends)
-        return _checked(codec._replace(pair=joined, question=_begins, text=text), writing)
+        return checked(codec._replace(pair=joined, question=_begins, text=text))
     if kind == "seq2seq":
         start, end = config.decoder_start_token_id, config.eos_token_id
         answer = partial(encode_answer, tokenizer, start=start, end=end)
         text = partial(_whole, writing, (end,))
-        return _checked(codec._replace(pair=_apart(answer), text=text), writing)
+        return checked(codec._replace(pair=_apart(answer), text=text))
     names = config.labels
     claim = _apart(partial(encode_claim, tokenizer, names))
     named = codec._replace(pair=claim, text=partial(_class_name, names))
-    return _checked(named, writing, written=False)
+    return checked(named, written=False)
 
 
-def _checked(codec: Codec, writing: Writing, written: bool = True) -> Codec:
+def _checked(writing: Writing, vocabulary: int, codec: Codec, written: bool = True) -> Codec:
     """The codec that looks at what the tokenizer makes of its texts, and adds the condition.
 
     Args:
+      vocabulary: how many tokens the model has.
       written: whether a target is a text, and not the name of a class.
     """
 
+    def within(ids: Any) -> Any:
+        check_tokens(np.asarray(ids, np.int32), vocabulary)
+        return ids
+
     def prompt(text: str) -> list[int]:
         check_prompt(writing, text)
-        return codec.prompt(text)
+        return within(codec.prompt(text))
 
     def pair(prompt: str, target: str, separator: str | None = None) -> Tokens:
         lost = check_prompt(writing, prompt)
         if written:
             check_target(writing, target)
-        condition = np.asarray(codec.prompt(f"{target} || {prompt}"), np.int32)
-        return codec.pair(prompt, target, separator)._replace(condition=condition, lost=lost)
+        condition = np.asarray(within(codec.prompt(f"{target} || {prompt}")), np.int32)
+        tokens = codec.pair(prompt, target, separator)
+        within(tokens.tokens)
+        within(tokens.labels)
+        return tokens._replace(condition=condition, lost=lost)
 
     return codec._replace(prompt=prompt, pair=pair)
 

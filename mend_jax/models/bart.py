@@ -14,6 +14,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models import declared
 from mend_jax.models.attention import Heads, heads_alike
 from mend_jax.models.family import (
     Family,
@@ -29,11 +30,12 @@ from mend_jax.models.layers import (
     EMBEDDING_INIT,
     MLP,
     check_positions,
-    checked_activation,
+    embedded,
     layer_norm,
     logits_against,
 )
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
+from mend_jax.models.settings import check_heads, check_tokens, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -46,6 +48,8 @@ class BartConfig:
     """The dimensions; field names are those of Hugging Face's config.json.
 
     logits_bias: whether there is a tensor `final_logits_bias` (a bare BartModel has none).
+    forced_bos_token_id, forced_eos_token_id: what `generate` says first and last, whatever the
+    logits (None: what they say).
     """
 
     vocab_size: int
@@ -62,27 +66,31 @@ class BartConfig:
     logits_bias: bool = True
     decoder_start_token_id: int = 2
     eos_token_id: int = 2
+    forced_bos_token_id: int | None = None
+    forced_eos_token_id: int | None = 2
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "BartConfig":
         """Reads a Hugging Face config.json; `names` are the tensors that there are.
 
         Raises:
-          ValueError: an activation, or a head of its own, that is not implemented.
+          ConfigError: a setting that is not implemented.
         """
-        activation = checked_activation(config.get("activation_function", "gelu"), "BART")
-        if not config.get("tie_word_embeddings", True):
-            raise ValueError("BART with a head of its own (tie_word_embeddings) is not implemented")
-        eos = config.get("eos_token_id", 2)
-        start = config.get("decoder_start_token_id")
+        said = settle(config, declared.BART)
+        check_heads(said, "d_model", "encoder_attention_heads")
+        check_heads(said, "d_model", "decoder_attention_heads")
+        check_tokens(said, *_TOKENS)
         return read_dimensions(
-            cls,
-            config,
-            activation_function=activation,
-            logits_bias=not names or "final_logits_bias" in names,
-            decoder_start_token_id=eos if start is None else start,
-            eos_token_id=eos,
+            cls, said, logits_bias=not names or "final_logits_bias" in names
         )
+
+
+_TOKENS = (
+    "decoder_start_token_id",
+    "eos_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
 
 
 class Attention(StackAttention):
@@ -144,7 +152,8 @@ class BartStack(Stack):
         rows = (c.max_position_embeddings + _OFFSET, c.d_model)
         table = self.param("position_embedding", EMBEDDING_INIT, rows)
         scale = c.d_model**0.5 if c.scale_embedding else 1.0
-        x = (embedding[tokens] * scale + table[positions + _OFFSET]).astype(self.dtype)
+        x = embedded(embedding, tokens) * scale + table[positions + _OFFSET]
+        x = x.astype(self.dtype)
         return layer_norm(_EPSILON, self.dtype, "embedding_norm")(x)
 
 
@@ -224,4 +233,11 @@ PARTITION: Partition = (
 """The vocabulary has 50,265 tokens, which no even number of devices divides, so the embedding is
 spread by its features."""
 
-FAMILY = Family(BartConfig.from_hf, Bart, expected_weights, default_sites, PARTITION)
+SPARE = {r"(model\.)?(encoder|decoder)\.version": "of the file's form"}
+COPIES = {
+    "lm_head.weight": "model.shared.weight",
+    "model.encoder.embed_tokens.weight": "model.shared.weight",
+    "model.decoder.embed_tokens.weight": "model.shared.weight",
+}
+
+FAMILY = Family(BartConfig.from_hf, Bart, expected_weights, default_sites, PARTITION, SPARE, COPIES)

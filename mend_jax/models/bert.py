@@ -13,7 +13,7 @@ A classifier with ONE logit z (the paper's, on FEVER) answers the two logits [0,
 is sigmoid(z), so cross-entropy, KL and argmax are those of a Bernoulli variable with logit z.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models import declared
 from mend_jax.models.attention import Heads, heads_alike
 from mend_jax.models.encoder import EncoderAttention, EncoderBlock
 from mend_jax.models.family import (
@@ -32,25 +33,25 @@ from mend_jax.models.family import (
     features_apart,
     last_blocks,
     read_dimensions,
-    refuse_others,
 )
 from mend_jax.models.layers import (
     ACTIVATIONS,
     EMBEDDING_INIT,
     MLP,
     Linear,
-    checked_activation,
+    embedded,
     layer_norm,
     logits_against,
 )
 from mend_jax.models.one_stack import OneStack, Places, Sizes
+from mend_jax.models.settings import check_heads, require, settle
 from mend_jax.models.stages import Inputs
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
 _KINDS = {"classification": "classifier", "masked_lm": "masked", "features": "features"}
 
-_ARCHITECTURES = {
+_TASKS = {
     "BertForSequenceClassification": "classification",
     "BertForMaskedLM": "masked_lm",
     "BertForPreTraining": "masked_lm",
@@ -83,53 +84,43 @@ class BertConfig:
     def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "BertConfig":
         """Reads a Hugging Face config.json; `names` are the tensors that there are.
 
-        Without names, `architectures` says what the task is.
+        `architectures` says what the task is; where it is absent, the names do.
 
         Raises:
-          ValueError: a variant that is not implemented; names of another number of classes.
+          ConfigError: a setting that is not implemented; names of another number of classes.
         """
-        refuse_others("BERT", config, _ONLY)
-        task = _task(config, names)
-        num_labels, labels = _labels(config) if task == "classification" else (0, ())
-        return read_dimensions(
-            cls,
-            config,
-            hidden_act=checked_activation(config.get("hidden_act", "gelu"), "BERT"),
-            task=task,
-            num_labels=num_labels,
-            labels=labels,
-        )
+        said = settle(config, declared.BERT)
+        check_heads(said, "hidden_size", "num_attention_heads")
+        task = _task(config.get("architectures") or (), names)
+        num_labels, labels = _labels(said) if task == "classification" else (0, ())
+        return read_dimensions(cls, said, task=task, num_labels=num_labels, labels=labels)
 
 
-_ONLY: dict[str, tuple[Any, ...]] = {
-    "position_embedding_type": ("absolute",),
-    "is_decoder": (False,),
-    "tie_word_embeddings": (True,),
-    "problem_type": (None, "single_label_classification"),
-}
-
-
-def _task(config: Mapping[str, Any], names: Collection[str]) -> str:
-    architecture = (config.get("architectures") or ["BertModel"])[0]
-    if architecture not in _ARCHITECTURES:
-        raise ValueError(f"{architecture} is not implemented ({', '.join(_ARCHITECTURES)} are)")
-    if not names:
-        return _ARCHITECTURES[architecture]
+def _task(architectures: Sequence[str], names: Collection[str]) -> str:
+    """What the architecture is for; where none is named, what the tensors are for."""
+    if architectures:
+        return _TASKS[architectures[0]]
     if "classifier.weight" in names:
         return "classification"
     return "masked_lm" if "cls.predictions.bias" in names else "features"
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
+def _labels(said: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
     """Logits of the classifier, and the names of its classes."""
-    named = sorted((int(i), name) for i, name in (config.get("id2label") or {}).items())
-    labels = tuple(name for _, name in named)
-    count = config.get("num_labels") or len(labels) or 2
+    names = said["id2label"] or {}
+    require(
+        all(str(i).isdecimal() and isinstance(name, str) for i, name in names.items()),
+        f"id2label = {names!r} is not supported (numbers of classes and their names are)",
+    )
+    labels = tuple(name for _, name in sorted((int(i), name) for i, name in names.items()))
+    count = said["num_labels"] or len(labels) or 2
     if count == 1:
         return 1, labels if len(labels) == 2 else ("REFUTES", "SUPPORTS")
     labels = labels or tuple(f"LABEL_{i}" for i in range(count))
-    if len(labels) != count:
-        raise ValueError(f"BERT with {count} classes, but id2label names {', '.join(labels)}")
+    require(
+        len(labels) == count,
+        f"num_labels = {count} classes, but id2label names {', '.join(labels)}",
+    )
     return count, labels
 
 
@@ -224,7 +215,7 @@ class Bert(OneStack):
         rows = (c.max_position_embeddings, c.hidden_size)
         table = self.param("position_embedding", EMBEDDING_INIT, rows)
         types = self.param("type_embedding", EMBEDDING_INIT, (c.type_vocab_size, c.hidden_size))
-        x = embedding[tokens] + table[positions]
+        x = embedded(embedding, tokens) + table[positions]
         x = (x + jnp.broadcast_to(types[0], x.shape)).astype(self.dtype)
         return layer_norm(c.layer_norm_eps, self.dtype, "embedding_norm")(x)
 
@@ -282,4 +273,14 @@ PARTITION: Partition = (
 """The vocabulary, 30,522 tokens, does not divide by four, so the embedding is spread by its
 features."""
 
-FAMILY = Family(BertConfig.from_hf, Bert, expected_weights, default_sites, PARTITION)
+SPARE = {
+    r"(bert\.)?embeddings\.position_ids": "0, 1, 2, ...",
+    r"(bert\.)?pooler\.dense\.(weight|bias)": "of classifiers, which have a place for it",
+    r"cls\.seq_relationship\.(weight|bias)": "of a task that only pre-training has",
+}
+COPIES = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+FAMILY = Family(BertConfig.from_hf, Bert, expected_weights, default_sites, PARTITION, SPARE, COPIES)

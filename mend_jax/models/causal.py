@@ -8,12 +8,26 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mend_jax.models.attention import Attention, attention, everything_before
 from mend_jax.models.layers import take
 from mend_jax.models.one_stack import OneStack, Places
 from mend_jax.models.stages import Inputs
+
+
+def places_without_padding(
+    mask: Bool[Array, "k length"],
+) -> tuple[Int[Array, "k length"], Bool[Array, "k length"]]:
+    """(positions that count the tokens that are no padding, which tokens may be seen).
+
+    What is to the right of a text may be seen, since nothing of the text looks there, and its
+    positions count on: padding to the right is as if there were no mask.
+    """
+    index = jnp.arange(mask.shape[1])
+    last = jnp.max(jnp.where(mask, index, -1), axis=1, keepdims=True)
+    after = jnp.maximum(index - jnp.maximum(last, 0), 0)
+    return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0) + after, mask | (index > last)
 
 
 class CausalAttention(Attention):
@@ -43,15 +57,19 @@ class CausalAttention(Attention):
         self, x: Float[Array, "k length d"], places: Places
     ) -> Float[Array, "k queries d"]:
         positions = where = places.positions
-        asking = take(positions, places.read)
         query, key, value = self.split(x, places.read)
-        query, key = self.prepare(query, key, asking, places)
+        query, key = self.prepare(query, key, take(positions, places.read), places)
         key, value = self.remember(key, value, positions)
+        if places.mask is not None:  # then who comes before whom is not for the positions to say
+            where = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
+        asking = take(where, places.read)
         if self.cache_length:
             where = jnp.arange(self.cache_length)[None]
         mask = everything_before(asking, where)
         if self.window is not None:
             mask &= where[:, None, :] > asking[:, :, None] - self.window
+        if places.mask is not None:
+            mask &= places.mask[:, None, :]
         return self.output(attention(query, key, value, mask, scale=self.scale), x.shape[-1])
 
 
@@ -109,6 +127,24 @@ class CausalModel(OneStack):
     kind = "causal"
     block_name = "h"
     block_type: ClassVar[type[CausalBlock]]
+
+    def places(self, inputs: Inputs) -> Places:
+        """With a mask, only the tokens that are no padding are counted, and seen.
+
+        Raises:
+          ValueError: a mask and a cache, which holds texts that are padded to the right.
+        """
+        places = super().places(inputs)
+        if inputs.mask is None:
+            return places
+        if self.cache_length:
+            raise ValueError(
+                "a cache takes no mask: pad to the right, and give the lengths (see `generate`)"
+            )
+        positions, seen = places_without_padding(inputs.mask)
+        if inputs.positions is not None:
+            positions = inputs.positions
+        return places._replace(positions=positions, mask=seen)
 
     def longest(self, inputs: Inputs) -> int:
         """The text, or the cache that it is to be continued in."""

@@ -1,7 +1,7 @@
 """What a model family is: the five things that each family's file ends with, and its tables."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from typing import Any, NamedTuple, TypeVar
 
 from mend_jax.parallel import Partition
@@ -19,6 +19,8 @@ class Family(NamedTuple):
     expected_weights(dimensions) -> {name of a Hugging Face tensor: where it goes}.
     default_sites(dimensions) -> regular expression of the layers edited by default.
     partition: how the parameters are spread over the mesh axis "model".
+    spare: {regular expression of the names of tensors: why the model does without them}.
+    copies: {name of a tensor: that of the one which it has to equal, and which is used}.
     """
 
     dimensions: Callable[[Mapping[str, Any], Collection[str]], Any]
@@ -26,6 +28,8 @@ class Family(NamedTuple):
     expected_weights: Callable[[Any], dict[str, Expected]]
     default_sites: Callable[[Any], str]
     partition: Partition
+    spare: Mapping[str, str] = {}
+    copies: Mapping[str, str] = {}
 
 
 def last_blocks(n: int, count: int) -> str:
@@ -36,40 +40,10 @@ def last_blocks(n: int, count: int) -> str:
 # ----------------------------------------------------------------------------- reading config.json
 
 
-def read_dimensions(kind: type[T], config: Mapping[str, Any], **own: Any) -> T:
-    """A family's dimensions: each field as `own` says, else as config.json does by the same name.
-
-    What is null or absent in config.json has the field's default.
-
-    Raises:
-      ValueError: fields without a default are in neither; all are named.
-    """
+def read_dimensions(kind: type[T], settled: Mapping[str, Any], **own: Any) -> T:
+    """A family's dimensions: each field as `own` says, else by the same name in `settled`."""
     known: Any = fields(kind)  # type: ignore[arg-type]
-    given = {f.name: config[f.name] for f in known if config.get(f.name) is not None} | own
-    lacking = [f.name for f in known if f.default is MISSING and f.name not in given]
-    if lacking:
-        raise ValueError(f"config.json does not say {', '.join(lacking)}")
-    return kind(**given)
-
-
-def refuse_others(
-    family: str, config: Mapping[str, Any], implemented: Mapping[str, tuple[Any, ...]]
-) -> None:
-    """Checks that config.json asks for nothing that is not implemented.
-
-    Args:
-      implemented: the values that are, of each key; the first one is meant where none is given.
-
-    Raises:
-      ValueError: one of these keys has another value.
-    """
-    for key, values in implemented.items():
-        if (given := config.get(key, values[0])) not in values:
-            are = "is" if len(values) == 1 else "are"
-            raise ValueError(
-                f"{family} with {key} {given!r} is not implemented "
-                f"({', '.join(map(repr, values))} {are})"
-            )
+    return kind(**{f.name: settled[f.name] for f in known if f.name in settled} | own)
 
 
 # ------------------------------------------------------------------------- where the tensors go

@@ -69,6 +69,26 @@ def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0)
     return Choice(begin, pick)
 
 
+def _forced(
+    config: Any, new: int
+) -> Callable[[Float[Array, "k 1 v"], Int[Array, ""]], Float[Array, "k 1 v"]]:
+    """force(logits of a token, how many were said before it): 0 for the token that the model's
+    config wants first or last, whatever the text, and -inf for all others there."""
+    wanted = {
+        0: getattr(config, "forced_bos_token_id", None),
+        new - 1: getattr(config, "forced_eos_token_id", None),
+    }
+
+    def force(logits: Float[Array, "k 1 v"], said: Int[Array, ""]) -> Float[Array, "k 1 v"]:
+        for place, token in wanted.items():
+            if token is not None:
+                only = jnp.where(jnp.arange(logits.shape[-1]) == token, 0.0, -jnp.inf)
+                logits = jnp.where(said == place, only, logits)
+        return logits
+
+    return force
+
+
 def generate(
     model: nn.Module,
     params: PyTree,
@@ -89,6 +109,7 @@ def generate(
     """
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     k, length = tokens.shape
+    force = _forced(getattr(model, "config", None), new)
     zeros = jnp.zeros((k, 1), jnp.int32)
     if getattr(model, "kind", "causal") == "seq2seq":
         decoder: Any = model.clone(start=model.decoding, cache_length=new)
@@ -109,15 +130,18 @@ def generate(
         def following(token: Int[Array, "k 1"], position: Int[Array, "k 1"]) -> Inputs:
             return Inputs(token, zeros, position)
 
-    def run(cache: PyTree, state: PyTree, inputs: Inputs) -> tuple[PyTree, PyTree, Array]:
+    def run(
+        cache: PyTree, state: PyTree, inputs: Inputs, said: Int[Array, ""]
+    ) -> tuple[PyTree, PyTree, Array]:
         logits, cache = decoder.apply({"params": params, **cache}, inputs, mutable=["cache"])
-        return dict(cache), *choice.pick(state, logits)
+        return dict(cache), *choice.pick(state, force(logits, said))
 
-    def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Array]:
+    def step(carry: tuple[Any, ...], said: Int[Array, ""]) -> tuple[tuple[Any, ...], Array]:
         cache, state, token, position = carry
-        cache, state, next_token = run(cache, state, following(token, position))
+        cache, state, next_token = run(cache, state, following(token, position), said)
         return (cache, state, next_token, position + 1), token[:, 0]
 
-    cache, state, token = run({}, state, first)
-    _, out = jax.lax.scan(step, (cache, state, token, position), None, length=new)
+    cache, state, token = run({}, state, first, jnp.int32(0))
+    carry = cache, state, token, position
+    _, out = jax.lax.scan(step, carry, jnp.arange(1, new + 1, dtype=jnp.int32))
     return out.T

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models import gpt
+from mend_jax.models import declared, gpt
 from mend_jax.models.attention import Heads, heads_alike, split_heads
 from mend_jax.models.causal import CausalAttention
 from mend_jax.models.family import (
@@ -24,10 +24,10 @@ from mend_jax.models.family import (
     features_apart,
     last_blocks,
     read_dimensions,
-    refuse_others,
 )
-from mend_jax.models.layers import MLP, checked_activation, take
+from mend_jax.models.layers import MLP, take
 from mend_jax.models.one_stack import Sizes
+from mend_jax.models.settings import check_heads, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -50,26 +50,12 @@ class GPT2Config:
         """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
-          ValueError: an activation, a scaling of the scores, a head or a cross-attention that is
-            not implemented.
+          ConfigError: a setting that is not implemented.
         """
         del names
-        refuse_others("GPT-2", config, _ONLY)
-        activation = config.get("activation_function", "gelu_new")
-        return read_dimensions(
-            cls,
-            config,
-            n_inner=config.get("n_inner") or 4 * config["n_embd"],
-            activation_function=checked_activation(activation, "GPT-2"),
-        )
-
-
-_ONLY = {
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-    "tie_word_embeddings": (True,),
-}
+        said = settle(config, declared.GPT2)
+        check_heads(said, "n_embd", "n_head")
+        return read_dimensions(cls, said, n_inner=said["n_inner"] or 4 * said["n_embd"])
 
 
 class Attention(CausalAttention):
@@ -151,4 +137,7 @@ PARTITION: Partition = (
 whole heads each, so the compiler exchanges them (activations, never the matrix) before attention,
 which it then runs by heads, as the rows of c_proj ask for."""
 
-FAMILY = Family(GPT2Config.from_hf, GPT2, expected_weights, default_sites, PARTITION)
+SPARE = {r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias": "the causal mask, which is made anew"}
+COPIES = {"lm_head.weight": "transformer.wte.weight"}
+
+FAMILY = Family(GPT2Config.from_hf, GPT2, expected_weights, default_sites, PARTITION, SPARE, COPIES)

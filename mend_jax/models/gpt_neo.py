@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mend_jax.models import gpt
+from mend_jax.models import declared, gpt
 from mend_jax.models.attention import Heads, heads_alike
 from mend_jax.models.causal import CausalAttention
 from mend_jax.models.family import (
@@ -25,10 +25,10 @@ from mend_jax.models.family import (
     features_apart,
     last_blocks,
     read_dimensions,
-    refuse_others,
 )
-from mend_jax.models.layers import MLP, Linear, checked_activation
+from mend_jax.models.layers import MLP, Linear
 from mend_jax.models.one_stack import Places, Sizes
+from mend_jax.models.settings import check_heads, require, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -53,33 +53,42 @@ class GPTNeoConfig:
         """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
-          ValueError: an activation, a head or a kind of attention that is not implemented; not as
-            many kinds of attention as there are blocks.
+          ConfigError: a setting or a kind of attention that is not implemented; not as many kinds
+            of attention as there are blocks.
         """
         del names
-        refuse_others("GPT-Neo", config, {"tie_word_embeddings": (True,)})
-        activation = config.get("activation_function", "gelu_new")
+        said = settle(config, declared.GPT_NEO)
+        check_heads(said, "hidden_size", "num_heads")
         return read_dimensions(
             cls,
-            config,
-            intermediate_size=config.get("intermediate_size") or 4 * config["hidden_size"],
-            attention_layers=_attention_layers(config),
-            activation_function=checked_activation(activation, "GPT-Neo"),
+            said,
+            intermediate_size=said["intermediate_size"] or 4 * said["hidden_size"],
+            attention_layers=_attention_layers(said),
         )
 
 
-def _attention_layers(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _attention_layers(said: Mapping[str, Any]) -> tuple[str, ...]:
     """`attention_types` written out: [[[global, local], 2]] is global, local, global, local."""
-    types = config.get("attention_types") or [[["global", "local"], config["num_layers"] // 2]]
-    layers = config.get("attention_layers") or [
-        kind for kinds, times in types for _ in range(times) for kind in kinds
-    ]
-    if len(layers) != config["num_layers"] or set(layers) - {"global", "local"}:
-        raise ValueError(
-            f"GPT-Neo with attention {layers} in {config['num_layers']} blocks is not implemented "
-            "(one of global and local for each block is)"
-        )
+    n = said["num_layers"]
+    types = said["attention_types"] or [[["global", "local"], n // 2]]
+    layers = said["attention_layers"]
+    if not layers:
+        require(all(map(_is_run, types)), f"attention_types = {types!r} is not supported")
+        layers = [kind for kinds, times in types for _ in range(times) for kind in kinds]
+    require(
+        len(layers) == n and all(kind in ("global", "local") for kind in layers),
+        f"attention {layers} in {n} blocks is not supported (one of global and local for each "
+        "block is)",
+    )
     return tuple(layers)
+
+
+def _is_run(entry: Any) -> bool:
+    """Whether it is [[kind, ...], how many times], of a size that can be written out."""
+    if not isinstance(entry, list | tuple) or len(entry) != 2:
+        return False
+    kinds, times = entry
+    return isinstance(kinds, list | tuple) and isinstance(times, int) and times <= 10_000
 
 
 class Attention(CausalAttention):
@@ -165,4 +174,13 @@ PARTITION: Partition = (
     *features_apart("q_proj|k_proj|v_proj|c_fc", "out_proj|c_proj"),
 )
 
-FAMILY = Family(GPTNeoConfig.from_hf, GPTNeo, expected_weights, default_sites, PARTITION)
+SPARE = {
+    r"(transformer\.)?h\.\d+\.attn\.attention\.(masked_)?bias": (
+        "the causal mask, which is made anew"
+    )
+}
+COPIES = {"lm_head.weight": "transformer.wte.weight"}
+
+FAMILY = Family(
+    GPTNeoConfig.from_hf, GPTNeo, expected_weights, default_sites, PARTITION, SPARE, COPIES
+)

@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models import gpt
+from mend_jax.models import declared, gpt
 from mend_jax.models.attention import Heads, heads_alike
 from mend_jax.models.causal import CausalAttention
 from mend_jax.models.family import (
@@ -25,10 +25,10 @@ from mend_jax.models.family import (
     features_apart,
     last_blocks,
     read_dimensions,
-    refuse_others,
 )
-from mend_jax.models.layers import MLP, Linear, checked_activation, take
+from mend_jax.models.layers import MLP, Linear, take
 from mend_jax.models.one_stack import Places, Sizes
+from mend_jax.models.settings import check_heads, require, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -52,24 +52,19 @@ class GPTJConfig:
         """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
-          ValueError: an activation or a head that is not implemented; a rotary_dim that is odd or
-            larger than a head.
+          ConfigError: a setting that is not implemented; a rotary_dim that is odd or larger than
+            a head.
         """
         del names
-        refuse_others("GPT-J", config, {"tie_word_embeddings": (False,)})
-        turning, head = config.get("rotary_dim", 64), config["n_embd"] // config["n_head"]
-        if not turning or turning % 2 or turning > head:
-            raise ValueError(
-                f"GPT-J with rotary_dim {turning} is not implemented: it has to be even and at "
-                f"most {head}, the width of a head"
-            )
-        activation = config.get("activation_function", "gelu_new")
-        return read_dimensions(
-            cls,
-            config,
-            n_inner=config.get("n_inner") or 4 * config["n_embd"],
-            activation_function=checked_activation(activation, "GPT-J"),
+        said = settle(config, declared.GPTJ)
+        check_heads(said, "n_embd", "n_head")
+        turning, head = said["rotary_dim"], said["n_embd"] // said["n_head"]
+        require(
+            turning % 2 == 0 and turning <= head,
+            f"rotary_dim = {turning} is not supported: it has to be even and at most {head}, the "
+            "width of a head",
         )
+        return read_dimensions(cls, said, n_inner=said["n_inner"] or 4 * said["n_embd"])
 
 
 def rotary_pairs(
@@ -172,4 +167,9 @@ PARTITION: Partition = (
 )
 """A block's attention and MLP end in one sum over the devices, since they stand side by side."""
 
-FAMILY = Family(GPTJConfig.from_hf, GPTJ, expected_weights, default_sites, PARTITION)
+SPARE = {
+    r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias": "the causal mask, which is made anew",
+    r"(transformer\.)?h\.\d+\.attn\.embed_positions": "sines and cosines, which are made anew",
+}
+
+FAMILY = Family(GPTJConfig.from_hf, GPTJ, expected_weights, default_sites, PARTITION, SPARE)

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
@@ -20,16 +21,36 @@ ACTIVATIONS = {
 """By their names in config.json."""
 
 
-def checked_activation(name: str, family: str) -> str:
-    """The name, if it is one of `ACTIVATIONS`.
+def embedded(
+    table: Float[Array, "vocabulary d"], tokens: Int[Array, "k length"]
+) -> Float[Array, "k length d"]:
+    """A row of the table for each token.
 
     Raises:
-      ValueError: it is not.
+      ValueError: a token is not in the vocabulary. (Inside jit, where nobody can look, its row is
+        NaN, never another token's.)
     """
-    if name not in ACTIVATIONS:
-        known = ", ".join(ACTIVATIONS)
-        raise ValueError(f"{family} with the activation {name!r} is not implemented ({known} are)")
-    return name
+    size = len(table)
+    if not isinstance(tokens, jax.core.Tracer):
+        check_tokens(tokens, size)
+    return jnp.take(table, jnp.where(tokens < 0, size, tokens), axis=0)
+
+
+def check_tokens(tokens: Int[Array | np.ndarray, "*any"], size: int) -> None:
+    """Refuses tokens outside a vocabulary of this size.
+
+    Raises:
+      ValueError: there are some.
+    """
+    if not getattr(tokens, "is_fully_addressable", True):
+        return  # other processes hold the rest, and each has seen its own
+    values = np.asarray(tokens)
+    outside = values[(values < 0) | (values >= size)]
+    if outside.size:
+        raise ValueError(
+            f"token {outside.flat[0]} is not in this model's vocabulary, 0 to {size - 1} "
+            f"({outside.size} of {values.size} tokens are not): were they made by its tokenizer?"
+        )
 
 
 def check_positions(length: int, most: int | None) -> None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models import declared
 from mend_jax.models.attention import Heads, rotary
 from mend_jax.models.causal import CausalAttention, CausalBlock, CausalModel
 from mend_jax.models.family import (
@@ -26,10 +26,11 @@ from mend_jax.models.family import (
     features_apart,
     last_blocks,
     read_dimensions,
-    refuse_others,
 )
 from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
 from mend_jax.models.one_stack import Places, Sizes
+from mend_jax.models.rotary_scaling import Scaling, read_rotary, rotary_frequencies
+from mend_jax.models.settings import Declared, check_heads, require, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -45,43 +46,44 @@ class LlamaConfig:
     num_attention_heads: int
     num_key_value_heads: int
     head_dim: int
-    rms_norm_eps: float = 1e-5
+    rms_norm_eps: float = 1e-6
     rope_theta: float = 10000.0
-    rope_scaling: tuple[tuple[str, float], ...] = ()  # Llama 3's, as sorted items
+    rope_scaling: Scaling = ()
     tie_word_embeddings: bool = False
     max_position_embeddings: int = 2048
     sliding_window: int | None = None  # a token attends to so many, itself included
 
     qkv_bias: ClassVar[bool] = False
     qk_norm: ClassVar[bool] = False
+    declared: ClassVar[Declared] = declared.LLAMA
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "LlamaConfig":
         """Reads a Hugging Face config.json (the names of the tensors are not needed).
 
         Raises:
-          ValueError: a rotary scaling, a window in some layers only, an activation, or biases that
-            are not implemented.
+          ConfigError: a setting, a rotary scaling, or a window in some layers only, that is not
+            implemented.
         """
         del names
-        rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind not in ("default", "llama3"):
-            raise ValueError(f"rotary scaling {kind!r} is not implemented (default and llama3 are)")
-        scaling = {k: float(v) for k, v in rope.items() if k in _LLAMA3} if kind == "llama3" else {}
-        refuse_others("This family", config, {"hidden_act": ("silu",)})
-        if config.get("mlp_bias") or (config.get("attention_bias") and not cls.qkv_bias):
-            raise ValueError("biases in the MLP, or in all of the attention, are not implemented")
-        heads = config["num_attention_heads"]
-        return read_dimensions(
-            cls,
-            config,
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-            rope_scaling=tuple(sorted(scaling.items())),
-            sliding_window=_window(config),
-        )
+        said = settle(config, cls.declared)
+        heads = said["num_attention_heads"]
+        if said["head_dim"] is None:
+            check_heads(said, "hidden_size", "num_attention_heads")
+            said["head_dim"] = said["hidden_size"] // heads
+        said["num_key_value_heads"] = said["num_key_value_heads"] or heads
+        check_heads(said, "num_attention_heads", "num_key_value_heads")
+        theta, scaling = read_rotary(said)
+        window = _window(said)
+        own = {"rope_theta": theta, "rope_scaling": scaling, "sliding_window": window}
+        return read_dimensions(cls, said | own)
+
+
+@dataclass(frozen=True)
+class MistralConfig(LlamaConfig):
+    """Mistral: a window, of 4,096 tokens if the file names none and does not say null."""
+
+    declared: ClassVar[Declared] = declared.MISTRAL
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Qwen2Config(LlamaConfig):
     """Qwen2 and 2.5: queries, keys and values have biases."""
 
     qkv_bias: ClassVar[bool] = True
+    declared: ClassVar[Declared] = declared.QWEN2
 
 
 @dataclass(frozen=True)
@@ -96,36 +99,27 @@ class Qwen3Config(LlamaConfig):
     """Qwen3: each head's queries and keys are normed before they are turned."""
 
     qk_norm: ClassVar[bool] = True
+    declared: ClassVar[Declared] = declared.QWEN3
 
 
-def _window(config: Mapping[str, Any]) -> int | None:
+def _window(said: Mapping[str, Any]) -> int | None:
     """The sliding window of all layers; Qwen's first `max_window_layers` have none."""
-    used = config.get("use_sliding_window", "max_window_layers" not in config)
-    window = config.get("sliding_window") if used else None
-    if not window:
+    window = said.get("sliding_window") if said.get("use_sliding_window", True) else None
+    if "layer_types" not in said:
+        return window
+    n, whole, kinds = said["num_hidden_layers"], said["max_window_layers"], said["layer_types"]
+    if kinds is None:
+        plain = n if window is None else min(whole, n)
+        kinds = ["full_attention"] * plain + ["sliding_attention"] * (n - plain)
+    require(len(kinds) == n, f"layer_types names {len(kinds)} of {n} layers")
+    if all(kind == "full_attention" for kind in kinds):
         return None
-    n, whole = config["num_hidden_layers"], config.get("max_window_layers", 0)
-    implied = ["full_attention" if i < whole else "sliding_attention" for i in range(n)]
-    kinds = set(config.get("layer_types") or implied)
-    if len(kinds) > 1:
-        raise ValueError("a sliding window in some layers only is not implemented")
-    return window if kinds == {"sliding_attention"} else None
-
-
-_LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-
-
-def rotary_frequencies(config: LlamaConfig) -> Float[Array, "half_d"]:
-    """Angle per position of each coordinate pair, with Llama 3's scaling where it applies."""
-    half = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    frequencies = 1.0 / config.rope_theta**half
-    if not config.rope_scaling:
-        return frequencies
-    scaling = dict(config.rope_scaling)
-    turns = scaling["original_max_position_embeddings"] * frequencies / (2 * jnp.pi)
-    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    smooth = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
-    return frequencies * (smooth + (1 - smooth) / scaling["factor"])
+    require(
+        window is not None and all(kind == "sliding_attention" for kind in kinds),
+        f"layer_types = {kinds!r} with sliding_window = {window} is not supported: a window in "
+        "some layers only, or another kind of attention, is not implemented",
+    )
+    return window
 
 
 class Attention(CausalAttention):
@@ -150,7 +144,8 @@ class Attention(CausalAttention):
         self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
     ) -> tuple[Array, Array]:
         """Normed if the model norms them, then turned by their positions."""
-        c, frequencies = self.config, rotary_frequencies(self.config)
+        c = self.config
+        frequencies = rotary_frequencies(c.head_dim, c.rope_theta, c.rope_scaling)
         if c.qk_norm:
             query = RMSNorm(c.rms_norm_eps, name="q_norm")(query)
             key = RMSNorm(c.rms_norm_eps, name="k_norm")(key)
@@ -238,6 +233,12 @@ PARTITION: Partition = (
     *features_apart("(q|k|v|gate|up)_proj", "(o|down)_proj"),
 )
 
-FAMILY = Family(LlamaConfig.from_hf, Llama, expected_weights, default_sites, PARTITION)
+SPARE = {r".*rotary_emb\.inv_freq": "made from rope_theta"}
+COPIES = {"lm_head.weight": "model.embed_tokens.weight"}
+
+FAMILY = Family(
+    LlamaConfig.from_hf, Llama, expected_weights, default_sites, PARTITION, SPARE, COPIES
+)
+MISTRAL = FAMILY._replace(dimensions=MistralConfig.from_hf)
 QWEN2 = FAMILY._replace(dimensions=Qwen2Config.from_hf)
 QWEN3 = FAMILY._replace(dimensions=Qwen3Config.from_hf)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.layers import EMBEDDING_INIT, check_positions
+from mend_jax.models.layers import EMBEDDING_INIT, check_positions, embedded
 from mend_jax.models.stages import Inputs
 
 
@@ -23,7 +23,8 @@ class Sizes(NamedTuple):
 class Places(NamedTuple):
     """Of the tokens that a block is given: where they stand, and which of them matter.
 
-    mask: which are no padding (None: all). read: at which the output is wanted (None: at all).
+    mask: which a position may look at: those that are no padding (None: all). read: at which the
+      output is wanted (None: at all).
     """
 
     positions: Int[Array, "k length"]
@@ -74,7 +75,7 @@ class OneStack(nn.Module):
     ) -> Float[Array, "k length d"]:
         """The states before the first block: a row of the embedding for each token."""
         del positions
-        return jnp.take(embedding, tokens, axis=0)
+        return embedded(embedding, tokens)
 
     def block(self, number: int, name: str) -> nn.Module:
         """block(x [k, length, d], places) -> [k, length or those of `read`, d]."""

@@ -1,6 +1,7 @@
 """Loading a base model by name: `load` finds the weights, the family, and puts them together."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
@@ -15,9 +16,11 @@ from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
 from mend_jax.models.family import Family
 from mend_jax.models.memory import Dtype, check_room
 from mend_jax.models.quantize import quantize_kernel
+from mend_jax.models.settings import ConfigError
+from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
 from mend_jax.parallel import placer
-from mend_jax.weights import load_params, open_weights
+from mend_jax.weights import Weights, load_params, open_weights
 
 FAMILIES: dict[str, Family] = {
     "bart": bart.FAMILY,
@@ -26,7 +29,7 @@ FAMILIES: dict[str, Family] = {
     "gpt_neo": gpt_neo.FAMILY,
     "gptj": gptj.FAMILY,
     "llama": llama.FAMILY,
-    "mistral": llama.FAMILY,
+    "mistral": llama.MISTRAL,
     "qwen2": llama.QWEN2,
     "qwen3": llama.QWEN3,
     "t5": t5.FAMILY,
@@ -83,16 +86,19 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
         like the activations, float32 on CPU, bfloat16 elsewhere.
 
     Raises:
-      WeightsError: missing, truncated or mis-shaped weights; nothing found under this name.
+      WeightsError: missing, truncated or mis-shaped weights, or some that the model has no place
+        for; nothing found under this name.
+      ConfigError: a setting that is not implemented.
       RoomError: the weights are more than the device has room for.
       ValueError: an architecture that is not implemented, or another dtype.
     """
     name, active = _dtypes(dtype)
     weights = open_weights(id_or_path)
     family = family_of(weights.config, id_or_path)
-    config = family.dimensions(weights.config, weights.names)
+    config = _dimensions(family, weights)
 
     expected = family.expected_weights(config)
+    check_spare(weights, expected, family)
     shapes = {one.path: jax.ShapeDtypeStruct(one.shape, jnp.float32) for one in expected.values()}
     check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
     put = placer(family.partition, mesh)
@@ -112,6 +118,16 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
     params = load_params(weights, expected, place)
     model = family.model(config, dtype=active)
     return Base(model, params, weights.tokenizer, config, id_or_path, family)
+
+
+def _dimensions(family: Family, weights: Weights) -> Any:
+    """The family's dimensions; an error names the file that the settings are from."""
+    try:
+        return family.dimensions(weights.config, weights.names)
+    except ConfigError as error:
+        origin = Path(weights.origin)
+        where = origin / "config.json" if origin.is_dir() else origin
+        raise ConfigError(error.problems, str(where)) from None
 
 
 def _dtypes(dtype: Any) -> tuple[Dtype, Any]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mend_jax.models.attention import Attention, attention, everything_before
+from mend_jax.models.layers import embedded
 from mend_jax.models.stages import Inputs
 
 
@@ -125,7 +126,7 @@ class Stack(nn.Module):
     ) -> Float[Array, "k length d"]:
         """The states before the first block: a row of the embedding for each token."""
         del positions
-        return jnp.take(embedding, tokens, axis=0)
+        return embedded(embedding, tokens)
 
     def bias(
         self, asking: Int[Array, "k length"], keys: Int[Array, "1 keys"]

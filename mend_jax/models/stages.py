@@ -24,8 +24,9 @@ class Inputs(NamedTuple):
     read: int32[k, answers], the positions whose logits are wanted (None: all of them). The head,
       and the last block's queries and MLP, run at these positions only.
     positions: int32[k, length] if they do not count 0, 1, 2, ... (decoding with a cache).
-    mask: bool[k, length], which of x is no padding (None: all of it). Causal models need none,
-      since what is to the right of a token does not reach it.
+    mask: bool[k, length], which of x is no padding (None: all of it). Causal models need none
+      where the padding is to the right, since that does not reach a token. With one, padding to
+      the left is not seen, and positions count from the first token that is none.
     target: of an encoder-decoder, the decoder's tokens int32[k, answers] (what it has to say, moved
       one to the right), then its states float[k, answers, d]. The logits are those after each.
     """

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mend_jax.models import declared
 from mend_jax.models.attention import Heads
 from mend_jax.models.family import (
     Family,
@@ -26,8 +27,10 @@ from mend_jax.models.family import (
     last_blocks,
     read_dimensions,
 )
-from mend_jax.models.layers import MLP, Head, Linear, RMSNorm, checked_activation
+from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
+from mend_jax.models.relative_positions import check_buckets, relative_bucket
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
+from mend_jax.models.settings import check_tokens, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -61,42 +64,31 @@ class T5Config:
         `lm_head.weight` says that it is not.
 
         Raises:
-          ValueError: an activation that is not implemented.
+          ConfigError: a setting that is not implemented.
         """
-        kind = config.get("feed_forward_proj", "relu")
-        gated = kind.startswith("gated-")
+        said = settle(config, declared.T5)
+        kind, tied = said["feed_forward_proj"], said["tie_word_embeddings"]
         activation = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
-        tied = config.get("tie_word_embeddings", True)
-        return read_dimensions(
-            cls,
-            config,
-            num_decoder_layers=config.get("num_decoder_layers") or config["num_layers"],
-            gated=gated,
-            activation=checked_activation(activation, "T5"),
-            tied=tied and "lm_head.weight" not in names,
-            scale_decoder_outputs=config.get("scale_decoder_outputs", tied),
+        # What transformers 5 derives from other keys, a file may say otherwise, and wins.
+        said |= {
+            "num_decoder_layers": said["num_decoder_layers"] or said["num_layers"],
+            "gated": _first(said["is_gated_act"], kind.startswith("gated-")),
+            "activation": _first(said["dense_act_fn"], activation),
+            "scale_decoder_outputs": _first(said["scale_decoder_outputs"], tied),
+            "decoder_start_token_id": _first(said["decoder_start_token_id"], said["pad_token_id"]),
+            "tied": tied and "lm_head.weight" not in names,
+        }
+        check_tokens(said, "decoder_start_token_id", "eos_token_id")
+        check_buckets(
+            said["relative_attention_num_buckets"], said["relative_attention_max_distance"]
         )
+        return read_dimensions(cls, said)
 
 
-def relative_bucket(
-    distance: Int[Array, "*any"], both_ways: bool, buckets: int, farthest: int
-) -> Int[Array, "*any"]:
-    """Row of the bias table for key position minus query position.
+def _first(given: Any, derived: Any) -> Any:
+    return derived if given is None else given
 
-    Half of the buckets (of a direction) hold one distance each; in the others the distances grow
-    by a constant factor up to `farthest`, and everything beyond falls into the last.
-    """
-    first = jnp.zeros_like(distance)
-    if both_ways:
-        buckets //= 2
-        first = jnp.where(distance > 0, buckets, 0)
-        distance = jnp.abs(distance)
-    else:
-        distance = jnp.maximum(-distance, 0)
-    exact = buckets // 2
-    ratio = jnp.log(jnp.maximum(distance, 1) / exact) / jnp.log(farthest / exact)
-    wide = jnp.minimum(exact + (ratio * (buckets - exact)).astype(jnp.int32), buckets - 1)
-    return first + jnp.where(distance < exact, distance, wide)
+
 
 
 class Attention(StackAttention):
@@ -240,4 +232,14 @@ PARTITION: Partition = (
     *features_apart("q|k|v|wi|wi_0|wi_1", "o|wo"),
 )
 
-FAMILY = Family(T5Config.from_hf, T5, expected_weights, default_sites, PARTITION)
+SPARE = {
+    r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight": (
+        "of the first T5 files, used by no model"
+    )
+}
+COPIES = {
+    "encoder.embed_tokens.weight": "shared.weight",
+    "decoder.embed_tokens.weight": "shared.weight",
+}
+
+FAMILY = Family(T5Config.from_hf, T5, expected_weights, default_sites, PARTITION, SPARE, COPIES)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mend_jax.weights.gguf_keys import REQUIRED, check_keys, head_width
 from mend_jax.weights.source import Weights, WeightsError
 
 _MAGIC = b"GGUF"
@@ -31,14 +32,8 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_REQUIRED = {
-    "hidden_size": "llama.embedding_length",
-    "intermediate_size": "llama.feed_forward_length",
-    "num_hidden_layers": "llama.block_count",
-    "num_attention_heads": "llama.attention.head_count",
-    "rms_norm_eps": "llama.attention.layer_norm_rms_epsilon",
-    "max_position_embeddings": "llama.context_length",
-}
+_DIVISORS = "rope_freqs.weight"
+"""What Llama 3.1 and later divide their rotary frequencies by, one number for each pair."""
 
 
 def read_gguf(path: str | PathLike[str]) -> Weights:
@@ -49,7 +44,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
 
     Raises:
         WeightsError: not a GGUF file, cut short, of another architecture, or it holds something
-            (experts, scaled rotary frequencies, ...) that would be lost on the way.
+            (experts, a scaling, ...) that would be lost on the way.
         ImportError: the `gguf` package is not installed.
     """
     from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf  # loads `tokenizers`
@@ -69,7 +64,10 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
             f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
         ) from error
     tensors = _hf_tensors(fields, reader.tensors, path)
-    config = _config(fields, tensors.keys(), path)
+    config = _config(fields, tensors.keys())
+    if divisors := [tensor for tensor in reader.tensors if tensor.name == _DIVISORS]:
+        values = gguf.dequantize(divisors[0].data, divisors[0].tensor_type)
+        config["rope_parameters"] = {"rope_type": "divisors", "divisors": values.tolist()}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
 
     def read(name: str) -> np.ndarray:
@@ -103,16 +101,15 @@ def _hf_tensors(fields: Mapping[str, Any], tensors: Iterable[Any], path: Path) -
             f"{path} holds a model of architecture {architecture!r}; only 'llama' is read from "
             "GGUF. Use the folder of the same model with config.json and model.safetensors."
         )
-    named = [(_hf_name(tensor.name), tensor) for tensor in tensors]
+    named = [(_hf_name(tensor.name), tensor) for tensor in tensors if tensor.name != _DIVISORS]
     lost = [tensor.name for name, tensor in named if name is None]
-    if fields.get("llama.rope.scaling.type", "none") != "none":
-        lost.append("llama.rope.scaling.type")
     if lost:
         raise WeightsError(
             f"{path} holds what a plain Llama model has no place for: {', '.join(lost[:8])}"
             f"{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
             "Use the folder of the same model with config.json and model.safetensors."
         )
+    check_keys(fields, str(path))
     return {name: tensor for name, tensor in named if name is not None}
 
 
@@ -140,17 +137,15 @@ def _hf_name(name: str) -> str | None:
     return f"{module}.{kind}" if layer is None else f"model.layers.{layer}.{module}.{kind}"
 
 
-def _config(fields: Mapping[str, Any], names: Collection[str], path: Path) -> dict:
-    if absent := [key for key in _REQUIRED.values() if key not in fields]:
-        raise WeightsError(f"{path} lacks the metadata {', '.join(absent)}. Convert it again.")
-    config = {key: _shortest(fields[field]) for key, field in _REQUIRED.items()}
+def _config(fields: Mapping[str, Any], names: Collection[str]) -> dict:
+    config = {key: _shortest(fields[field]) for key, field in REQUIRED.items()}
     n_heads = config["num_attention_heads"]
     tokens = fields.get("tokenizer.ggml.tokens", ())
     return config | {
         "model_type": "llama",
         "architectures": ["LlamaForCausalLM"],
         "num_key_value_heads": fields.get("llama.attention.head_count_kv", n_heads),
-        "head_dim": fields.get("llama.attention.key_length", config["hidden_size"] // n_heads),
+        "head_dim": head_width(fields),
         "rope_theta": _shortest(fields.get("llama.rope.freq_base", 10000.0)),
         "vocab_size": fields.get("llama.vocab_size", len(tokens)),
         "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,

@@ -19,6 +19,7 @@ from mend_jax.weights.tokenizer_config import as_configured
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
+_GENERATION = "generation_config.json"
 _VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 
 
@@ -35,6 +36,8 @@ def read_folder(path: str | PathLike[str]) -> Weights:
     """
     folder = Path(path)
     config = read_json(folder / "config.json")
+    if (folder / _GENERATION).exists():
+        config["generation_config"] = read_json(folder / _GENERATION)
     shards = find_shards(folder, _SINGLE, _INDEX)
     if shards is None:
         raise WeightsError(f"{folder} has no {_SINGLE} and no {_INDEX}{_advice(folder)}")

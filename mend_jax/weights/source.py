@@ -23,7 +23,8 @@ class Weights(NamedTuple):
     """A model on disk.
 
     Attributes:
-        config: the keys of a Hugging Face `config.json`.
+        config: the keys of a Hugging Face `config.json`; under `generation_config`, where there is
+            one, those of the `generation_config.json` beside it.
         names: the tensors there are.
         read: reads one tensor, in the float dtype it is stored in. Its memory may be the file's
             own pages, read-only: copy what has to outlive the file.

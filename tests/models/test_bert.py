@@ -165,9 +165,9 @@ def test_names_of_the_classes(config: dict[str, Any], logits: int, names: tuple[
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"hidden_act": "mish"}, "the activation 'mish' is not.*gelu"),
+        ({"hidden_act": "mish"}, "hidden_act = 'mish' is not.*gelu"),
         ({"position_embedding_type": "relative_key"}, "relative_key.*'absolute'"),
-        ({"problem_type": "regression"}, "problem_type 'regression'"),
+        ({"problem_type": "regression"}, "problem_type = 'regression'"),
         ({"architectures": ["BertForTokenClassification"]}, "TokenClass.*BertForMaskedLM"),
         (
             {

@@ -81,7 +81,7 @@ def test_the_kinds_of_attention_are_read():
     assert read(attention_types=[[["global", "local"], 2]]) == twice
     assert read(attention_layers=list(twice)) == twice
     assert read(attention_types=[[["local"], 3], [["global"], 1]]) == ("local",) * 3 + ("global",)
-    with pytest.raises(ValueError, match="in 4 blocks is not implemented"):
+    with pytest.raises(ValueError, match="in 4 blocks is not supported"):
         read(attention_types=[[["global", "local"], 3]])
-    with pytest.raises(ValueError, match="sparse.*is not implemented"):
+    with pytest.raises(ValueError, match="sparse.*is not supported"):
         read(attention_types=[[["global", "sparse"], 2]])

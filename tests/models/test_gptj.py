@@ -70,5 +70,6 @@ def test_default_sites(both: tuple[Any, Base]):
 
 @pytest.mark.parametrize("turning", [None, 5, 10])
 def test_rotary_features_that_do_not_fit_are_refused(turning: int | None):
-    with pytest.raises(ValueError, match=f"rotary_dim {turning} .* at most 8"):
+    wanted = "a whole number" if turning is None else "at most 8"
+    with pytest.raises(ValueError, match=f"rotary_dim = {turning} .*{wanted}"):
         gptj.GPTJConfig.from_hf(SHAPE | {"rotary_dim": turning})

@@ -26,8 +26,10 @@ from transformers import (
 import mend_jax as mj
 from mend_jax.models.generate import generate
 from mend_jax.models.llama import LlamaConfig as Dimensions
+from mend_jax.models.llama import Qwen2Config as Qwen2Dimensions
 from mend_jax.models.llama import expected_weights
 from mend_jax.models.registry import Base, load
+from mend_jax.models.settings import ConfigError
 from mend_jax.models.stages import Inputs
 
 SHAPE = dict(
@@ -111,16 +113,15 @@ def test_llama3_scaling_is_read():
 
 def test_what_is_not_implemented_is_refused(tmp_path: Path):
     config = LlamaConfig(**SHAPE).to_dict()
-    with pytest.raises(ValueError, match="yarn.*default and llama3"):
+    with pytest.raises(ConfigError, match="yarn.*default and llama3"):
         Dimensions.from_hf(config | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}})
-    with pytest.raises(ValueError, match="biases .* are not implemented"):
+    with pytest.raises(ConfigError, match="attention_bias = True is not supported"):
         Dimensions.from_hf(config | {"attention_bias": True})
-    with pytest.raises(ValueError, match="'gelu' is not implemented"):
+    with pytest.raises(ConfigError, match="hidden_act = 'gelu' is not supported"):
         Dimensions.from_hf(config | {"hidden_act": "gelu"})
-    mixed = {"sliding_window": 5, "layer_types": ["full_attention", "sliding_attention"]}
-    with pytest.raises(ValueError, match="window in some layers"):
-        Dimensions.from_hf(config | mixed)
-    assert Dimensions.from_hf(config | mixed | {"use_sliding_window": False}).sliding_window is None
+    for key, value in {"sliding_window": 5, "layer_types": ["full_attention"] * 2}.items():
+        with pytest.raises(ConfigError, match=f"{key} = .* llama models have no such setting"):
+            Dimensions.from_hf(config | {key: value})
     torch_model("untied").save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
     with pytest.raises(ValueError, match="'mamba' is not implemented.*llama"):
@@ -145,14 +146,18 @@ def test_qwen(kind: str, tmp_path: Path):
 
 def test_qwens_window_is_in_the_layers_after_the_first_few():
     config = Qwen2Config(**SHAPE).to_dict() | {"layer_types": None, "sliding_window": 5}
-    assert Dimensions.from_hf(config).sliding_window is None
+    read = Qwen2Dimensions.from_hf
+    assert read(config).sliding_window is None
     config["use_sliding_window"] = True
     for first, window in ((0, 5), (2, None), (28, None)):
-        assert Dimensions.from_hf(config | {"max_window_layers": first}).sliding_window == window
-    with pytest.raises(ValueError, match="window in some layers"):
-        Dimensions.from_hf(config | {"max_window_layers": 1})
+        assert read(config | {"max_window_layers": first}).sliding_window == window
+    with pytest.raises(ConfigError, match="window in some layers"):
+        read(config | {"max_window_layers": 1})
+    mixed = {"layer_types": ["full_attention", "sliding_attention"]}
+    with pytest.raises(ConfigError, match="window in some layers"):
+        read(config | mixed)
     del config["use_sliding_window"]
-    assert Dimensions.from_hf(config).sliding_window is None
+    assert read(config).sliding_window is None
 
 
 def test_read_positions_are_the_full_logits_there(tiny: Tiny):

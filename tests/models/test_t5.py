@@ -13,6 +13,8 @@ from transformers.models.t5.modeling_t5 import T5Attention
 import mend_jax as mj
 from mend_jax.models import t5
 from mend_jax.models.registry import Base
+from mend_jax.models.relative_positions import bucket_rows, check_buckets
+from mend_jax.models.settings import ConfigError
 
 SHAPE = dict(
     vocab_size=parity.VOCABULARY,
@@ -90,6 +92,32 @@ def test_relative_buckets(both_ways: bool, buckets: int, farthest: int):
     np.testing.assert_array_equal(found, wanted.numpy())
 
 
+def test_rows_of_other_buckets_are_those_of_transformers():
+    """At every distance, also where a logarithm is a whole number; or such buckets are refused,
+    which few are."""
+    refused = 0
+    tried = [(n, far) for n in range(4, 66, 3) for far in (*range(n // 2 + 1, 260, 5), 1024)]
+    for buckets, farthest in tried + [(64, 256), (34, 27), (17, 27)]:
+        try:
+            check_buckets(buckets, farthest)
+        except ConfigError:
+            refused += 1
+            continue
+        past = -torch.arange(farthest + 9)
+        for one_way, both_ways in ((buckets, False), (buckets // 2, True)):
+            wanted = T5Attention._relative_position_bucket(past, both_ways, buckets, farthest)
+            found = bucket_rows(one_way, farthest)
+            np.testing.assert_array_equal(found, wanted[: farthest + 1], f"{buckets} {farthest}")
+            assert set(wanted[farthest:].tolist()) == {one_way - 1} == {int(found[-1])}
+    assert 2 <= refused < len(tried) // 20
+
+
+@pytest.mark.parametrize("buckets, farthest", [(17, 27), (32, 16), (32, 2**21)])
+def test_buckets_that_rounding_decides_are_refused(buckets: int, farthest: int):
+    with pytest.raises(ConfigError, match=f"num_buckets = {buckets}, .*distance = {farthest}"):
+        check_buckets(buckets, farthest)
+
+
 def test_an_activation_that_is_not_implemented_is_refused():
-    with pytest.raises(ValueError, match="T5 with the activation 'softplus'.*gelu, gelu_new"):
+    with pytest.raises(ConfigError, match="feed_forward_proj = 'gated-softplus'.*'gelu_new'"):
         t5.T5Config.from_hf(SHAPE | {"feed_forward_proj": "gated-softplus"})

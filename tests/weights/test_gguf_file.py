@@ -8,7 +8,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from mend_jax.models.llama import LlamaConfig as Dimensions
+from mend_jax.models.rotary_scaling import rotary_frequencies
 from mend_jax.weights import WeightsError, read_gguf
 
 KEYS = {
@@ -112,8 +115,126 @@ def test_what_would_be_lost_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="no place for: blk.0.ffn_up_exps.weight"):
         read_gguf(experts)
     scaled = write_gguf(tmp_path / "yarn.gguf", llama__rope__scaling__type="yarn")
-    with pytest.raises(WeightsError, match="no place for: llama.rope.scaling.type"):
+    with pytest.raises(WeightsError, match="has not, .*: llama.rope.scaling.type = 'yarn'"):
         read_gguf(scaled)
+
+
+PLAIN: dict[str, tuple[object, ...]] = {
+    "vocab_size": (61,),
+    "attention.head_count_kv": (2, 1),
+    "attention.key_length": (4,),
+    "attention.value_length": (4,),
+    "attention.sliding_window": (0, 32, 4096),
+    "attention.scale": (0.5,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "logit_scale": (1.0,),
+    "residual_scale": (1.0,),
+    "rope.dimension_count": (4,),
+    "rope.freq_base": (500.0,),
+    "rope.scale_linear": (1.0,),
+    "rope.scaling.factor": (1.0,),
+    "rope.scaling.original_context_length": (16,),
+    "tensor_data_layout": ("Meta AI original pth",),
+}
+OTHER: dict[str, tuple[object, ...]] = {
+    "attention.causal": (False,),
+    "attention.clamp_kqv": (8.0,),
+    "attention.head_count_kv": (0, 1.5, "2"),
+    "attention.layer_norm_epsilon": (1e-5,),
+    "attention.scale": (0.4,),
+    "attention.sliding_window": (16,),
+    "attention.value_length": (8,),
+    "expert_count": (8,),
+    "expert_used_count": (2,),
+    "embedding_scale": (12.0,),
+    "logit_scale": (0.25,),
+    "pooling_type": (1,),
+    "residual_scale": (0.5,),
+    "rope.dimension_count": (2,),
+    "rope.scale_linear": (0.25,),
+    "rope.scaling.factor": (8.0,),
+    "rope.scaling.type": ("linear",),
+    "unheard_of": (0, 1, "x"),
+    "use_parallel_residual": (True,),
+}
+
+
+def rows(table):
+    return [(key, value) for key, values in table.items() for value in values]
+
+
+def with_key(path, key, value):
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, x in (KEYS | {key: value}).items():
+        kinds = {bool: "add_bool", float: "add_float32", str: "add_string", int: "add_uint32"}
+        getattr(writer, kinds[type(x)])(f"llama.{name}", x)
+    writer.add_tensor("token_embd.weight", np.zeros((61, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("key, value", rows(PLAIN))
+def test_keys_of_a_plain_model(tmp_path, key, value):
+    assert read_gguf(with_key(tmp_path / "plain.gguf", key, value)).config["hidden_size"] == 8
+
+
+@pytest.mark.parametrize("key, value", rows(OTHER))
+def test_keys_of_another_model_are_refused_by_name(tmp_path, key, value):
+    path = with_key(tmp_path / "other.gguf", key, value)
+    with pytest.raises(WeightsError, match=rf"other.gguf has settings .*llama\.{key} = "):
+        read_gguf(path)
+
+
+@pytest.mark.parametrize("key", ["general.type", "split.count", "adapter.lora.alpha"])
+def test_what_is_no_whole_model_is_refused_by_name(tmp_path, key):
+    path = write_gguf(tmp_path / "part.gguf", **{key.replace(".", "__"): "adapter"})
+    with pytest.raises(WeightsError, match=f"{key} = 'adapter'"):
+        read_gguf(path)
+
+
+def test_the_divisors_of_llama_3(tmp_path):
+    """What the converter to GGUF writes for Llama 3.1 turns as transformers' scaling does."""
+    scaling = {
+        "rope_type": "llama3",
+        "rope_theta": 500.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    shape = dict(hidden_size=64, num_attention_heads=2, max_position_embeddings=512)
+    theirs = LlamaRotaryEmbedding(LlamaConfig(**shape, rope_parameters=scaling)).inv_freq
+    plain = 500.0 ** (-torch.arange(0, 32, 2) / 32)
+    divisors = (plain / theirs).numpy().astype(np.float32)
+    assert len(np.unique(divisors)) >= 4  # 1, 8, and those between
+
+    def written(values):
+        path = tmp_path / "llama3.gguf"
+        writer = gguf.GGUFWriter(path, "llama")
+        sizes = {"embedding_length": 64, "rope.freq_base": 500.0, "vocab_size": 61}
+        for name, x in (KEYS | sizes).items():
+            add = writer.add_float32 if isinstance(x, float) else writer.add_uint32
+            add(f"llama.{name}", x)
+        writer.add_tensor("rope_freqs.weight", values)
+        writer.add_tensor("token_embd.weight", np.zeros((61, 64), np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return read_gguf(path)
+
+    weights = written(divisors)
+    assert "rope_freqs.weight" not in weights.names
+    said = Dimensions.from_hf(weights.config)
+    ours = rotary_frequencies(said.head_dim, said.rope_theta, said.rope_scaling)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-6)
+    for wrong in (divisors[:-1], divisors * 0, divisors * np.nan):
+        with pytest.raises(ValueError, match="divisors of the rotary .* 16 numbers above 0"):
+            Dimensions.from_hf(written(wrong).config)
 
 
 def test_without_the_gguf_package(tmp_path, monkeypatch):

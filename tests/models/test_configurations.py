@@ -1,0 +1,461 @@
+"""Configurations of every family: the logits are transformers', or one error names file and key.
+
+Each configuration is a small model's config.json with some keys changed (or taken out: `ABSENT`).
+Transformers makes of it a config and a model with random weights, and `load` gets the same
+config.json and the same tensors. `SAME` has to load; the others may be refused. Hypothesis draws
+combinations of all of them.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import parity
+import pytest
+import torch
+import transformers
+from compare import assert_close
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mend_jax.models import registry
+from mend_jax.models.settings import ConfigError
+from mend_jax.models.stages import Inputs
+from mend_jax.weights import Weights, WeightsError
+
+ABSENT = "take the key out"
+LENGTH = 13
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
+
+class Kind(NamedTuple):
+    """config, model: names in transformers. shape: of the small model. same: {key: values that
+    have to load}. other: {key: values that may be refused}."""
+
+    config: str
+    model: str
+    shape: Mapping[str, Any]
+    same: Mapping[str, tuple[Any, ...]]
+    other: Mapping[str, tuple[Any, ...]]
+
+
+NUMBERS = (float("nan"), float("inf"), 0, -1.0, None, "1e-5", True)
+SIZES = (0, -1, 2.0, None, "2", True)
+GENERAL_SAME: dict[str, tuple[Any, ...]] = {
+    "torch_dtype": ("bfloat16", None),
+    "use_cache": (False,),
+    "initializer_range": (0.5,),
+    "pad_token_id": (0,),
+    "task_specific_params": ({"summarization": {"prefix": "x"}},),
+    "architectures": (ABSENT, None),
+    "pruned_heads": ({},),
+    "output_past": (True,),
+    "unheard_of": (None,),
+}
+GENERAL_OTHER: dict[str, tuple[Any, ...]] = {
+    "vocab_size": SIZES,
+    "tie_word_embeddings": (True, False, ABSENT, None, 0),
+    "quantization_config": ({"quant_method": "fp8"}, {"quant_method": "mxfp4"}, {}),
+    "is_decoder": (True,),
+    "add_cross_attention": (True,),
+    "pruned_heads": ({"0": [1]},),
+    "unheard_of": (0, 1.0, False, "x"),
+    "logit_scale": (0.25,),
+    "auto_map": ({"AutoModel": "own.Own"},),
+    "per_layer_config": ({"0": {"num_attention_heads": 1}},),
+    "architectures": ("Llama", ["Unheard"], [3]),
+}
+
+
+def kind(
+    config: str, model: str, shape: dict[str, Any], same: dict[str, Any], other: dict[str, Any]
+) -> Kind:
+    """With what all kinds share."""
+    general = {k: v + other.pop(k, ()) for k, v in GENERAL_OTHER.items()}
+    shape = {"vocab_size": parity.VOCABULARY, "architectures": [model]} | shape
+    return Kind(config, model, shape, GENERAL_SAME | same, general | other)
+
+
+LLAMA_SHAPE: dict[str, Any] = dict(
+    hidden_size=24,
+    intermediate_size=22,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=6,
+    max_position_embeddings=64,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=False,
+)
+ROTARY_SAME: dict[str, tuple[Any, ...]] = {
+    "rms_norm_eps": (1e-3, ABSENT),
+    "rope_theta": (50.0, ABSENT),
+    "rope_parameters": (
+        {"rope_type": "default", "rope_theta": 50.0},
+        LLAMA3 | {"rope_theta": 50.0},
+        LLAMA3 | {"rope_theta": 50.0, "original_max_position_embeddings": 16},
+    ),
+    "rope_scaling": (None, LLAMA3, LLAMA3 | {"original_max_position_embeddings": 8}),
+    "head_dim": (10,),
+    "num_key_value_heads": (4, 1, None),
+    "mlp_bias": (False,),
+}
+ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
+    "rms_norm_eps": NUMBERS,
+    "rope_theta": NUMBERS,
+    "rope_parameters": (
+        {"rope_theta": 0},
+        {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "default", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "default", "partial_rotary_factor": 0.5, "rope_theta": 1e4},
+        {"rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4},
+        LLAMA3 | {"low_freq_factor": 4.0, "rope_theta": 1e4},
+        LLAMA3 | {"factor": float("nan"), "rope_theta": 1e4},
+        "default",
+    ),
+    "rope_scaling": ({"type": "linear", "factor": 2.0}, {"factor": 2.0}),
+    "partial_rotary_factor": (0.5, 1.0),
+    "original_max_position_embeddings": (8,),
+    "hidden_act": ("gelu", "relu", None, ABSENT),
+    "attention_bias": (True, False),
+    "mlp_bias": (True,),
+    "head_dim": (7, 0, ABSENT),
+    "num_key_value_heads": (3, 0, ABSENT),
+    "num_attention_heads": (5, 0),
+    "num_hidden_layers": SIZES,
+    "sliding_window": (0, -1, 2.5, "5"),
+    "is_causal": (False,),
+    "attention_dropout": (0.5,),
+}
+WINDOW = (5, 4096, None)
+LISTS = (["full_attention"], ["sliding_attention"], ["chunked_attention"], [], None)
+QWEN_OTHER: dict[str, tuple[Any, ...]] = {
+    "use_sliding_window": (True, False, None),
+    "sliding_window": (5, 0),
+    "layer_types": LISTS,
+    "max_window_layers": (0, 1, -1),
+}
+GPT_OTHER: dict[str, tuple[Any, ...]] = {
+    "activation_function": ("mish", "quick_gelu", None),
+    "layer_norm_epsilon": NUMBERS,
+    "scale_attn_weights": (False, None),
+    "scale_attn_by_inverse_layer_idx": (True,),
+}
+ACTIVATIONS = ("relu", ABSENT)
+
+KINDS = {
+    "llama": kind(
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        LLAMA_SHAPE,
+        ROTARY_SAME,
+        ROTARY_OTHER
+        | {
+            "sliding_window": WINDOW,
+            "use_sliding_window": (True, False),
+            "layer_types": LISTS,
+            "max_window_layers": (0, 1),
+        },
+    ),
+    "mistral": kind(
+        "MistralConfig",
+        "MistralForCausalLM",
+        LLAMA_SHAPE,
+        ROTARY_SAME | {"sliding_window": (5, 1, 4096, None, ABSENT)},
+        ROTARY_OTHER
+        | {
+            "use_sliding_window": (True, False),
+            "layer_types": LISTS,
+            "max_window_layers": (0, 1),
+        },
+    ),
+    "qwen2": kind(
+        "Qwen2Config",
+        "Qwen2ForCausalLM",
+        {k: v for k, v in LLAMA_SHAPE.items() if k != "head_dim"},
+        ROTARY_SAME | {"sliding_window": (5, None, ABSENT), "attention_bias": (True, False)},
+        ROTARY_OTHER | QWEN_OTHER,
+    ),
+    "qwen2, windowed": kind(
+        "Qwen2Config",
+        "Qwen2ForCausalLM",
+        LLAMA_SHAPE | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 0},
+        {"sliding_window": (5, 3), "max_window_layers": (0, 1, ABSENT)},
+        QWEN_OTHER | {"sliding_window": (None, ABSENT, 0)},
+    ),
+    "qwen3": kind(
+        "Qwen3Config",
+        "Qwen3ForCausalLM",
+        LLAMA_SHAPE,
+        ROTARY_SAME | {"sliding_window": (5, None, ABSENT)},
+        ROTARY_OTHER | QWEN_OTHER | {"head_dim": (None, 7)},
+    ),
+    "gpt2": kind(
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        dict(n_positions=30, n_embd=24, n_layer=1, n_head=3),
+        {
+            "activation_function": ("relu", "gelu", "silu", "tanh", ABSENT),
+            "n_inner": (46, None),
+            "layer_norm_epsilon": (1e-2, ABSENT),
+            "reorder_and_upcast_attn": (True,),
+            "n_ctx": (30,),
+            "num_attention_heads": (3,),
+            "summary_type": ("last",),
+        },
+        GPT_OTHER | {"n_head": (5, 0), "num_attention_heads": (4,), "n_inner": (0,)},
+    ),
+    "gpt_neo": kind(
+        "GPTNeoConfig",
+        "GPTNeoForCausalLM",
+        dict(
+            max_position_embeddings=30,
+            hidden_size=24,
+            num_layers=2,
+            num_heads=3,
+            attention_types=[[["global", "local"], 1]],
+            window_size=5,
+        ),
+        {
+            "activation_function": ACTIVATIONS,
+            "intermediate_size": (46,),
+            "window_size": (2, 40),
+            "attention_types": ([[["local"], 2]], [[["local", "global"], 1]]),
+            "layer_norm_epsilon": (1e-2, ABSENT),
+        },
+        GPT_OTHER
+        | {
+            "window_size": (0, None),
+            "attention_types": ([[["global"], 1]], [[["sparse"], 2]], [3], "global", None),
+            "attention_layers": (["local", "local"], ["local"]),
+        },
+    ),
+    "gptj": kind(
+        "GPTJConfig",
+        "GPTJForCausalLM",
+        dict(n_positions=30, n_embd=24, n_layer=1, n_head=3, rotary_dim=4),
+        {
+            "activation_function": ACTIVATIONS,
+            "rotary_dim": (8, 2),
+            "n_inner": (46,),
+            "layer_norm_epsilon": (1e-2, ABSENT),
+            "rotary": (True,),
+        },
+        GPT_OTHER | {"rotary_dim": (None, 5, 10, 0), "rotary": (False,), "n_head": (5,)},
+    ),
+    "bert": kind(
+        "BertConfig",
+        "BertForMaskedLM",
+        dict(
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=3,
+            intermediate_size=46,
+            max_position_embeddings=32,
+        ),
+        {
+            "hidden_act": ACTIVATIONS,
+            "layer_norm_eps": (1e-3, ABSENT),
+            "position_embedding_type": ("absolute",),
+            "type_vocab_size": (3,),
+            "pooler_type": ("first_token_transform",),
+        },
+        {
+            "hidden_act": ("mish", None),
+            "layer_norm_eps": NUMBERS,
+            "position_embedding_type": ("relative_key", "relative_key_query"),
+            "problem_type": ("regression", "multi_label_classification"),
+            "num_attention_heads": (5, 0),
+        },
+    ),
+    "bart": kind(
+        "BartConfig",
+        "BartForConditionalGeneration",
+        dict(
+            d_model=24,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=4,
+            encoder_ffn_dim=46,
+            decoder_ffn_dim=38,
+            max_position_embeddings=32,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
+        {
+            "activation_function": ACTIVATIONS,
+            "scale_embedding": (True, False, ABSENT),
+            "num_hidden_layers": (1,),
+            "forced_bos_token_id": (0, None),
+            "normalize_before": (False,),
+            "encoder_layerdrop": (0.1,),
+            "num_beams": (4,),
+        },
+        {
+            "activation_function": ("mish", None),
+            "normalize_before": (True,),
+            "add_final_layer_norm": (True,),
+            "normalize_embedding": (False,),
+            "static_position_embeddings": (True,),
+            "extra_pos_embeddings": (0,),
+            "num_hidden_layers": (2,),
+            "decoder_attention_heads": (5, 0),
+            "eos_token_id": ([2, 3], 61, -1),
+            "decoder_start_token_id": (61, None),
+            "is_encoder_decoder": (False,),
+        },
+    ),
+    "t5": kind(
+        "T5Config",
+        "T5ForConditionalGeneration",
+        dict(
+            d_model=24,
+            d_kv=10,
+            d_ff=46,
+            num_layers=1,
+            num_decoder_layers=1,
+            num_heads=2,
+            relative_attention_num_buckets=8,
+            relative_attention_max_distance=20,
+            decoder_start_token_id=0,
+        ),
+        {
+            "feed_forward_proj": ("relu", "gated-gelu", "gated-relu", "gelu", ABSENT),
+            "dense_act_fn": ("relu", "gelu_new", "silu"),
+            "is_gated_act": (True, False),
+            "layer_norm_epsilon": (1e-3, ABSENT),
+            "num_decoder_layers": (2, None),
+            "relative_attention_num_buckets": (32, 4, 10, 9, ABSENT),
+            "relative_attention_max_distance": (6, 12, ABSENT),
+            "n_positions": (512,),
+            "scale_decoder_outputs": (False,),
+        },
+        {
+            "feed_forward_proj": ("gated-mish", "gated-", "a-b-c", None),
+            "dense_act_fn": ("mish",),
+            "relative_attention_num_buckets": (1, 2, 3, 41, 0),
+            "relative_attention_max_distance": (3, 4, 0),
+            "layer_norm_epsilon": NUMBERS,
+            "eos_token_id": ([1, 2], 61),
+            "is_encoder_decoder": (False,),
+        },
+    ),
+}
+
+
+def raw_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of config.json."""
+    model_type = name.partition(",")[0]
+    raw = {"model_type": model_type, **KINDS[name].shape, **changes}
+    return {key: value for key, value in raw.items() if value is not ABSENT}
+
+
+def torch_model(name: str, raw: Mapping[str, Any]) -> Any:
+    """What transformers makes of it, with random weights; None if it refuses."""
+    torch.manual_seed(0)
+    try:
+        config = getattr(transformers, KINDS[name].config).from_dict(dict(raw))
+        return parity.shaken(getattr(transformers, KINDS[name].model)(config), 0.1)
+    except Exception:
+        return None
+
+
+def our_base(raw: dict[str, Any], tensors: Mapping[str, Any], folder: Path) -> registry.Base:
+    """What `load` makes of a folder with this config.json and these tensors."""
+    arrays = {key: value.detach().numpy().copy() for key, value in tensors.items()}
+    shapes = {key: value.shape for key, value in arrays.items()}
+    weights = Weights(raw, tuple(arrays), arrays.__getitem__, shapes, None, str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "open_weights", lambda _: weights)
+        return registry.load(str(folder))
+
+
+PROGRAMS: dict[Any, Any] = {}
+"""One for each model: configurations that mean the same are compiled once."""
+
+
+def our_logits(base: registry.Base, inputs: Inputs) -> np.ndarray:
+    run = PROGRAMS.setdefault(base.model, jax.jit(base.model.apply))
+    return np.asarray(run({"params": base.params}, inputs))
+
+
+@cache
+def plain_tensors(name: str) -> dict[str, Any]:
+    """Those of the small model with nothing changed."""
+    return torch_model(name, raw_config(name, {})).state_dict()
+
+
+def verdict(name: str, changes: Mapping[str, Any], folder: Path) -> str:
+    """"same" or "refused"; fails where neither is so."""
+    raw = raw_config(name, changes)
+    try:
+        our_base(dict(raw), plain_tensors(name), folder)
+    except ConfigError as error:
+        text = str(error)
+        assert text.startswith(f"{folder}/config.json: ") and "\n" not in text, text
+        assert any(key in text for key in changes), text
+        return "refused"
+    except WeightsError:
+        pass  # these settings are of other tensors
+    theirs = torch_model(name, raw)
+    assert theirs is not None, f"transformers refuses {changes}"
+    base = our_base(dict(raw), theirs.state_dict(), folder)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, parity.VOCABULARY, (2, LENGTH)).astype(np.int32)
+    target = tokens[:, :5] if base.model.kind == "seq2seq" else None
+    inputs = Inputs(jnp.asarray(tokens), mask=jnp.ones(tokens.shape, bool), target=target)
+    more = {} if target is None else {"decoder_input_ids": torch.tensor(target).long()}
+    with torch.no_grad():
+        wanted = theirs(input_ids=torch.tensor(tokens).long(), **more).logits.numpy()
+    assert_close(our_logits(base, inputs), wanted, 1e-5)
+    return "same"
+
+
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_has_to_load_is_transformers(name: str, tmp_path: Path):
+    for key, values in {"vocab_size": (parity.VOCABULARY,), **KINDS[name].same}.items():
+        for value in values:
+            assert verdict(name, {key: value}, tmp_path) == "same", (key, value)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_may_be_refused_is_transformers_or_named(name: str, tmp_path: Path):
+    for key, values in KINDS[name].other.items():
+        for value in values:
+            assert verdict(name, {key: value}, tmp_path) in ("same", "refused")
+
+
+def test_there_are_enough_of_them():
+    each = [v for k in KINDS.values() for table in (k.same, k.other) for v in table.values()]
+    assert sum(map(len, each)) >= 250
+
+
+@st.composite
+def combinations(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
+    """A family, and two to four keys of its tables with a value each."""
+    name = draw(st.sampled_from(sorted(KINDS)))
+    both = KINDS[name].same.items(), KINDS[name].other.items()
+    values = {key: [] for table in both for key, _ in table}
+    for table in both:
+        for key, some in table:
+            values[key] += some
+    keys = draw(st.lists(st.sampled_from(sorted(values)), min_size=2, max_size=4, unique=True))
+    return name, {key: draw(st.sampled_from(values[key])) for key in keys}
+
+
+@settings(derandomize=True, max_examples=40, deadline=None, database=None)
+@given(drawn=combinations())
+def test_combinations_are_transformers_or_named(
+    drawn: tuple[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+):
+    verdict(*drawn, tmp_path_factory.getbasetemp())
