@@ -54,6 +54,8 @@ def show_edits(finished: Run) -> str:
 def quickstart(config: Quickstart) -> None:
     """Trains, scores, shows, and says what to type next."""
     finished = run(config)
+    if finished is None:
+        return
     print(show_edits(finished))
     record = finished.validation[0]
     asked = rephrases_of(record)[0].prompt if record.rephrases else record.prompt
