@@ -193,7 +193,7 @@ def locked(directory: Path, say: Callable[[str], None] = print) -> Iterator[None
     finally:
         with contextlib.suppress(OSError):  # of a system that removes no open file
             (directory / OWNER).unlink(missing_ok=True)
-            (directory / LOCK).unlink(missing_ok=True)  # who has it open sees that, and makes another
+            (directory / LOCK).unlink(missing_ok=True)  # who has it open sees it
         lock.release()
         if made:
             with contextlib.suppress(OSError):  # it is not empty
