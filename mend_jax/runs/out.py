@@ -112,7 +112,7 @@ def _heard() -> State:
 
 def _state(out: Out) -> State:
     directory, resume = out.directory, out.resume
-    there = {path.name for path in directory.iterdir()} - {LOCK, OWNER}
+    there = contents(directory)
     if not there - {path.name for path in _drafts(directory)}:
         return "free"
     finished = out.last in there
@@ -137,6 +137,11 @@ def _state(out: Out) -> State:
             f"--resume: {directory} was started with other options: {'; '.join(different)}"
         )
     return "finished" if finished else "begun"
+
+
+def contents(directory: Path) -> set[str]:
+    """Names of all that is there, but for the lock."""
+    return {path.name for path in directory.iterdir()} - {LOCK, OWNER}
 
 
 def _options(path: Path) -> dict[str, Any]:
