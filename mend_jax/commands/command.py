@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 
 from mend_jax.commands.form import filled, form_of
 from mend_jax.option_types import OptionError
+from mend_jax.training.stopping import Stopped, at_once, on_signals
 
 
 class Preset(NamedTuple):
@@ -36,7 +38,8 @@ class Command(NamedTuple):
 def main(command: Command) -> None:
     """Parses the command line and runs the command on it.
 
-    What a user can mend (options, files, records, weights) ends in one message and exit code 1.
+    What a user can mend (options, files, records, weights) ends in one message and exit code 1;
+    SIGTERM and SIGINT in one message and exit code 143 or 130.
     """
     called, description = sys.argv[0], command.description or ""
     if not called.startswith("mend-jax"):
@@ -45,13 +48,26 @@ def main(command: Command) -> None:
     try:
         options = parse(command, sys.argv[1:], called, description)
         keep_compilations()
-        command.action(options)
+        with on_signals(at_once):
+            command.action(options)
+    except Stopped as stopped:
+        if os.environ.get("MEND_JAX_TRACEBACK"):
+            raise
+        again = f"; to go on: {_again(called)}" if hasattr(options, "resume") else ""
+        print(f"{stopped}{again}", file=sys.stderr)
+        raise SystemExit(128 + stopped.number) from None
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("MEND_JAX_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
         print("(MEND_JAX_TRACEBACK=1 shows where it came from)", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _again(called: str) -> str:
+    """The command line that resumes what this one began."""
+    given = sys.argv[1:]
+    return f"{called} {shlex.join(given if '--resume' in given else [*given, '--resume'])}"
 
 
 def parse(command: Command, arguments: Sequence[str], called: str, description: str) -> Any:

@@ -10,8 +10,8 @@
     cache       stored answers for inputs near an edited one; changes no weight
     none        no edit
 
-Writes compare.json, compare.md, compare.png, and each editor to a folder of its own. Without
---train the project's facts are used.
+Writes compare.json, compare.md, compare.png, and each editor to a folder of its own; with --resume,
+rows that are done stay. Without --train the project's facts are used.
 """
 
 import time
@@ -29,13 +29,8 @@ from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.comparison import Row, compare, markdown
 from mend_jax.runs.methods import Chosen, contenders, editors_named
-from mend_jax.runs.options import (
-    ExperimentError,
-    TrainConfig,
-    check_config,
-    check_data,
-    check_out,
-)
+from mend_jax.runs.options import ExperimentError, TrainConfig, check_config, check_data
+from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.run import gather
 from mend_jax.runs.task import Task, make_task
 
@@ -75,32 +70,48 @@ class Compare(CompareConfig):
     """Which editors, with commas: by name, or by import path (package.module:name)."""
 
 
-def settle(config: CompareConfig, reporter: Reporter) -> tuple[Task, str, bool]:
-    """(the task, the data set's name, whether texts are scored by perplexity)."""
+FIGURE = "compare.png"
+"""Written last."""
+
+
+def check(config: CompareConfig) -> None:
+    """Raises OptionError or ExperimentError for options that no comparison takes."""
     check_config(config)
     check_data(config)
-    if config.resume or config.distributed:
-        raise ExperimentError("a comparison is neither resumed nor distributed")
+    if config.distributed:
+        raise ExperimentError("a comparison is not distributed")
     if config.editor != CompareConfig.editor:
         raise ExperimentError("a comparison takes several: --editors NAME,NAME,...")
-    check_out(config)
+
+
+def settle(config: CompareConfig, state: State, reporter: Reporter) -> tuple[Task, str, bool]:
+    """(the task, the data set's name, whether texts are scored by perplexity)."""
     mesh = mesh_of(config.mesh)
     base, sites, data, dataset, _ = gather(config, mesh, print)
+    if state == "free":
+        begin(out_of(config, FIGURE))
     task = make_task(config, base, sites, data, mesh, reporter)
     return task, dataset, base.model.kind == "causal"
 
 
-def run(config: CompareConfig, chosen: Mapping[str, Chosen]) -> list[Row]:
-    """Compares, prints the table, draws the figure."""
+def run(config: CompareConfig, chosen: Mapping[str, Chosen]) -> list[Row] | None:
+    """Compares, prints the table, draws the figure; None if that is done already."""
+    check(config)
+    with taken(out_of(config, FIGURE)) as state:
+        return None if state == "finished" else _made(config, chosen, state)
+
+
+def _made(config: CompareConfig, chosen: Mapping[str, Chosen], state: State) -> list[Row]:
+    """The rows, in a directory that is free or holds some of them."""
     began = time.perf_counter()
     with Reporter(config.steps) as reporter:
-        task, dataset, causal = settle(config, reporter)
+        task, dataset, causal = settle(config, state, reporter)
         rows = compare(task, chosen, dataset, config.minutes, reporter)
     drawdown = "perplexity_drawdown" if causal else "drawdown"
     table = markdown(rows, drawdown)
     write_text(config.out / "compare.md", table + "\n")
     done = [row for row in rows if "error" not in row]
-    success_against_drawdown(config.out / "compare.png", done, drawdown)
+    success_against_drawdown(config.out / FIGURE, done, drawdown)
     print(f"\n{table}\n\n{time.perf_counter() - began:.0f} s; written to {config.out}")
     return rows
 

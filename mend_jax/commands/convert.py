@@ -21,6 +21,7 @@ from tyro.conf import Positional
 
 from mend_jax.commands.command import Command
 from mend_jax.option_types import Gigabytes, InputFolder, OutFolder, check_options
+from mend_jax.runs.out import contents, locked
 from mend_jax.weights.hf_folder import find_shards
 from mend_jax.weights.safetensors_file import write_safetensors
 from mend_jax.weights.source import WeightsError
@@ -29,6 +30,10 @@ _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",
     "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
+INDEX = "model.safetensors.index.json"
+DRAFT, WHOLE = "convert.draft", "convert.whole"
+"""Folders that a conversion that is killed leaves: the first is thrown away, out of the second the
+rest of the files are moved to where they belong."""
 _BESIDE = (".json", ".txt", ".model")
 """Endings of the files that belong to the model beside its weights: config and tokenizer."""
 
@@ -46,44 +51,45 @@ class Convert:
 
 
 def convert(config: Convert) -> None:
-    """Reads, writes, and says what was written.
+    """Reads, writes, and says what was written; or finishes what was stopped before.
 
     Raises:
       WeightsError: nothing to convert, shards missing, a file that is damaged or is no plain dict
         of tensors.
       OptionError: an option whose value is not allowed. ValueError: the folder holds safetensors
-        already, or --out anything.
+        already, or --out anything; or it is in use.
     """
     check_options(config)
     folder, out = config.folder, config.out or config.folder
     sources = find_shards(folder, "pytorch_model.bin", "pytorch_model.bin.index.json")
     if sources is None:
         raise WeightsError(f"{folder} has no pytorch_model.bin and no pytorch_model.bin.index.json")
-    draft = out / "convert.draft"
-    here = out.exists() and out.samefile(folder)
-    for file in out.glob("*"):
-        if file != draft and (".safetensors" in file.name or not here):
-            raise ValueError(f"{out} holds {file.name} already: give another --out")
-    made = not out.exists()
-    shutil.rmtree(draft, ignore_errors=True)  # of a conversion that was killed
-    draft.mkdir(parents=True)
-    try:
-        total = write_shards(sources, draft, config.shard_gb * 1e9)
-        if not here:
-            for file in folder.iterdir():
-                if file.suffix in _BESIDE and not file.name.endswith(".index.json"):
-                    shutil.copyfile(file, draft / file.name)
-        for file in sorted(draft.iterdir(), key=lambda file: file.suffix == ".json"):
-            file.rename(out / file.name)  # the index after the shards: it vouches for them
-    except BaseException:
-        shutil.rmtree(out if made else draft, ignore_errors=True)
-        raise
-    draft.rmdir()
+    with locked(out):
+        draft, whole = out / DRAFT, out / WHOLE
+        if not whole.exists():
+            here = out.samefile(folder)
+            for name in contents(out) - {DRAFT}:
+                if ".safetensors" in name or not here:
+                    raise ValueError(f"{out} holds {name} already: give another --out")
+            shutil.rmtree(draft, ignore_errors=True)  # of a conversion that was killed
+            draft.mkdir()
+            try:
+                write_shards(sources, draft, config.shard_gb * 1e9)
+                for file in () if here else folder.iterdir():
+                    if file.suffix in _BESIDE and not file.name.endswith(".index.json"):
+                        shutil.copyfile(file, draft / file.name)
+                draft.rename(whole)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        for file in sorted(whole.iterdir(), key=lambda file: file.suffix == ".json"):
+            file.replace(out / file.name)  # the index after the shards: it vouches for them
+        whole.rmdir()
+        total = json.loads((out / INDEX).read_text(encoding="utf-8"))["metadata"]["total_size"]
     print(f"{out}: {total / 1e9:.2f} GB of safetensors")
 
 
-def write_shards(sources: dict[Path, list[str]], draft: Path, limit: float) -> int:
-    """Writes all shards and their index into a folder; returns the number of bytes."""
+def write_shards(sources: dict[Path, list[str]], draft: Path, limit: float) -> None:
+    """Writes all shards and their index into a folder."""
     shards: list[list[str]] = []
     waiting: dict[str, Any] = {}
     shared: dict[str, str] = {}
@@ -123,8 +129,7 @@ def write_shards(sources: dict[Path, list[str]], draft: Path, limit: float) -> i
         (draft / f"{i}.shard").rename(draft / file)
         weight_map |= dict.fromkeys(names, file)
     index = {"metadata": {"total_size": total, "shared": shared}, "weight_map": weight_map}
-    (draft / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
-    return total
+    (draft / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Any]]:

@@ -117,8 +117,9 @@ def evaluate(config: Evaluate) -> None:
         time.perf_counter() - began,
         options | {"left_out": left_out, "records of subjects trained on": known},
     )
-    write_results(config.out / "results.json", results | more)
+    config.out.mkdir(parents=True, exist_ok=True)
     score_bars(config.out / "scores.png", results)
+    write_results(config.out / "results.json", results | more)  # last: a run with it is done
     print(table(results))
 
 

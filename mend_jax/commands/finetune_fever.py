@@ -36,6 +36,7 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.runs.options import Length
+from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, exact_match, pretrain
 from mend_jax.weights.export import write_folder
 
@@ -62,6 +63,8 @@ class Finetune:
     """Longest claim in tokens; longer ones are left out and counted."""
     seed: Seed = 0
     """Seeds everything that is random."""
+    resume: bool = False
+    """Begin anew what was stopped in --out; a finished fact checker is left as it is."""
 
 
 def fact_checker(base: Base, seed: int) -> Base:
@@ -96,6 +99,9 @@ def hf_config(dimensions: Any) -> Mapping[str, Any]:
     }
 
 
+LAST = "finetuning.json"
+
+
 def _tokens(base: Base, pairs: Sequence[Locality], longest: int) -> list[Tokens]:
     """The claims of at most `longest` tokens that the tokenizer can write."""
     encode = codec_of(base).pair
@@ -108,17 +114,24 @@ def _tokens(base: Base, pairs: Sequence[Locality], longest: int) -> list[Tokens]
     return [pair for pair in found if len(pair.tokens) <= longest]
 
 
-def run(config: Finetune) -> dict[str, Any]:
-    """Trains, scores, writes; returns the content of finetuning.json.
+def run(config: Finetune) -> dict[str, Any] | None:
+    """Trains, scores, writes; returns the content of finetuning.json, or None if that was there.
 
     Raises:
       OptionError: an option whose value is not allowed.
-      ValueError: the folder is not empty; the base is no BERT; no claim is short enough.
+      ValueError: the folder is not empty, or in use; the base is no BERT; no claim is short enough.
       RecordError: a file that does not hold claims with verdicts.
+      TrainingError: the loss or its gradient was not finite for long, or at the end.
     """
     check_options(config)
-    if config.out.exists() and any(config.out.iterdir()):
-        raise ValueError(f"{config.out} is not empty: give another --out")
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    out = Out(config.out, options, config.resume, LAST)
+    with taken(out) as state:
+        return None if state == "finished" else _made(config, out)
+
+
+def _made(config: Finetune, out: Out) -> dict[str, Any]:
+    """The fact checker, in a folder that is free or holds half of it."""
     claims = {name: read_answers(getattr(config, name)) for name in ("train", "validation")}
     learned = {pair.prompt.casefold() for pair in claims["train"]}
     new = [pair for pair in claims["validation"] if pair.prompt.casefold() not in learned]
@@ -136,6 +149,7 @@ def run(config: Finetune) -> dict[str, Any]:
         )
         if not kept:
             raise ValueError(f"{getattr(config, name)}: every claim is longer: raise --longest")
+    begin(out)
     began = time.perf_counter()
 
     def report(step: int, loss: float, seconds: float) -> None:
@@ -151,9 +165,9 @@ def run(config: Finetune) -> dict[str, Any]:
         print(f"{name}: {np.mean(right):.3f} of {len(pairs):,} verdicts are right")
     expected = base.family.expected_weights(base.config)
     write_folder(config.out, hf_config(base.config), params, expected, base.tokenizer)
-    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    options = {k: v for k, v in out.options.items() if k != "resume"}
     result = {**scores, "seconds": round(seconds, 1), "config": options}
-    write_text(config.out / "finetuning.json", json.dumps(result, indent=1) + "\n")
+    write_text(config.out / LAST, json.dumps(result, indent=1) + "\n")
     return result
 
 

@@ -37,6 +37,8 @@ from mend_jax.option_types import (
     between,
     check_options,
 )
+from mend_jax.runs.options import KNOWS_FACTS
+from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, Epoch, exact_match, pretrain
 from mend_jax.runs.small_bases import TRAINING, Family, Training, fresh, fresh_base, naming
 from mend_jax.weights.export import write_folder
@@ -66,6 +68,8 @@ class Pretrain:
     """Most tokens of the tokenizer that is trained."""
     seed: Seed = 0
     """Seeds everything that is random."""
+    resume: bool = False
+    """Begin anew what was stopped in --out; a finished base is left as it is."""
 
 
 def knowledge(config: Pretrain) -> tuple[Relation, ...]:
@@ -79,18 +83,25 @@ def knowledge(config: Pretrain) -> tuple[Relation, ...]:
     return found
 
 
-def run(config: Pretrain) -> dict[str, Any]:
-    """Trains, scores, writes; returns the content of pretraining.json.
+def run(config: Pretrain) -> dict[str, Any] | None:
+    """Trains, scores, writes; returns the content of pretraining.json, or None if that was there.
 
     Raises:
       OptionError: an option whose value is not allowed.
-      ValueError: the folder is not empty; --naming where it does nothing.
+      ValueError: the folder is not empty, or in use; --naming where it does nothing.
+      TrainingError: the loss or its gradient was not finite for long, or at the end.
     """
     check_options(config)
-    if config.out.exists() and any(config.out.iterdir()):
-        raise ValueError(f"{config.out} is not empty: give another --out")
     if config.naming is not None and config.family != "bert":
         raise ValueError(f"--naming is for BERT: {config.family} answers questions from the start")
+    options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    out = Out(config.out, options, config.resume, KNOWS_FACTS)
+    with taken(out) as state:
+        return None if state == "finished" else _made(config, out)
+
+
+def _made(config: Pretrain, out: Out) -> dict[str, Any]:
+    """The base, in a folder that is free or holds half of it."""
     chosen = {k: getattr(config, k) for k in ("steps", "naming", "learning_rate")}
     training = TRAINING[config.family]._replace(
         **{k: v for k, v in chosen.items() if v is not None}
@@ -114,6 +125,7 @@ def run(config: Pretrain) -> dict[str, Any]:
     def report(step: int, loss: float, seconds: float) -> None:
         print(f"step {step:>6}  loss {loss:.4f}  {seconds:.0f} s", flush=True)
 
+    begin(out)
     began = time.perf_counter()
     params = _taught(config, base, asked, draw, training, report)
     seconds = time.perf_counter() - began
@@ -132,11 +144,11 @@ def run(config: Pretrain) -> dict[str, Any]:
         "facts": facts,
         **scores,
         "seconds": round(seconds, 1),
-        "config": {k: v for k, v in asdict(config).items() if k != "out"}
+        "config": {k: v for k, v in asdict(config).items() if k not in ("out", "resume")}
         | {"pararel": config.pararel is not None}
         | training._asdict(),
     }
-    write_text(config.out / "pretraining.json", json.dumps(result, indent=1) + "\n")
+    write_text(config.out / KNOWS_FACTS, json.dumps(result, indent=1) + "\n")
     return result
 
 

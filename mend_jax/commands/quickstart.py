@@ -56,6 +56,8 @@ def show_edits(finished: Run) -> str:
 def quickstart(config: Quickstart) -> None:
     """Trains, scores, shows, and says what to type next."""
     finished = run(config)
+    if finished is None:
+        return
     print(show_edits(finished))
     print(f"\nwritten to {config.out}: editor, results.json, training.png, scores.png")
     print(f"next, try:\n\n  {edit_command(config.out, finished.validation[0])}")

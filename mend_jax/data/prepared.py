@@ -5,6 +5,7 @@ packages of `pip install "mend_jax[data]"`; TensorFlow is none of them, and this
 only where a folder is written or read.
 """
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from mend_jax.data.records import Locality, Record, RecordError, Rephrase
 
 SPLIT = "train"
 """All records of a folder are in one split."""
+HALF = ".incomplete"
+"""In the name of the folder that TFDS writes in; it is renamed when it is whole."""
 
 
 class Records(tfds.core.GeneratorBasedBuilder):
@@ -56,6 +59,8 @@ def write_prepared(folder: str | Path, records: Iterable[Record]) -> Path:
     """
     if _found(folder):
         raise RecordError(f"{folder} holds prepared records already: give another folder")
+    for half in Path(folder).glob(f"*/*{HALF}*"):  # of one that was killed
+        shutil.rmtree(half)
     builder = Records(records, data_dir=str(folder), file_format="array_record")
     builder.download_and_prepare()
     return Path(builder.data_dir)
@@ -138,4 +143,5 @@ def record_of(example: Mapping[str, Any]) -> Record:
 
 
 def _found(folder: str | Path) -> list[Path]:
-    return sorted(file.parent for file in Path(folder).rglob("dataset_info.json"))
+    files = Path(folder).rglob("dataset_info.json")
+    return sorted(file.parent for file in files if HALF not in file.parent.name)

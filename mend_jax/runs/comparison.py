@@ -5,9 +5,11 @@ others still run.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +36,7 @@ from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import save_editor
 
 Row = dict[str, Any]
+ROWS = "compare.json"
 TRIAL = 4
 """Steps that are made, and thrown away, to learn how many fit in a budget of minutes; the first
 compiles."""
@@ -51,7 +54,8 @@ def compare(
 
     Args:
       task: if its steps are 0, training goes on for so many steps as fit in `minutes`, by the time
-        that the method's first steps take.
+        that the method's first steps take. If it is resumed, rows of compare.json stay, but for
+        those with an error; a method without a row begins anew.
       dataset: its name, for the rows.
 
     Returns:
@@ -59,10 +63,18 @@ def compare(
       after the trunk, compiled), "parameters" and "memory_bytes" (of the compiled training step, or
       of an edit where nothing is trained; the base included); or with "error".
     """
-    rows = []
+    file = task.config.out / ROWS
+    before = _rows(file, say) if task.config.resume else []
+    rows: list[Row] = []
     for name, one in chosen.items():
+        made = before[len(rows)] if len(rows) < len(before) else {}
+        if made.get("editor") == one.called and "error" not in made:
+            say(f"{name}: has its row already")
+            rows.append(made)
+            continue
         say(f"{name} ...")
-        config = replace(one.config, out=task.config.out / name)
+        config = replace(one.config, out=task.config.out / name, resume=False)
+        shutil.rmtree(config.out, ignore_errors=True)  # of a comparison that was stopped
         contender = Contender(task._replace(config=config), one, dataset, minutes)
         try:
             row = _row(contender, reporter)
@@ -70,8 +82,23 @@ def compare(
             row = {"editor": one.called, "error": f"{type(error).__name__}: {error}"}
         say(_told(row))
         rows.append(row)
-        write_text(task.config.out / "compare.json", json.dumps(rows, indent=1, default=str) + "\n")
+        known = [*rows, *before[len(rows) :]]
+        write_text(file, json.dumps(known, indent=1, default=str) + "\n")
     return rows
+
+
+def _rows(file: Path, say: Callable[[str], None]) -> list[Row]:
+    """Those that a comparison has written before it was stopped."""
+    if not file.exists():
+        return []
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        rows = None
+    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
+        return rows
+    say(f"{file} is damaged: every row is made again")
+    return []
 
 
 class Contender(NamedTuple):

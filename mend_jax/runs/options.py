@@ -1,7 +1,6 @@
 """The options of a training run, and the checks on them before any work is done."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -144,7 +143,8 @@ class LoopOptions:
     patience: Times = 0
     """Stop after so many steps without a better development loss (0: never)."""
     resume: bool = False
-    """Go on from the newest checkpoint in --out."""
+    """Go on with the run in --out, from its newest checkpoint or, without one, from the start; a
+    finished one is left as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,11 +224,6 @@ class PaperConfig(TrainConfig):
 KNOWS_FACTS = "pretraining.json"
 """The file that `mend-jax pretrain` leaves in the folder of a base."""
 
-_MAY_DIFFER = (
-    "out", "resume", "log_every", "checkpoint_every", "mesh", "shard_editor", "distributed",
-    "address", "processes", "process_id",
-)  # fmt: skip
-
 
 def check_config(config: TrainConfig) -> None:
     """Refuses options whose values are not allowed, or that do not go together.
@@ -259,30 +254,6 @@ def check_data(config: TrainConfig) -> None:
         raise ExperimentError(
             f"--model {config.model} was not made by `mend-jax pretrain`, so it need not know "
             "the project's facts: give --train FILE and --validation FILE"
-        )
-
-
-def check_out(config: TrainConfig) -> None:
-    """Refuses a directory that is in use; checks that a resumed run has the same options."""
-    path = config.out / "run.json"
-    options = as_json(config)
-    if config.resume:
-        if not path.is_file():
-            raise ExperimentError(f"--resume: there is no run in {config.out} to resume")
-        before = json.loads(path.read_text(encoding="utf-8"))
-        different = [
-            f"--{k.replace('_', '-')} was {before.get(k)!r}, is {v!r}"
-            for k, v in options.items()
-            if k not in _MAY_DIFFER and before.get(k) != v
-        ]
-        if different:
-            raise ExperimentError(
-                f"--resume: {config.out} was started with other options: {'; '.join(different)}"
-            )
-        return
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise ExperimentError(
-            f"{config.out} is not empty: give another --out, or --resume to go on with that run"
         )
 
 

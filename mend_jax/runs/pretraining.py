@@ -14,12 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
 from mend_jax.data.codec import Tokens
 from mend_jax.example import Pair
 from mend_jax.objectives import answered, sequence_logits, sequence_loss
+from mend_jax.training.loop import TrainingError
+
+STALL_LIMIT = 20
+"""Training ends after so many steps in a row whose loss or gradient was not finite."""
 
 Epoch = Callable[[np.random.Generator], list[Tokens]]
 """One epoch's pairs."""
@@ -48,6 +52,10 @@ def pretrain(
     Args:
       params: donated, do not use them again.
       report: called after every 50th step and the last, with the mean loss since the last call.
+
+    Raises:
+      TrainingError: `STALL_LIMIT` steps in a row had a loss or a gradient that was not finite; or
+        the last one had, or the parameters are not finite.
     """
     steps, learning_rate, warm_up, batch, seed = course
     warm_up = min(warm_up, max(steps // 10, 1))
@@ -57,23 +65,40 @@ def pretrain(
     optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.98))
     loss = sequence_loss(model)
 
-    def step(params: PyTree, state: Any, pair: Pair) -> tuple[PyTree, Any, jax.Array]:
+    def step(
+        params: PyTree, state: Any, stalled: Array, pair: Pair
+    ) -> tuple[PyTree, Any, Array, Array]:
         value, gradient = jax.value_and_grad(loss)(params, pair)
         updates, state = optimiser.update(gradient, state, params)
-        return optax.apply_updates(params, updates), state, value
+        sound = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+        stalled = jnp.where(sound, 0, stalled + 1)
+        return optax.apply_updates(params, updates), state, stalled, value
 
     jitted = jax.jit(step, donate_argnums=(0, 1))
-    state = optimiser.init(params)
+    state, stalled = optimiser.init(params), jnp.zeros((), jnp.int32)
     pairs = _batches(draw, batch, seed)
     began, losses = time.perf_counter(), []
     for number in range(1, steps + 1):
-        params, state, value = jitted(params, state, next(pairs))
+        params, state, stalled, value = jitted(params, state, stalled, next(pairs))
         losses.append(value)
+        if number % STALL_LIMIT == 0 or number == steps:
+            _check_sound(number, int(stalled), STALL_LIMIT if number < steps else 1)
         if number % 50 == 0 or number == steps:
             mean = float(jnp.mean(jnp.stack(losses)))
             report(number, mean, time.perf_counter() - began)
             losses = []
+    if not all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(params)):
+        raise TrainingError("the trained parameters are not finite: lower the learning rate")
     return params
+
+
+def _check_sound(number: int, stalled: int, limit: int) -> None:
+    if stalled >= limit:
+        raise TrainingError(
+            f"stopped at step {number}: the last {stalled} steps had a loss or a gradient that was "
+            "not finite. Nothing is learned like this, and no base is written: lower the learning "
+            "rate, or check that the weights at the start are finite"
+        )
 
 
 def exact_match(

@@ -6,7 +6,6 @@ The development slice (early stop, best checkpoint) is held out of the training 
 The validation records are scored once, at the end; those whose subject was trained on are dropped.
 """
 
-import json
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from jax.sharding import Mesh
 
 from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
-from mend_jax.files import write_text
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of
 from mend_jax.objectives import outputs_of
@@ -24,20 +22,17 @@ from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
-from mend_jax.runs.methods import choose, editor_of, options_of
-from mend_jax.runs.options import (
-    TrainConfig,
-    as_json,
-    check_config,
-    check_data,
-    check_out,
-)
+from mend_jax.runs.methods import Chosen, choose, editor_of, options_of
+from mend_jax.runs.options import TrainConfig, as_json, check_config, check_data
+from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
 from mend_jax.runs.task import make_task
 from mend_jax.runs.training import check_together, first_held_out, score_held_out, train
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, save_editor
 from mend_jax.training.loop import Fit
+
+RESULTS = "results.json"
 
 
 class Run(NamedTuple):
@@ -77,17 +72,21 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     return Gathered(base, sites, data, given.name, began)
 
 
-def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
+def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run | None:
     """Trains an editor as the options say, scores it, and writes everything to `config.out`.
 
-    Writes editor.safetensors and config.json (the editor), results.json, metrics.jsonl,
-    training.png, scores.png and checkpoints/.
+    Writes editor.safetensors and config.json (the editor), metrics.jsonl, checkpoints/,
+    training.png, scores.png and, last, results.json.
+
+    Returns:
+      The run; or None if `resume` is given, and it was finished before: that is said.
 
     Raises:
       OptionError: an option whose value is not allowed. ExperimentError: options that do not go
-        together; `out` is not empty and `resume` not given, or
-        resumed with other options. ValueError: no such editor.
+        together; `out` is not empty and `resume` not given, or resumed with other options, or
+        another process works there. ValueError: no such editor.
       RecordError, WeightsError, SiteError, CheckpointError, TrainingError: as they say.
+      Stopped: by a signal.
     """
     check_config(config)
     check_data(config)
@@ -95,42 +94,48 @@ def run(config: TrainConfig, say: Callable[[str], None] = print) -> Run:
     if config.distributed or config.address is not None:
         start_distributed(config.address, config.processes, config.process_id)
     mesh = mesh_of(config.mesh)
-    if is_first():  # the others would see what the first has begun
-        check_out(config)
-    else:
+    if not is_first():
         say = _silent
+    with taken(out_of(config, RESULTS), say) as state:
+        return None if state == "finished" else _made(config, chosen, mesh, state, say)
+
+
+def _made(
+    config: TrainConfig, chosen: Chosen, mesh: Mesh | None, state: State, say: Callable[[str], None]
+) -> Run:
+    """The run, in a directory that is free or holds what was made of it before."""
     base, sites, data, dataset, began = gather(config, mesh, say)
-    if not config.resume:  # from here on the directory is in use
-        write_text(config.out / "run.json", json.dumps(as_json(config), indent=1) + "\n")
+    if state == "free":
+        begin(out_of(config, RESULTS))
     with Reporter(config.steps, is_first()) as reporter:
         task = make_task(config, base, sites, data, mesh, reporter)
         task = task._replace(config=chosen.config)
         check_together(task, chosen.method)
         made = options_of(task, chosen)
         editor = editor_of(task, chosen, made, task.outputs)
-        state, fitted = train(task, editor, reporter, say)
-        check_trained(state, str(config.out))
+        trained, fitted = train(task, editor, reporter, say)
+        check_trained(trained, str(config.out))
         options = as_json(chosen.config)
         whole = editor_of(task, chosen, made, outputs_of(base.model))
-        save_editor(config.out, whole, state, base, sites, options)
+        save_editor(config.out, whole, trained, base, sites, options)
         edit = None
         if chosen.method.together:
             first = first_held_out(task, len(data.validation))
-            edit = jax.jit(editor.edit)(state, base.params, first)
-        scores = score_held_out(task, editor, state, reporter, edit)
+            edit = jax.jit(editor.edit)(trained, base.params, first)
+        scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
     counts = {"left_out": data.left_out} | _of_training(fitted)
     protocol = PROTOCOLS[config.protocol]
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)
     results = make_results(about, metrics, time.perf_counter() - began, options | counts)
-    write_results(config.out / "results.json", results)
     if is_first():
         if fitted is not None:
             training_curve(config.out / "training.png", fitted.history)
         score_bars(config.out / "scores.png", results)
+    write_results(config.out / RESULTS, results)  # last: with it, the run is finished
     say(table(results))
-    saved = SavedEditor(whole, state, base, sites, options)
+    saved = SavedEditor(whole, trained, base, sites, options)
     return Run(saved, results, [record.record for record in data.validation])
 
 

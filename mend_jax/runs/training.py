@@ -25,6 +25,7 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.runs.options import LoopOptions
 from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of, example_of
+from mend_jax.training.checkpoint import has_checkpoint
 from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
 from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
@@ -83,7 +84,8 @@ def train(
     """Calibrates and trains an editor over the tail, as the task's options say."""
     config, params = task.config, task.base.params
     step, state = start(task, editor)
-    if not config.resume:
+    goes_on = config.resume and has_checkpoint(config.out / "checkpoints")
+    if not goes_on:
         state = calibrated(task, editor, state, reporter)
     if not learns(task, editor):
         return Trained(fetch(state.editor), None)

@@ -1,14 +1,16 @@
 """Checkpoints of a training run, through Orbax: written whole or not at all.
 
 A checkpoint holds all that the rest of a run depends on: the train state (editor, statistics,
-optimiser, step; the data position and all random numbers are functions of the seed and the step)
-and the best editor so far with its bookkeeping. Two are kept, so that one that was damaged leaves
-one to go back to.
+optimiser, step; the data position and all random numbers are functions of the seed and the step),
+the best editor so far with its bookkeeping, and the rows of metrics.jsonl up to there, which is
+written anew from them. Two are kept, so that one that was damaged leaves one to go back to.
 """
 
-from collections.abc import Callable
+import json
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -34,6 +36,17 @@ class Progress(NamedTuple):
     best_step: Int[Array, ""]
 
 
+Row = dict[str, float]
+"""Of metrics.jsonl."""
+
+
+class Kept(NamedTuple):
+    """What a checkpoint held."""
+
+    progress: Progress
+    rows: list[Row]
+
+
 class Checkpoints:
     """The checkpoints in a directory. Use as a context manager."""
 
@@ -53,7 +66,7 @@ class Checkpoints:
         self._manager.reload()
         return sorted(self._manager.all_steps())
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Progress, rows: Sequence[Row] = ()) -> None:
         """Writes a checkpoint; the ones before stay until it is whole.
 
         Raises:
@@ -63,7 +76,12 @@ class Checkpoints:
         if step in self.steps():
             return
         try:
-            self._manager.save(step, args=ocp.args.StandardSave(progress))
+            text = json.dumps(list(rows))
+            written = {"rows": text, "crc32": zlib.crc32(text.encode())}
+            parts = ocp.args.Composite(
+                progress=ocp.args.StandardSave(progress), metrics=ocp.args.JsonSave(written)
+            )
+            self._manager.save(step, args=parts)
             self._manager.wait_until_finished()
         except Exception as error:
             raise CheckpointError(
@@ -71,9 +89,7 @@ class Checkpoints:
                 f"({_first_line(error)}); {self._last_good(step)}"
             ) from error
 
-    def restore(
-        self, like: Progress, say: Callable[[str], None] = lambda message: None
-    ) -> Progress:
+    def restore(self, like: Progress, say: Callable[[str], None] = lambda message: None) -> Kept:
         """The newest checkpoint that can be read; those that cannot are said and passed over.
 
         Args:
@@ -86,14 +102,17 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise CheckpointError(
-                f"there is no checkpoint in {self.directory} to resume from: start without "
-                "--resume, in an empty directory"
+                f"there is no checkpoint in {self.directory} to resume from"
             )
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        parts = ocp.args.Composite(
+            progress=ocp.args.StandardRestore(shapes), metrics=ocp.args.JsonRestore()
+        )
         damaged = []
         for step in reversed(steps):
             try:
-                restored = self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+                restored = self._manager.restore(step, args=parts)
+                rows = _rows(restored.metrics)
             except Exception as error:
                 say(
                     f"the checkpoint of step {step} cannot be read ({_first_line(error)}): "
@@ -103,12 +122,34 @@ class Checkpoints:
                 continue
             for step in damaged:  # only now: if all fail alike, it is not the files' fault
                 self._manager.delete(step)
-            return jax.tree.unflatten(jax.tree.structure(like), jax.tree.leaves(restored))
-        raise CheckpointError(f"none of the checkpoints in {self.directory} can be read: {steps}")
+            leaves = jax.tree.leaves(restored.progress)
+            return Kept(jax.tree.unflatten(jax.tree.structure(like), leaves), rows)
+        raise CheckpointError(
+            f"none of the checkpoints in {self.directory} can be read: {steps}. To begin the run "
+            "anew, delete that directory"
+        )
 
     def _last_good(self, failed: int) -> str:
         good = [step for step in self.steps() if step != failed]
         return f"the last good one is step {good[-1]}" if good else "there is none before it"
+
+
+def has_checkpoint(directory: str | Path) -> bool:
+    """Whether a run that is kept there can go on from anywhere but its start."""
+    with Checkpoints(directory) as found:
+        return bool(found.steps())
+
+
+def _rows(written: Any) -> list[Row]:
+    """The rows of metrics.jsonl.
+
+    Raises:
+      ValueError, KeyError, TypeError: they are not as they were written.
+    """
+    if zlib.crc32(written["rows"].encode()) != written["crc32"]:
+        raise ValueError("the rows of metrics.jsonl were changed")
+    rows: list[Row] = json.loads(written["rows"])
+    return rows
 
 
 def _first_line(error: Exception) -> str:

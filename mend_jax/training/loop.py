@@ -1,7 +1,8 @@
 """The loop around the training step: checkpoints, early stop, exact resume, a record of metrics.
 
 A run killed at any moment and resumed ends bit-identical to one that never was: every batch is a
-function of (seed, step), and everything else is in the checkpoint.
+function of (seed, step), and everything else is in the checkpoint. SIGTERM and SIGINT end it at the
+next step, with a checkpoint.
 
 With several processes each runs this loop over the same batches; the first one writes the metrics
 and talks, all of them write the checkpoints. If one is lost, the others end with an error.
@@ -12,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,10 @@ from mend_jax.editors.base import EditorState
 from mend_jax.example import Example
 from mend_jax.files import write_text
 from mend_jax.parallel import is_first
-from mend_jax.training.checkpoint import Checkpoints, Progress
+from mend_jax.training.checkpoint import CheckpointError, Checkpoints, Kept, Progress, Row
 from mend_jax.training.state import TrainState
 from mend_jax.training.step import Step, StepMetrics
+from mend_jax.training.stopping import Stopped, stop_requests
 
 
 class TrainingError(RuntimeError):
@@ -54,7 +56,7 @@ class Fit(NamedTuple):
 
     progress: Progress
     stopped_early: bool
-    history: list[dict[str, float]]
+    history: list[Row]
 
 
 class Work(NamedTuple):
@@ -73,13 +75,13 @@ class Journal(NamedTuple):
     """Where a run is kept and told.
 
     directory: gets `checkpoints/` and `metrics.jsonl`. resume: go on from the newest checkpoint
-    there. report: called after each step with its number and, when logged, its metrics. say: for
-    messages to the user.
+    there, if there is one, else from the start. report: called after each step with its number and,
+    when logged, its metrics. say: for messages to the user.
     """
 
     directory: str | Path
     resume: bool = False
-    report: Callable[[int, dict[str, float]], None] = lambda step, row: None
+    report: Callable[[int, Row], None] = lambda step, row: None
     say: Callable[[str], None] = print
 
 
@@ -94,7 +96,9 @@ def fit(
     Raises:
       TrainingError: `schedule.stall_limit` steps in a row had no finite, nonzero gradient, or the
         development loss was never finite; or another process of the run was lost.
-      CheckpointError: a checkpoint could not be written, or none was there to resume from.
+      CheckpointError: a checkpoint could not be written, or none of those there can be read; or
+        there are some, and the run is not to be resumed.
+      Stopped: by a signal; the checkpoint of the last step is written.
     """
     if not is_first():
         journal = journal._replace(report=_silent, say=_silent)
@@ -103,17 +107,19 @@ def fit(
     worst, nowhere = jnp.full_like(state.step, jnp.inf, jnp.float32), jnp.zeros_like(state.step)
     progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        if journal.resume:
-            progress = checkpoints.restore(progress, journal.say)
-            journal.say(f"resuming from step {int(progress.train.step)}")
+        progress, history = _begun(checkpoints, progress, journal)
+        write_text(directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
         start = int(progress.train.step)
-        history = _history(directory / "metrics.jsonl", start, journal.resume)
         if _is_stale(progress, start, schedule) and start < schedule.steps:  # it had stopped early
             return Fit(progress, True, history)
         examples = work.batches(start)
         upcoming = next(examples)
         began = time.perf_counter()
-        with _opened(directory / "metrics.jsonl") as log, _lost_processes():
+        with (
+            _opened(directory / "metrics.jsonl") as log,
+            _lost_processes(),
+            stop_requests() as asked,
+        ):
             for number in range(start + 1, schedule.steps + 1):
                 train, metrics = work.step(progress.train, params, upcoming)
                 upcoming = next(examples)  # made while the step runs
@@ -129,9 +135,12 @@ def fit(
                         log.flush()
                 journal.report(number, row)
                 last, stop = number == schedule.steps, _is_stale(progress, number, schedule)
-                if number % schedule.checkpoint_every == 0 or last or stop:
+                signalled = asked()
+                if number % schedule.checkpoint_every == 0 or last or stop or signalled:
                     jax.block_until_ready(progress)  # what went wrong in the step is said as such
-                    checkpoints.save(progress)
+                    checkpoints.save(progress, history)
+                if signalled:
+                    raise Stopped(signalled, f"at step {number}, whose checkpoint is written")
                 if stop and not last:
                     stale = number - int(progress.best_step)
                     journal.say(f"stopped early: no better development loss for {stale} steps")
@@ -139,19 +148,33 @@ def fit(
     return Fit(progress, False, history)
 
 
-def _logged(
-    number: int, metrics: StepMetrics, schedule: Schedule, began: float
-) -> dict[str, float]:
+def _begun(checkpoints: Checkpoints, fresh: Progress, journal: Journal) -> Kept:
+    """Where the run goes on: from its newest checkpoint, or from the start."""
+    if journal.resume and checkpoints.steps():
+        kept = checkpoints.restore(fresh, journal.say)
+        journal.say(f"resuming from step {int(kept.progress.train.step)}")
+        return kept
+    if checkpoints.steps():
+        raise CheckpointError(
+            f"{checkpoints.directory} holds the checkpoints of a run: resume it, or train in "
+            "another directory"
+        )
+    if journal.resume:
+        journal.say(f"no checkpoint in {checkpoints.directory}: starting at step 0")
+    return Kept(fresh, [])
+
+
+def _logged(number: int, metrics: StepMetrics, schedule: Schedule, began: float) -> Row:
     """The row of a step that is logged, else nothing."""
     if number % schedule.log_every and number not in (1, schedule.steps):
         return {}
-    row: dict[str, float] = {k: float(v) for k, v in metrics._asdict().items()}
+    row: Row = {k: float(v) for k, v in metrics._asdict().items()}
     return {"step": number, **row, "seconds": round(time.perf_counter() - began, 2)}
 
 
 def _looked(
     progress: Progress, number: int, schedule: Schedule, work: Work
-) -> tuple[Progress, dict[str, float]]:
+) -> tuple[Progress, Row]:
     """The progress after a look at the development slice, if one is due, and what was seen.
 
     Raises:
@@ -175,7 +198,7 @@ def _opened(path: Path) -> contextlib.AbstractContextManager[TextIO | None]:
     return path.open("a", encoding="utf-8") if is_first() else contextlib.nullcontext()
 
 
-def _silent(*_: Any) -> None:
+def _silent(*_: object) -> None:
     """For what the first process says for all."""
 
 
@@ -216,20 +239,3 @@ def _check_stalled(train: TrainState, limit: int) -> None:
             "editor cannot learn like this: lower the learning rate, or check the sites and that "
             "the edit loss depends on them"
         )
-
-
-def _history(path: Path, step: int, resume: bool) -> list[dict[str, Any]]:
-    """Rows up to the step resumed from; later ones are dropped from the file, to be made again."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    if resume and path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # cut off while it was written
-                break
-            if row["step"] <= step:
-                rows.append(row)
-    if is_first():
-        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-    return rows

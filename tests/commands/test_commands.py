@@ -2,11 +2,15 @@
 
 import json
 import re
+import shlex
+import signal
+import time
 from pathlib import Path
 from subprocess import Popen
+from unittest import mock
 
 import pytest
-from tiny_run import Finished, some_records, start
+from tiny_run import Files, Finished, some_records, start
 from typed import Ended, typed
 
 from mend_jax.commands.quickstart import Quickstart
@@ -185,6 +189,62 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
     assert [point["edits"] for point in found["sequence"]["curve"]] == [1, 2, 5, 6]
     for name, metric in found["token"]["metrics"].items():
         assert found["alone"]["metrics"][name] == pytest.approx(metric, rel=1e-4, abs=1e-5), name
+
+
+TRAIN = ("--dev", 4, "--steps", 400, "--batch", 3, "--rank", 5, "--longest", 24, "--log-every", 1,
+         "--evaluate-every", 400, "--checkpoint-every", 400, "--calibrate", 2,
+         "--sites", r"layers_1/mlp/up_proj")  # fmt: skip
+
+
+def test_a_signal_in_training_says_which_command_goes_on(tiny_files: Files, tmp_path: Path):
+    out = tmp_path / "an out"
+    given = ["--model", tiny_files.model, "--train", tiny_files.train, "--validation",
+             tiny_files.validation, "--out", out, *TRAIN]  # fmt: skip
+    child = start(tmp_path, "-m", "experiments.train", *given)
+    rows = out / "metrics.jsonl"
+    while not (rows.exists() and rows.read_text().count("\n") > 2) and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    _, error = child.communicate()
+    assert child.returncode == 143, error
+    told = error.strip().splitlines()[-1]
+    step = int(re.findall(r"at step (\d+), whose checkpoint is written", told)[0])
+    assert told.startswith(f"stopped by SIGTERM at step {step}")
+    command = shlex.join(["train", *map(str, given), "--resume"])
+    assert told.endswith(f"; to go on: python -m experiments.{command}")
+    assert "Traceback" not in error and (out / "checkpoints" / str(step)).is_dir()
+    assert not {".lock", ".owner"} & {path.name for path in out.iterdir()}
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_elsewhere_ends_a_command_at_once(
+    tiny_files: Files, tmp_path: Path, number: signal.Signals, resume: tuple[str, ...]
+):
+    given = ("--model", tiny_files.model, "--train", tiny_files.train, "--validation",
+             tiny_files.validation, "--out", tmp_path / "out", *resume)  # fmt: skip
+
+    def signalled(*_: object) -> None:
+        signal.raise_signal(number)
+        raise AssertionError("not stopped")
+
+    with mock.patch("mend_jax.runs.run.load", signalled):
+        code, _, error = typed("train", *given)
+    again = shlex.join(["train", *map(str, given), *([] if resume else ["--resume"])])
+    assert (code, error) == (
+        128 + number, f"stopped by {number.name}; to go on: python -m experiments.{again}\n"
+    )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_signal_to_a_command_that_is_not_resumed(tmp_path: Path):
+    def signalled(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with mock.patch("mend_jax.commands.prepare.read_records", signalled):
+        code, _, error = typed("prepare", "--records", tmp_path, "--out", tmp_path / "out")
+    assert (code, error) == (143, "stopped by SIGTERM\n")
 
 
 def test_errors_are_one_message_and_exit_code_1(finished: Finished, tmp_path: Path):

@@ -97,6 +97,31 @@ def test_beside_the_pickle_and_from_shards(pickled: Path):
     assert_same_tensors(pickled)
 
 
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_conversion_that_was_killed_anywhere_can_be_given_again(
+    pickled: Path, tmp_path: Path, beside: bool
+):
+    """While it wrote, or with any number of its files at their places: it ends as it should."""
+    out = pickled if beside else tmp_path / "out"
+    given = Convert(pickled, None if beside else out, 200e-9)
+    (out / "convert.draft").mkdir(parents=True)
+    (out / "convert.draft" / "0.shard").write_bytes(b"half")
+    convert(given)
+    assert_same_tensors(out)
+    before = names(out)
+    moved = [x for x in before if "safetensors" in x or not beside]
+    for left in range(len(moved) + 1):
+        whole = out / "convert.whole"
+        whole.mkdir()
+        for name in sorted(moved, key=lambda name: name.endswith(".json"))[left:]:
+            (out / name).rename(whole / name)
+        convert(given)
+        assert_same_tensors(out)
+        assert names(out) == before
+    with pytest.raises(ValueError, match="already: give another --out"):
+        convert(given)
+
+
 def test_a_file_from_before_pytorch_1_6(pickled: Path):
     torch.save(TENSORS, pickled / "pytorch_model.bin", _use_new_zipfile_serialization=False)
     convert(Convert(pickled))

@@ -76,6 +76,16 @@ def test_what_is_no_prepared_folder(tmp_path: Path, folder: Path):
         write_prepared(folder, RECORDS)
 
 
+def test_what_a_killed_preparation_left_is_no_prepared_folder(tmp_path: Path):
+    half = tmp_path / "records" / "1.0.0.incompleteABC"
+    half.mkdir(parents=True)
+    (half / "dataset_info.json").write_text("{}")
+    with pytest.raises(RecordError, match="0 prepared data sets"):
+        read_records(tmp_path)
+    write_prepared(tmp_path, RECORDS)
+    assert read_records(tmp_path) == RECORDS and not half.exists()
+
+
 def test_no_tensorflow(folder: Path):
     code = (
         "import sys; from mend_jax.data.sources.registry import read_records; "

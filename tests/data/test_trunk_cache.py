@@ -1,5 +1,7 @@
 """The trunk's outputs kept: as if it were run, on disk as in memory, whoever stands beside."""
 
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,55 @@ def test_cached_states_do_not_depend_on_the_neighbours(tiny: Any):
     for sequence in sequences[:3]:
         alone = build(tiny, [sequence])
         assert_close(everyone.lookup(sequence), alone.lookup(sequence), 1e-5)
+
+
+def some_sequences(n: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(61, size=9).astype(np.int32) for _ in range(n)]
+
+
+def test_a_file_is_never_written_under_who_reads_it(tiny: Any, tmp_path: Path):
+    """Another cache in the same folder changes no number of the first, whose file it takes."""
+    sequences = some_sequences(8)
+    first = build(tiny, sequences, directory=tmp_path)
+    wanted = [np.array(first.lookup(x)) for x in sequences]
+    assert any(np.any(x != 0) for x in wanted)
+    seen: list[bool] = []
+
+    def look(done: int, total: int) -> None:  # while the other one is made, too
+        same = [np.array_equal(first.lookup(x), y) for x, y in zip(sequences, wanted, strict=True)]
+        seen.append(all(same))
+
+    build(tiny, some_sequences(200, seed=1), directory=tmp_path, progress=look)
+    look(0, 0)
+    assert len(seen) > 2 and all(seen)
+    assert [path.name for path in tmp_path.iterdir()] == ["trunk.npy"]
+
+
+def test_a_cache_that_is_not_finished_has_no_file(tiny: Any, tmp_path: Path):
+    """Whatever stops it; here, a disk that is full (no file can grow)."""
+
+    class Full(Exception):
+        pass
+
+    def full(done: int, total: int) -> None:
+        raise Full
+
+    build(tiny, some_sequences(3), directory=tmp_path)
+    before = (tmp_path / "trunk.npy").read_bytes()
+    with pytest.raises(Full):
+        build(tiny, some_sequences(200), directory=tmp_path, progress=full)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            build(tiny, some_sequences(200), directory=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["trunk.npy"]
+    assert (tmp_path / "trunk.npy").read_bytes() == before
 
 
 @pytest.mark.parametrize("sequences", [[], [np.zeros(0, np.int32)]])

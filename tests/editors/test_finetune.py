@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import mend_jax as mj
 from mend_jax.commands.finetune_fever import Finetune, fact_checker, run
 from mend_jax.commands.pretrain import Pretrain
 from mend_jax.commands.pretrain import run as pretrain
+from mend_jax.training.loop import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,16 @@ def test_the_encoder_stays_and_the_head_is_fresh(small_bert: Path):
 def test_what_is_refused(small_bert: Path, files: dict[str, Path], tmp_path: Path, tiny: Any):
     with pytest.raises(ValueError, match="not empty"):
         run(Finetune(model=str(small_bert), out=small_bert, **files))
+    failing = mock.patch(
+        "mend_jax.commands.finetune_fever.pretrain", side_effect=TrainingError("not finite")
+    )
+    again = Finetune(model=str(small_bert), out=tmp_path / "nan", resume=True, **files)
+    for _ in range(2):
+        with failing, pytest.raises(TrainingError):
+            run(again)
+    assert [path.name for path in (tmp_path / "nan").iterdir()] == ["run.json"]
+    (tmp_path / "nan" / "finetuning.json").touch()
+    assert run(again) is None
     with pytest.raises(ValueError, match="every claim is longer"):
         run(Finetune(model=str(small_bert), out=tmp_path / "a", longest=2, **files))
     causal = mj.Base(tiny.model, tiny.params, None, None, "a llama", None)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The comparison: one row an editor, the same held-out edits, and no row takes another down."""
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,27 @@ def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tm
     assert "ENN trains the base" in first["error"] and "int8" in first["error"]
     assert second["metrics"]["locality_agreement"]["value"] == 1.0
     assert "ENN trains the base" in (config.out / "compare.md").read_text()
+
+
+def test_a_comparison_that_was_stopped_goes_on(tiny_files: Files, tmp_path: Path):
+    """Rows that are there stay; one with an error, one that is missing, and damaged ones do not."""
+    config = settings(tiny_files, tmp_path / "out", editors="none,cache", resume=True)
+    file = config.out / "compare.json"
+    first = rows_of(config, config.editors)
+    assert rows_of(config, config.editors) is None  # finished
+    broken = [{"editor": "none", "error": "no room"}, first[1]]
+    for left, kept in (([first[0], {}], [0]), (broken, [1]), ({}, [])):
+        (config.out / "compare.png").unlink()
+        (config.out / "cache" / "of the stopped one").touch()
+        file.write_text(json.dumps(left))
+        again = rows_of(config, config.editors)
+        assert [row["metrics"] for row in again] == [row["metrics"] for row in first]
+        assert [i for i in (0, 1) if again[i] == first[i]] == kept  # its seconds, too
+        assert (config.out / "cache" / "of the stopped one").exists() == (1 in kept)
+        assert json.loads(file.read_text()) == json.loads(json.dumps(again))
+        assert (config.out / "compare.png").stat().st_size > 5000
+    with pytest.raises(ExperimentError, match="--resume to leave that run"):
+        rows_of(replace(config, resume=False), config.editors)
 
 
 def test_edits_that_contradict_each_other_are_not_made_at_once(

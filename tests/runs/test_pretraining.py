@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
@@ -15,13 +16,17 @@ import mend_jax as mj
 from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
 from mend_jax.commands.pretrain import Pretrain, knowledge, run
+from mend_jax.data.codec import Tokens
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.registry import read_records
 from mend_jax.runs import run as experiment
 from mend_jax.runs.options import ExperimentError
+from mend_jax.runs.pretraining import Course, pretrain
 from mend_jax.runs.small_bases import fresh_base, naming
+from mend_jax.training.loop import TrainingError
+from mend_jax.training.stopping import Stopped
 
 ROWS = Path(__file__).with_name("zsre_rows.json")
 ZSRE = ROOT.parent / "shared" / "data" / "zsre"
@@ -62,8 +67,50 @@ def test_the_folder_is_a_base(small_t5: Path):
 
 
 def test_pretraining_refuses_a_folder_in_use(small_t5: Path):
-    with pytest.raises(ValueError, match="not empty"):
+    with pytest.raises(ValueError, match="not empty: give another --out, or --resume to leave"):
         run(Pretrain(family="t5", out=small_t5))
+    with pytest.raises(ValueError, match="started with other options: --facts was 3, is 0"):
+        run(Pretrain(family="t5", out=small_t5, resume=True))
+
+
+def lesson(rng: np.random.Generator) -> list[Tokens]:
+    whole = rng.integers(61, size=(8, 6)).astype(np.int32)
+    return [Tokens(row[:-1], np.array([3, 4], np.int32), row[4:]) for row in whole]
+
+
+@pytest.mark.parametrize(
+    ("rate", "weight", "steps", "stopped"),
+    [(np.nan, 1.0, 1, 0), (1e38, 1.0, 100, 40), (1e-3, np.nan, 3, 3), (1e-3, np.inf, 41, 20)],
+)
+def test_what_is_not_finite_ends_pretraining(
+    tiny: Any, rate: float, weight: float, steps: int, stopped: int
+):
+    """As it ends the training of editors; also where the last step alone broke the base."""
+    params = jax.tree.map(lambda x: x * weight, tiny.params)
+    what = f"stopped at step {stopped}: " if stopped else "the trained parameters are"
+    with pytest.raises(TrainingError, match=f"{what}.*not finite.*lower the learning"):
+        pretrain(tiny.model, params, lesson, Course(steps, rate, warm_up=1, batch=4))
+
+
+def test_pretraining_that_fails_or_is_stopped_writes_no_base(tmp_path: Path):
+    """And can be given again, until there is one, and after that."""
+    config = Pretrain(family="gpt2", out=tmp_path, facts=1, vocabulary=600, resume=True)
+    here = "mend_jax.commands.pretrain"
+    for failure in (TrainingError("not finite"), Stopped(15)):
+        with mock.patch(f"{here}.pretrain", side_effect=failure), pytest.raises(type(failure)):
+            run(config)
+        assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+    def untrained(model: Any, params: Any, *_: object) -> Any:
+        return params
+
+    with mock.patch(f"{here}.pretrain", untrained):
+        with mock.patch(f"{here}.exact_match", return_value=np.ones(3)):
+            assert run(config)["facts"] == 21
+    assert run(config) is None
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "run.json", "config.json", "model.safetensors", "tokenizer.json", "pretraining.json"
+    }  # fmt: skip
 
 
 def test_naming_is_for_classifiers(tmp_path: Path):

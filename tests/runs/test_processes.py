@@ -3,6 +3,7 @@
 The processes find each other on loopback and compute together through gloo; see tiny_hosts.py.
 """
 
+import re
 import signal
 import socket
 import subprocess
@@ -64,6 +65,24 @@ def test_two_processes_are_one(single: dict[str, np.ndarray], tmp_path: Path):
 
 def numbers(out: str) -> list[str]:
     return [line for line in out.splitlines() if line.isdigit()]
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_step(
+    setting: Setting, single: dict[str, np.ndarray], tmp_path: Path
+):
+    """They all write its checkpoint, from which the run goes on."""
+    directory = tmp_path / "run"
+    processes = two(directory, "--mesh", "2x1", "--pause", "0.2")
+    for line in processes[0].stdout or ():
+        if line.strip() == "4":
+            processes[1].send_signal(signal.SIGTERM)
+            break
+    ended = ends(processes)
+    told = [re.findall(r"stopped by SIGTERM at step (\d)", error) for _, _, error in ended]
+    assert [code for code, _, _ in ended] == [143, 143] and told[0] == told[1], ended
+    with Checkpoints(directory / "checkpoints") as found:
+        assert found.steps()[-1] == int(told[0][0]) and 4 <= found.steps()[-1] < 8
+    assert_close(setting.run(directory, resume=True), single, 1e-5)
 
 
 @pytest.mark.parametrize("victim", [0, 1])

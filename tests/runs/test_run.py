@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from mend_jax.option_types import OptionError
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.run import run
 from mend_jax.runs.splits import Given, prepare
-from mend_jax.training.checkpoint import CheckpointError
 from mend_jax.weights import WeightsError
 
 pytest_plugins = ["finished_run"]
@@ -98,34 +98,49 @@ def test_the_trunk_cache_changes_no_result(finished: Finished, tmp_path: Path, c
             np.testing.assert_allclose(metrics[name][key], value, atol=off, err_msg=name)
 
 
-def test_a_directory_in_use_is_refused(finished: Finished, tmp_path: Path):
+def test_a_run_that_is_there_is_neither_overwritten_nor_mistaken(finished: Finished):
     with pytest.raises(ExperimentError, match="is not empty: give another --out, or --resume"):
         run(finished.config)
-    (tmp_path / "a file").touch()
-    with pytest.raises(ExperimentError, match="is not empty"):
-        run(dataclasses.replace(finished.config, out=tmp_path / "a file"))
-
-
-def test_resuming_with_other_options_is_refused(finished: Finished):
     other = dataclasses.replace(finished.config, resume=True, rank=7, learning_rate=1e-2)
-    with pytest.raises(ExperimentError) as error:
+    with pytest.raises(ExperimentError, match="other options: --learning-rate was 0.001"):
         run(other)
-    assert "--rank was 5, is 7" in str(error.value)
-    assert "--learning-rate was 0.001, is 0.01" in str(error.value)
-    assert "--seed" not in str(error.value)
 
 
-def test_resuming_what_was_never_started_is_refused(tiny_files: Files, tmp_path: Path):
-    with pytest.raises(ExperimentError, match="there is no run in .* to resume"):
-        run(options(tiny_files, tmp_path / "out", resume=True))
+LEFT = {
+    "killed": ("run.json", "metrics.jsonl.draft", "checkpoints/3.orbax-checkpoint-tmp/x"),
+    "unscored": ("run.json", "checkpoints", "editor.safetensors"),
+    "unfigured": ("run.json", "checkpoints", "editor.safetensors", "config.json", "scores.png"),
+}
+"""What a run has left that was stopped, or whose disk was full."""
 
 
-def test_resuming_before_the_first_checkpoint_is_refused(finished: Finished, tmp_path: Path):
-    text = (finished.config.out / "run.json").read_text()
-    (tmp_path / "run.json").write_text(text)
-    config = dataclasses.replace(finished.config, out=tmp_path, resume=True)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        run(config, lambda message: None)
+@pytest.mark.parametrize("left", LEFT)
+def test_a_run_that_was_stopped_anywhere_comes_to_the_same_end(
+    finished: Finished, tmp_path: Path, left: str
+):
+    before, out = finished.config.out, tmp_path / "out"
+    shutil.copytree(before, out, ignore=lambda folder, names: set())
+    for path in out.iterdir():
+        if path.name not in LEFT[left]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for name in LEFT[left]:
+        if not (out / name).exists():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text('{"st')
+    again = run(dataclasses.replace(finished.config, out=out, resume=True), lambda message: None)
+    for name in ("editor.safetensors", "scores.png", "training.png"):
+        assert (out / name).read_bytes() == (before / name).read_bytes(), name
+    assert again.results["metrics"] == finished.run.results["metrics"]
+    assert {p.name for p in out.iterdir()} == {p.name for p in before.iterdir()}
+
+
+def test_a_finished_run_is_left_as_it_is(finished: Finished):
+    files = {path: path.stat().st_mtime_ns for path in finished.config.out.rglob("*")}
+    said: list[str] = []
+    assert run(dataclasses.replace(finished.config, resume=True), said.append) is None
+    assert said == [f"{finished.config.out} is finished: results.json is there, and nothing is "
+                    "left to do"]  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in finished.config.out.rglob("*")} == files
 
 
 def test_training_records_need_validation_records(tiny_files: Files, tmp_path: Path):

@@ -24,6 +24,7 @@ from mend_jax.models import llama
 from mend_jax.parallel import fetch, is_first, shard_examples, shard_params
 from mend_jax.saved.arrays import named_arrays
 from mend_jax.training.loop import Journal, Schedule, Work, fit
+from mend_jax.training.stopping import Stopped
 
 SCHEDULE = Schedule(steps=8, log_every=2, evaluate_every=3, checkpoint_every=3)
 
@@ -92,6 +93,9 @@ def main() -> None:
     try:
         setting = Setting(data, model, options.shard_editor)
         found = setting.run(options.directory, options.resume, options.pause)
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(128 + stopped.number)
     except RuntimeError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     if is_first():

@@ -2,8 +2,10 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,7 @@ from tiny_run import ROOT, start
 
 from mend_jax.training.checkpoint import CheckpointError, Checkpoints
 from mend_jax.training.loop import Schedule, TrainingError
+from mend_jax.training.stopping import SIGNALS, Stopped, stop_requests
 
 SCRIPT = ROOT / "tests" / "support" / "tiny_fit.py"
 
@@ -134,9 +137,87 @@ def test_a_development_loss_that_is_never_finite_is_said(setting: Setting, tmp_p
         setting.fit(tmp_path, SCHEDULE._replace(steps=3), develop=lambda state: {"loss": np.nan})
 
 
-def test_resume_without_a_checkpoint(setting: Setting, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="no checkpoint in .* to resume from"):
-        setting.fit(tmp_path, resume=True)
+@pytest.mark.parametrize("left", ["nothing", "half a checkpoint", "half a row"])
+def test_resuming_what_has_no_checkpoint_is_a_start(
+    setting: Setting, whole: Any, tmp_path: Path, left: str
+):
+    """However it came to be: never begun, killed while its first checkpoint was written, ..."""
+    if left == "half a checkpoint":  # a folder under the name Orbax writes in
+        (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp" / "progress").mkdir(parents=True)
+    if left == "half a row":
+        (tmp_path / "metrics.jsonl").write_text('{"step": 1, "lo')
+    said: list[str] = []
+    done = setting.fit(tmp_path, resume=True, said=said)
+    assert said == [f"no checkpoint in {tmp_path / 'checkpoints'}: starting at step 0"]
+    assert_equal(done.progress, whole[1].progress)
+    assert rows(tmp_path) == rows(whole[0])
+
+
+def test_a_run_does_not_begin_among_the_checkpoints_of_another(setting: Setting, whole: Any):
+    before = rows(whole[0])
+    with pytest.raises(CheckpointError, match="holds the checkpoints of a run: resume it"):
+        setting.fit(whole[0])
+    assert rows(whole[0]) == before
+
+
+def signals_at(step: int, *numbers: int) -> Callable[[int, dict[str, float]], None]:
+    """A report that sends them to this process."""
+
+    def report(number: int, row: dict[str, float]) -> None:
+        if number == step:
+            for one in numbers:
+                signal.raise_signal(one)
+
+    return report
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_checkpoint(
+    setting: Setting, whole: Any, tmp_path: Path, number: signal.Signals
+):
+    """Also one that its launcher passes on twice. What goes on from there is undisturbed."""
+    handlers = [signal.getsignal(n) for n in SIGNALS]
+    with pytest.raises(Stopped, match=f"stopped by {number.name} at step 6, whose") as stopped:
+        setting.fit(tmp_path, report=signals_at(6, number, number))
+    assert stopped.value.number == number and not isinstance(stopped.value, Exception)
+    assert [signal.getsignal(n) for n in SIGNALS] == handlers
+    assert checkpoints(tmp_path) == [4, 6]
+    done = setting.fit(tmp_path, resume=True)
+    assert_equal(done.progress, whole[1].progress)
+    assert rows(tmp_path) == rows(whole[0])
+
+
+def test_a_second_signal_is_obeyed_at_once():
+    with pytest.raises(Stopped, match="^stopped by SIGTERM$"), stop_requests() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked() == signal.SIGTERM
+        with mock.patch("time.monotonic", lambda: float("inf")):
+            signal.raise_signal(signal.SIGTERM)
+
+
+DAMAGE: dict[str, Callable[[list[str]], list[str]]] = {
+    "cut": lambda lines: [*lines[:2], lines[2][:9]],
+    "no row": lambda lines: [*lines[:2], "}{", *lines[3:]],
+    "another type": lambda lines: [*lines[:1], "[]", '{"step": "2"}', *lines[3:]],
+    "another number": lambda lines: [x.replace("3", "4") for x in lines],
+    "lost": lambda lines: [*lines[:2], *lines[3:]],
+    "empty": lambda lines: [],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_rows_that_were_damaged_are_made_again(
+    setting: Setting, whole: Any, tmp_path: Path, damage: str
+):
+    with pytest.raises(Stopped):
+        setting.fit(tmp_path, report=signals_at(8, signal.SIGTERM))
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join(DAMAGE[damage](path.read_text().splitlines())))
+    done = setting.fit(tmp_path, resume=True)
+    assert rows(tmp_path) == rows(whole[0])
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in done.history] == rows(
+        tmp_path
+    )
 
 
 def truncate_largest(directory: Path, n: int = 3) -> None:
@@ -165,15 +246,6 @@ def test_if_no_checkpoint_can_be_read_none_is_deleted(setting: Setting, tmp_path
     with pytest.raises(CheckpointError, match=r"none of the checkpoints .* \[4, 5\]"):
         setting.fit(tmp_path, resume=True)
     assert checkpoints(tmp_path) == [4, 5]
-
-
-def test_a_checkpoint_that_was_never_finished_does_not_count(setting: Setting, tmp_path: Path):
-    """What a kill during the writing leaves: a folder under the name Orbax writes in."""
-    setting.fit(tmp_path, SCHEDULE._replace(steps=4))
-    good = tmp_path / "checkpoints" / "4"
-    good.rename(good.with_name("6.orbax-checkpoint-tmp"))
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        setting.fit(tmp_path, resume=True)
 
 
 def test_a_full_disk_ends_in_an_error_that_names_the_last_good_checkpoint(
