@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 FLOORS = """
-factors | example | parallel
+factors | example | parallel | typed
 passes | sites | links | files
 intercept
 weights

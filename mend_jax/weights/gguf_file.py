@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from mend_jax.weights.source import Weights, WeightsError
+from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.source import Weights
 
 _MAGIC = b"GGUF"
 

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers import pre_tokenizers as pre
 from tokenizers.processors import TemplateProcessing
 
-from mend_jax.weights.source import WeightsError
+from mend_jax.weights.errors import WeightsError
 
 _CONTROL, _USER_DEFINED = 3, 4
 _NEEDED = {
