@@ -17,7 +17,7 @@ REFUSED = {
     "lone low surrogate": (r'{"a": "\\\ude00"}', "half a character"),
     "in a key": (r'{"\uD800": 1}', "half a character"),
     "two high ones": (r'{"a": "\ud83d\ud83d\ude00"}', "half a character"),
-    "deep": ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "lists and objects more than 100 deep"),
+    "deep": ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "lists and objects more than 100"),
     "less deep": ('{"a": ' + "[" * 100 + "]" * 100 + "}", "lists and objects more than 100 deep"),
     "deep objects": ('{"a": ' * 200 + "1" + "}" * 200, "lists and objects more than 100 deep"),
     "digits": ('{"a": ' + "1" * 5000 + "}", "a number of 5,000 digits"),
