@@ -10,7 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -54,6 +54,9 @@ def _misfits(hint: Any, value: Any, at: str) -> Iterator[str]:
         items: Iterable[tuple[Any, Any]] = value.items() if origin is dict else enumerate(value)
         for key, one in items:
             yield from _misfits(inner[-1], one, f"{at}[{key!r}]")
+    elif origin is Literal:
+        if value not in inner:
+            yield _wrong(at, " or ".join(map(repr, inner)), value)
     elif hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (number and math.isfinite(value)):

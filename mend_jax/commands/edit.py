@@ -38,6 +38,8 @@ class Edit:
     """Of the base's weights; by default what the editor was trained with."""
     trust: str = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
+    force: bool = False
+    """Open the editor although its files, or its base's, are others than when it was saved."""
     mesh: str = "1x1"
     """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 
@@ -50,7 +52,11 @@ def edit(config: Edit) -> None:
     if not all(text.strip() for text in config.ask):
         raise ValueError("--ask is empty")
     saved = load_editor(
-        config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
+        config.editor,
+        mesh=mesh_of(config.mesh),
+        dtype=config.dtype,
+        trust=config.trust,
+        force=config.force,
     )
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt.strip(), config.target.strip()

@@ -39,6 +39,8 @@ class Evaluate(ReadingOptions, ScoreOptions):
     """Directory of a trained editor."""
     trust: str = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
+    force: bool = False
+    """Open the editor although its files, or its base's, are others than when it was saved."""
     out: Path
     """Directory for results.json and scores.png."""
     records: Path | None = None
@@ -67,7 +69,9 @@ def evaluate(config: Evaluate) -> None:
     mesh = mesh_of(config.mesh)
     reading = reading_of(config, "validation")
     given = config.records and read_records(config.records, reading)  # broken files first
-    saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust)
+    saved = load_editor(
+        config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
+    )
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
         editor = build_editor(editing, outputs_of(saved.base.model))

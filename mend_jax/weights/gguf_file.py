@@ -60,6 +60,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     import gguf
 
     tensors = _hf_tensors(fields, there, path)
+    tokenizer = tokenizer_from_gguf(fields, str(path))
     config = _config(fields, tensors.keys(), path)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
 
@@ -80,7 +81,6 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         return checksum(f"{tensor.tensor_type.name} {tensor.shape.tolist()}", tensor.data)
 
     said = [(key, repr(fields[key])) for key in sorted(fields) if key.startswith("tokenizer.")]
-    tokenizer = tokenizer_from_gguf(fields, str(path))
     return Weights(
         config=config,
         names=tuple(tensors),

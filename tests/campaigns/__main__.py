@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from tests.campaigns import damage, fuzz
 from tests.campaigns.base import LAWFUL, Attempt, Campaign
 
-CAMPAIGNS: tuple[Campaign, ...] = ()
+CAMPAIGNS: tuple[Campaign, ...] = (damage.CAMPAIGN, fuzz.CAMPAIGN)
 
 
 def run(campaign: Campaign, seconds: float, seed: int) -> list[Attempt]:

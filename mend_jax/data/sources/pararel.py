@@ -5,13 +5,13 @@ JSONL, one file a relation. Only patterns that end with the object can be asked;
 exactly one object can be learned by heart.
 """
 
-import json
 import random
 from collections.abc import Collection
 from pathlib import Path
 
 from mend_jax.data.records import RecordError
 from mend_jax.data.sources.facts import Relation
+from mend_jax.data.sources.json_file import rows_of
 
 
 def pararel_relations(
@@ -62,14 +62,10 @@ def _question(pattern: str) -> str:
 
 def _rows(path: Path, *fields: str) -> list[dict[str, str]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        found = list(rows_of(path))
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            rows.append({field: row[field] for field in fields})
-        except (json.JSONDecodeError, KeyError, TypeError):
-            raise RecordError(f"{path}, line {number}: expected an object with {fields}") from None
-    return rows
+    for row in found:
+        if not all(isinstance(row.value.get(field), str) for field in fields):
+            raise RecordError(f"{row.where}: expected an object with the texts {fields}")
+    return [{field: row.value[field] for field in fields} for row in found]
