@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 FLOORS = """
-factors | example | parallel | programs
+factors | example | parallel | programs | typed
 passes | sites | links | files | option_types
 intercept
 weights

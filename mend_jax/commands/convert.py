@@ -22,9 +22,9 @@ from tyro.conf import Positional
 from mend_jax.commands.command import Command
 from mend_jax.option_types import Gigabytes, InputFolder, OutFolder, check_options
 from mend_jax.runs.out import contents, locked
+from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.hf_folder import find_shards
 from mend_jax.weights.safetensors_file import write_safetensors
-from mend_jax.weights.source import WeightsError
 
 _DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64",

@@ -41,6 +41,8 @@ class Edit:
     """Of the base's weights; by default what the editor was trained with."""
     trust: ImportPath = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
+    force: bool = False
+    """Open the editor although its files, or its base's, are others than when it was saved."""
     mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 
@@ -49,7 +51,11 @@ def edit(config: Edit) -> None:
     """Edits, asks, prints."""
     check_options(config)
     saved = load_editor(
-        config.editor, mesh=mesh_of(config.mesh), dtype=config.dtype, trust=config.trust
+        config.editor,
+        mesh=mesh_of(config.mesh),
+        dtype=config.dtype,
+        trust=config.trust,
+        force=config.force,
     )
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt, config.target

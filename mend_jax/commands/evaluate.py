@@ -48,6 +48,8 @@ class Evaluate(ReadingOptions, ScoreOptions):
     """Directory of a trained editor."""
     trust: ImportPath = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
+    force: bool = False
+    """Open the editor although its files, or its base's, are others than when it was saved."""
     out: OutFolder
     """Directory for results.json and scores.png."""
     records: Input | None = None
@@ -76,7 +78,9 @@ def evaluate(config: Evaluate) -> None:
     mesh = mesh_of(config.mesh)
     reading = reading_of(config, "validation")
     given = config.records and read_noted(config.records, reading)  # broken files first
-    saved = load_editor(config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust)
+    saved = load_editor(
+        config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
+    )
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
         editor = build_editor(editing, outputs_of(saved.base.model))

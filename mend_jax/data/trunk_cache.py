@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
 from mend_jax.data.bucketing import lots, overlapped
+from mend_jax.files import array_checksum
 from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.parallel import fetch
 
@@ -26,23 +27,40 @@ PROGRAMS = 50
 """A program of its own must save at least such a part of all tokens, however many there are."""
 
 
+class CacheError(RuntimeError):
+    """A cache on disk that is no longer what was written."""
+
+
 class TrunkCache:
-    """Hidden states by token sequence. Built by `cache_trunk`; read-only afterwards."""
+    """Hidden states by token sequence. Built by `cache_trunk`; read-only afterwards.
+
+    Of a cache on disk a checksum of each sequence is kept in memory, and looked at when it is read.
+    """
 
     def __init__(self, rows: np.ndarray, places: dict[bytes, tuple[int, int]]) -> None:
         self._rows = rows
         self._places = places
         self.width: int = rows.shape[1]
         self.dtype = rows.dtype
+        on_disk = isinstance(rows, np.memmap)
+        self._sums = {start: array_checksum(rows[start : start + n])
+                      for start, n in places.values() if on_disk}  # fmt: skip
 
     def lookup(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
         """The trunk's output for one sequence.
 
         Raises:
           KeyError: it was not among the sequences the cache was built for.
+          CacheError: the file was changed since it was written.
         """
         start, n = self._places[tokens.tobytes()]
-        return self._rows[start : start + n]
+        found = self._rows[start : start + n]
+        if self._sums and array_checksum(found) != self._sums[start]:
+            raise CacheError(
+                f"{self._rows.filename}: rows {start} to {start + n} are not those that were "
+                "written: the file was changed or is damaged. Begin again, with another --out"
+            )
+        return found
 
     def __len__(self) -> int:
         return len(self._places)

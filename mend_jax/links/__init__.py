@@ -27,11 +27,13 @@ def from_config(config: Mapping[str, Any], links: Mapping[str, Callable[..., Lin
       links: your own factories by name, beside those of this module.
 
     Raises:
-      ValueError: a link is in neither; the known ones are named.
+      ValueError: a link is in neither; the known ones are named. Or a chain has no links.
     """
     arguments = dict(config)
     name = arguments.pop("link")
     known = {**LINKS, **links}
+    if name == "chain" and not arguments["links"]:
+        raise ValueError("a chain of no links, which edits by the bare gradient")
     if name == "chain":
         return chain(*(from_config(link, links) for link in arguments["links"]))
     if name not in known:

@@ -5,12 +5,15 @@ the benchmark makes random weights of them. Keys and spellings are Hugging Face'
 no shape and no computation are left out.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
+from mend_jax.files import read_json
 from mend_jax.option_types import accepted_by
+from mend_jax.typed import checked
+from mend_jax.weights import WeightsError
+from mend_jax.weights.source import check_layers
 
 
 def _t5(d_model: int, d_ff: int, layers: int, heads: int, gated: bool) -> dict[str, Any]:
@@ -145,11 +148,21 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 
 
+class Named(TypedDict):
+    """What every config.json says."""
+
+    model_type: str
+
+
+_MOST_TENSORS = 100_000
+
+
 def config_of(name: str) -> Mapping[str, Any]:
     """The config.json of a built-in model, of a folder, or of the file itself.
 
     Raises:
-      ValueError: neither built in nor there; a file that is not a model's config.json.
+      ValueError: neither built in nor there; a file that is not a model's config.json, or has more
+        blocks than any model.
     """
     if name in PUBLISHED:
         return PUBLISHED[name]
@@ -161,12 +174,10 @@ def config_of(name: str) -> Mapping[str, Any]:
             f"{name!r} is neither a folder with a config.json nor one of the built-in models: "
             f"{', '.join(PUBLISHED)}"
         )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ValueError(f"{path} names no model_type: is it a model's config.json?")
+    config = read_json(path, WeightsError)
+    whose = f"{path} names no model_type: is it a model's config.json?"
+    checked(Named, config, whose, WeightsError)
+    check_layers(config, _MOST_TENSORS, str(path))
     return config
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
 from mend_jax.parallel import placer
 from mend_jax.weights import Weights, load_params, open_weights
+from mend_jax.weights.source import check_layers, fitting_names
 
 FAMILIES: dict[str, Family] = {
     "bart": bart.FAMILY,
@@ -42,7 +44,9 @@ class Base(NamedTuple):
 
     model: the Linen module (staged). params: its weights, never written. tokenizer: a
     `tokenizers.Tokenizer`. config: the family's dimensions. name: what `load` was given.
-    family: what else there is to know of its kind.
+    family: what else there is to know of its kind. checksums: of each tensor as its file stores it,
+    whatever the dtype here, and of the "tokenizer"; empty for a base that was not read from files.
+    They say what `load` read: who replaces `params` replaces these, too.
     """
 
     model: nn.Module
@@ -51,6 +55,7 @@ class Base(NamedTuple):
     config: Any
     name: str
     family: Family
+    checksums: Mapping[str, str] = MappingProxyType({})
 
 
 def family_of(config: Mapping[str, Any], name: str = "") -> Family:
@@ -63,7 +68,7 @@ def family_of(config: Mapping[str, Any], name: str = "") -> Family:
       ValueError: an architecture that is not implemented.
     """
     kind = config.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         whose = f"{name}: " if name else ""
         raise ValueError(
             f"{whose}the architecture {kind!r} is not implemented; "
@@ -72,7 +77,12 @@ def family_of(config: Mapping[str, Any], name: str = "") -> Family:
     return FAMILIES[kind]
 
 
-def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) -> Base:
+def load(
+    id_or_path: str,
+    mesh: Mesh | None = None,
+    dtype: Any = jnp.float32,
+    checksums: bool | None = None,
+) -> Base:
     """Loads a base model.
 
     Args:
@@ -84,6 +94,9 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
       dtype: of weights and activations, "float32" or "bfloat16" (or JAX's own names of these); or
         "int8": every linear kernel is int8 with a float32 scale per output channel, and the rest,
         like the activations, float32 on CPU, bfloat16 elsewhere.
+      checksums: make checksums of all tensors, by which a saved editor knows its base to the byte;
+        they are read anyway. None: not where there are several processes, each of which reads only
+        its slices; with True, each reads all.
 
     Raises:
       WeightsError: missing, truncated or mis-shaped weights, or some that the model has no place
@@ -94,11 +107,13 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
     """
     name, active = _dtypes(dtype)
     weights = open_weights(id_or_path)
+    check_layers(weights.config, len(weights.names), weights.origin)
     family = family_of(weights.config, id_or_path)
     config = _dimensions(family, weights)
 
     expected = family.expected_weights(config)
-    check_spare(weights, expected, family)
+    used = fitting_names(weights, expected)  # before there is a table of what it would take
+    check_spare(weights, used, family)
     shapes = {one.path: jax.ShapeDtypeStruct(one.shape, jnp.float32) for one in expected.values()}
     check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
     put = placer(family.partition, mesh)
@@ -115,9 +130,16 @@ def load(id_or_path: str, mesh: Mesh | None = None, dtype: Any = jnp.float32) ->
             return {key: put((*path[:-1], key), x) for key, x in layer.items()}
         return {path[-1]: placed.astype(active)}
 
-    params = load_params(weights, expected, place)
+    found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
+    summed = jax.process_count() == 1 if checksums is None else checksums
+
+    def told(name: str, stored: str) -> None:
+        if summed:
+            found[name] = weights.checksum(stored)
+
+    params = load_params(weights, expected, place, told)
     model = family.model(config, dtype=active)
-    return Base(model, params, weights.tokenizer, config, id_or_path, family)
+    return Base(model, params, weights.tokenizer, config, id_or_path, family, found)
 
 
 def _dimensions(family: Family, weights: Weights) -> Any:

@@ -10,25 +10,27 @@ from collections.abc import Mapping
 import numpy as np
 
 from mend_jax.models.family import Family
-from mend_jax.weights import Expected, Weights, WeightsError
-from mend_jax.weights.source import spellings
+from mend_jax.weights import Weights, WeightsError
+from mend_jax.weights.names import spellings
 
 _MOST_LISTED = 8
 _ROWS = 4096  # compared at once
 
 
-def check_spare(weights: Weights, expected: Mapping[str, Expected], family: Family) -> None:
+def check_spare(weights: Weights, used: Mapping[str, str], family: Family) -> None:
     """Refuses tensors that would be lost.
+
+    Args:
+      used: {the model's name of a tensor: its name in the file}, from `fitting_names`.
 
     Raises:
       WeightsError: there are some; or a copy of a tensor differs from it.
     """
-    used = {name: _found(weights, name) for name in expected}
     taken = set(used.values())
     copies = {
         spelling: used.get(original)
         for name, original in family.copies.items()
-        if name not in expected
+        if name not in used
         for spelling in spellings(name)
     }
     lost = []
@@ -52,10 +54,6 @@ def check_spare(weights: Weights, expected: Mapping[str, Expected], family: Fami
             "would be another model: is config.json that of this checkpoint? (Weights that were "
             "quantised have scales beside them: load the model as it was before.)"
         )
-
-
-def _found(weights: Weights, name: str) -> str | None:
-    return next((x for x in spellings(name) if x in weights.shapes), None)
 
 
 def _equal(weights: Weights, name: str, original: str) -> bool:

@@ -2,16 +2,33 @@
 and the page around them, report.md.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from mend_jax.evaluation.metrics import Metric, columns
+from mend_jax.files import read_json
 from mend_jax.reports.paper import paper_numbers
 from mend_jax.reports.results import suspicion
+from mend_jax.typed import checked
 
 Results = dict[str, Any]
+
+
+class ResultsError(ValueError):
+    """A file that is not the results of an evaluation; says what is wrong with it."""
+
+
+class StoredResults(TypedDict):
+    """What is read of a results.json."""
+
+    editor: str
+    model: str
+    dataset: str
+    protocol: str
+    n: int
+    metrics: dict[str, Any]
+    config: NotRequired[dict[str, Any]]
 
 
 def read_results(path: str | Path) -> list[Results]:
@@ -19,22 +36,16 @@ def read_results(path: str | Path) -> list[Results]:
     editors that failed are left out.
 
     Raises:
-      ValueError: not the results of an evaluation; says what is missing.
+      ResultsError: not the results of an evaluation; says what is missing.
     """
     path = Path(path)
     if path.is_dir():
         path = path / ("compare.json" if (path / "compare.json").exists() else "results.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    found = read_json(path, ResultsError)
     rows = found if isinstance(found, list) else [found]
-    needed = ("editor", "model", "dataset", "protocol", "n", "metrics")
     kept = [row for row in rows if not (isinstance(row, dict) and "error" in row)]
     for row in kept or [{}]:
-        missing = [k for k in needed if not isinstance(row, dict) or k not in row]
-        if missing:
-            raise ValueError(f"{path}: not the results of an evaluation: no {', '.join(missing)}")
+        checked(StoredResults, row, f"{path}: not the results of an evaluation", ResultsError)
     return kept
 
 

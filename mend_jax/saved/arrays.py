@@ -1,6 +1,8 @@
 """The arrays of an editor by name (`phi/1/576x1536/both/0/U`), read back and checked."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from safetensors.numpy import load_file
 
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.enn import names_of
+from mend_jax.files import array_checksum
 
 
 class EditorError(ValueError):
@@ -32,12 +35,15 @@ def named_arrays(state: EditorState) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in names_of(state).items()}
 
 
-def read_arrays(path: Path, shapes: PyTree) -> EditorState:
+def read_arrays(path: Path, shapes: PyTree, promised: Mapping[str, Any]) -> EditorState:
     """The state of these shapes, from a safetensors file.
 
+    Args:
+      promised: the editor's config: `shapes` and, unless it is to be taken as it is, `checksums`.
+
     Raises:
-      EditorError: no such file; it is damaged; arrays are missing or mis-shaped (all of them
-        named).
+      EditorError: no such file; it is damaged; arrays are missing, mis-shaped or of no use here
+        (all of them named).
     """
     if not path.is_file():
         raise EditorError(f"{path}: missing")
@@ -45,17 +51,25 @@ def read_arrays(path: Path, shapes: PyTree) -> EditorState:
         arrays = load_file(path)
     except SafetensorError as error:
         raise EditorError(f"{path}: not a whole safetensors file ({error})") from None
+    known = promised.get("checksums")
     problems = []
     leaves = []
     for place, leaf in jax.tree_util.tree_leaves_with_path(shapes):
         name = jax.tree_util.keystr(place, simple=True, separator="/")
-        array = arrays.get(name)
+        array = arrays.pop(name, None)
         if array is None:
             problems.append(f"{name} is missing")
         elif array.shape != leaf.shape:
             problems.append(f"{name} has shape {array.shape}, expected {leaf.shape}")
+        elif array.dtype != leaf.dtype:
+            problems.append(f"{name} is of {array.dtype}, expected {leaf.dtype}")
+        elif list(array.shape) != promised["shapes"].get(name):
+            problems.append(f"{name} has shape {array.shape}, not the one in config.json")
+        elif known is not None and array_checksum(array) != known.get(name):
+            problems.append(f"{name} has another checksum than when it was saved")
         else:
             leaves.append(jax.numpy.asarray(array))
+    problems += [f"{name} belongs to no part of this editor" for name in arrays]
     if problems:
         raise EditorError(f"{path}: {len(problems)} arrays do not fit: {'; '.join(problems[:20])}")
     return jax.tree.unflatten(jax.tree.structure(shapes), leaves)

@@ -2,13 +2,15 @@
 
 The first holds phi and the running statistics; the second all that is needed to build the editor
 again: its name and options, its sites, the base it was made for and that base's fingerprint, and
-how it was trained.
+how it was trained. The config holds checksums of all arrays, and one of itself: what was damaged,
+or changed by hand, is refused unless `force` is said.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import numpy as np
@@ -18,14 +20,15 @@ from safetensors.numpy import save_file
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.registry import make_editor
 from mend_jax.example import Example, Pair
-from mend_jax.files import replace_whole, write_text
+from mend_jax.files import array_checksum, json_checksum, replace_whole, write_text
 from mend_jax.links import Link
-from mend_jax.models.fingerprint import difference, fingerprint
+from mend_jax.models.fingerprint import difference, fingerprint, has_tensors, other_bytes
 from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import Base, load
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, named_arrays, read_arrays
+from mend_jax.saved.config import read_config
 from mend_jax.sites import SiteError
 
 
@@ -66,19 +69,36 @@ def save_editor(
         "base": base.name,
         "fingerprint": fingerprint(base, sites),
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
+        "checksums": {name: array_checksum(array) for name, array in arrays.items()},
         "training": dict(training or {}),
     }
+    config = json.loads(json.dumps(config))  # as it will be read
+    config["checksum"] = json_checksum(config)
     replace_whole(directory / "editor.safetensors", lambda draft: save_file(arrays, draft))
     write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+class Opening(TypedDict, total=False):
+    """How an editor is opened.
+
+    mesh, dtype: to load the base with; by default one device, and the dtype that the editor was
+      trained with.
+    trust: the import path (`package.module:name`) of an editor that is made by code of its own;
+      without it, a directory never imports code.
+    force: take what was changed by hand, since its checksums were made, with a warning.
+    """
+
+    mesh: Mesh | None
+    dtype: Dtype | None
+    trust: str
+    force: bool
 
 
 def load_editor(
     directory: str | Path,
     base: Base | None = None,
     links: Mapping[str, Callable[..., Link]] | None = None,
-    mesh: Mesh | None = None,
-    dtype: Dtype | None = None,
-    trust: str = "",
+    **how: Unpack[Opening],
 ) -> SavedEditor:
     """Loads an editor and, unless it is given, the base it was made for.
 
@@ -86,73 +106,84 @@ def load_editor(
       directory: what `save_editor` wrote.
       base: a base that is loaded already; it must be the one that the editor was made for.
       links: factories of your own links, by name, if the chain has any.
-      mesh, dtype: to load the base with; by default one device, and the dtype that the editor was
-        trained with.
-      trust: the import path (`package.module:name`) of an editor that is made by code of its own;
-        without it, a directory never imports code.
+      how: `mesh`, `dtype`, `trust` and `force`, as `Opening` says.
 
     Raises:
-      EditorError: no editor there; a file is damaged; arrays are missing or mis-shaped (all of
-        them named); another base or other sites; statistics missing (an untrained editor).
+      EditorError: no editor there; a file is damaged or was changed; arrays are missing, mis-shaped
+        or of no use (all of them named); another base, also in tensors that are not edited, or
+        other sites; statistics missing (an untrained editor).
     """
-    directory = Path(directory)
-    config = read_config(directory)
-    if ":" in config["editor"] and trust != config["editor"]:
+    directory, force = Path(directory), how.get("force", False)
+    config = read_config(directory, force)
+    if ":" in config["editor"] and how.get("trust") != config["editor"]:
         raise EditorError(
             f"{directory}: this editor is made by the code at {config['editor']!r}. If you trust "
             f"that code, say so: load_editor(..., trust={config['editor']!r}), --trust in a command"
         )
     if base is None:
-        base = load(config["base"], mesh, dtype or config["fingerprint"]["dtype"])
+        dtype = how.get("dtype") or config["fingerprint"]["dtype"]
+        base = load(config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
-    try:
-        editor = build_editor(config, outputs_of(base.model), links)
-    except (KeyError, TypeError, ValueError) as error:
-        what = f"the editor cannot be built ({type(error).__name__}: {error})"
-        raise EditorError(f"{directory / 'config.json'}: {what}") from None
-    try:
-        wrong = difference(config["fingerprint"], fingerprint(base, sites))
-    except SiteError as error:
-        wrong = str(error)
-    if wrong:
-        raise EditorError(
-            f"{directory}: this editor was made for the base {config['base']!r}, not for "
-            f"{base.name!r}: {wrong}. Load that base, or train an editor for this one"
-        )
-    inputs = base.model.example_inputs()
-    blank = Pair(inputs, np.zeros((1, 1), np.int32))
-    shapes = jax.eval_shape(
-        lambda params: editor.init(jax.random.key(0), params, Example(blank, blank, blank)),
-        base.params,
+    editor = _sound(directory, lambda: build_editor(config, outputs_of(base.model), links))
+    check_base(directory, config, base, force)
+    blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
+    example = Example(blank, blank, blank)
+    shapes = _sound(
+        directory,
+        lambda: jax.eval_shape(lambda p: editor.init(jax.random.key(0), p, example), base.params),
     )
-    state = read_arrays(directory / "editor.safetensors", shapes)
+    promised = {"shapes": config["shapes"]} if force else config
+    state = read_arrays(directory / "editor.safetensors", shapes, promised)
     check_trained(state, str(directory))
     return SavedEditor(editor, state, base, sites, config)
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """The editor's config.json.
+def _sound(directory: Path, make: Callable[[], Any]) -> Any:
+    """What `make` makes of the editor's config; its error names the file."""
+    try:
+        return make()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        what = f"the editor cannot be built ({type(error).__name__}: {error})"
+        raise EditorError(f"{directory / 'config.json'}: {what}") from None
+
+
+def check_base(directory: Path, config: Mapping[str, Any], base: Base, force: bool) -> None:
+    """Refuses a base that the editor in a directory was not made for.
+
+    What only the checksums of its tensors tell is a warning with `force`; so is that there are none
+    to compare.
 
     Raises:
-      EditorError: there is none, or it is not an editor's.
+      EditorError: other dimensions, sites, kernels, or bytes.
     """
-    path = Path(directory) / "config.json"
-    if not path.is_file():
-        raise EditorError(f"{directory}: no editor here (config.json is missing)")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise EditorError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(config, dict):
-        raise EditorError(f"{path}: not the config of an editor")
-    needed = ("editor", "options", "sites", "base", "fingerprint")
-    missing = [k for k in needed if k not in config]
-    if missing:
-        raise EditorError(f"{path}: not the config of an editor ({', '.join(missing)} missing)")
     known = config["fingerprint"]
-    if not isinstance(known, dict) or set(known) != {"dimensions", "dtype", "kernels"}:
-        raise EditorError(f"{path}: the base's fingerprint is of an older version: train again")
-    return config
+    try:
+        found = fingerprint(base, tuple(config["sites"]))
+        wrong = difference(known, found)
+    except SiteError as error:
+        found, wrong = {}, str(error)
+    whose = f"{directory}: this editor was made for the base {config['base']!r}"
+    if wrong:
+        raise EditorError(
+            f"{whose}, not for {base.name!r}: {wrong}. Load that base, or train an editor for this "
+            "one"
+        )
+    others = other_bytes(known, found)
+    if others and not force:
+        raise EditorError(
+            f"{whose}, and {base.name!r} is another, or damaged: of its tensors and tokenizer, "
+            f"{others}. Load that base; if it was changed on purpose, say so: load_editor(..., "
+            "force=True), --force in a command"
+        )
+    if others:
+        warnings.warn(f"{whose}; of {base.name!r}, {others}", stacklevel=3)
+    if has_tensors(known) and not has_tensors(found):
+        warnings.warn(
+            f"{whose}; whether {base.name!r} is that one in all its tensors was not looked at, "
+            "only its kernels at the sites: it was not read from files, or by several processes "
+            "(`load(..., checksums=True)` reads all in each)",
+            stacklevel=3,
+        )
 
 
 def build_editor(

@@ -15,9 +15,10 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.gguf_file import read_gguf
 from mend_jax.weights.hf_folder import read_folder
-from mend_jax.weights.source import Weights, WeightsError
+from mend_jax.weights.source import Weights
 
 
 class Member(NamedTuple):

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from mend_jax.files import checksum, json_checksum
+from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.gguf_keys import REQUIRED, check_keys, head_width
-from mend_jax.weights.source import Weights, WeightsError
-
-_MAGIC = b"GGUF"
+from mend_jax.weights.gguf_reading import open_gguf
+from mend_jax.weights.source import Weights
 
 _TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {
@@ -50,22 +51,13 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf  # loads `tokenizers`
 
     path = Path(path)
-    _check_magic(path)
-    try:
-        import gguf
-    except ImportError as error:
-        raise ImportError(f"reading {path} needs the `gguf` package: pip install gguf") from error
+    fields, there = open_gguf(path)
+    import gguf
 
-    try:
-        reader = gguf.GGUFReader(path)
-        fields = {key: field.contents() for key, field in reader.fields.items()}
-    except (ValueError, IndexError, KeyError, OverflowError) as error:
-        raise WeightsError(
-            f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
-        ) from error
-    tensors = _hf_tensors(fields, reader.tensors, path)
+    tensors = _hf_tensors(fields, there, path)
+    tokenizer = tokenizer_from_gguf(fields, str(path))
     config = _config(fields, tensors.keys())
-    if divisors := [tensor for tensor in reader.tensors if tensor.name == _DIVISORS]:
+    if divisors := [tensor for tensor in there if tensor.name == _DIVISORS]:
         values = gguf.dequantize(divisors[0].data, divisors[0].tensor_type)
         config["rope_parameters"] = {"rope_type": "divisors", "divisors": values.tolist()}
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
@@ -82,14 +74,21 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         n_heads = heads.get(name.split(".")[-2])
         return array if n_heads is None else _unpermute(array, n_heads)
 
+    def checksum_of(name: str) -> str:
+        tensor = tensors[name]
+        return checksum(f"{tensor.tensor_type.name} {tensor.shape.tolist()}", tensor.data)
+
+    said = [(key, repr(fields[key])) for key in sorted(fields) if key.startswith("tokenizer.")]
     return Weights(
         config=config,
         names=tuple(tensors),
         read=read,
         # ggml counts the fastest axis first.
         shapes={name: tuple(map(int, reversed(t.shape))) for name, t in tensors.items()},
-        tokenizer=tokenizer_from_gguf(fields, str(path)),
+        tokenizer=tokenizer,
         origin=str(path),
+        checksum=checksum_of,
+        tokenizer_checksum="" if tokenizer is None else json_checksum(said),
     )
 
 
@@ -111,18 +110,6 @@ def _hf_tensors(fields: Mapping[str, Any], tensors: Iterable[Any], path: Path) -
         )
     check_keys(fields, str(path))
     return {name: tensor for name, tensor in named if name is not None}
-
-
-def _check_magic(path: Path) -> None:
-    if not path.is_file():
-        raise WeightsError(f"{path} is not a file. Pass the path of a .gguf file.")
-    with path.open("rb") as file:
-        start = file.read(len(_MAGIC))
-    if start != _MAGIC:
-        raise WeightsError(
-            f"{path} is not a GGUF file (it starts with {start!r}, not {_MAGIC!r}). Pass a .gguf "
-            "file, or a folder with config.json and model.safetensors."
-        )
 
 
 def _hf_name(name: str) -> str | None:

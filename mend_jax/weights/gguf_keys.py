@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mend_jax.weights.source import WeightsError
+from mend_jax.weights.errors import WeightsError
 
 REQUIRED = {
     "hidden_size": "llama.embedding_length",

@@ -7,19 +7,39 @@ scores in place of merges; the merges follow from the scores.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers as pre
 from tokenizers.processors import TemplateProcessing
 
-from mend_jax.weights.source import WeightsError
+from mend_jax.typed import checked
+from mend_jax.weights.errors import WeightsError
 
 _CONTROL, _USER_DEFINED = 3, 4
 _NEEDED = {
     "gpt2": ("tokenizer.ggml.tokens", "tokenizer.ggml.merges"),
     "llama": ("tokenizer.ggml.tokens", "tokenizer.ggml.scores"),
 }
+
+
+class Vocabulary(TypedDict, total=False):
+    """The types of what is read of a file's metadata, by the keys without `tokenizer.ggml.`."""
+
+    model: str
+    pre: str
+    tokens: list[str]
+    merges: list[str]
+    scores: list[float]
+    token_type: list[int]
+    bos_token_id: int
+    eos_token_id: int
+    unknown_token_id: int
+    add_bos_token: bool
+    add_eos_token: bool
+    add_space_prefix: bool
+
+
 _ADVICE = "Use the folder of the same model with its tokenizer.json."
 
 
@@ -63,6 +83,7 @@ def tokenizer_from_gguf(fields: Mapping[str, Any], origin: str) -> Tokenizer | N
     Raises:
         WeightsError: a kind of vocabulary, or a way to cut text, that is not known here.
     """
+    _check(fields, origin)
     kind = fields.get("tokenizer.ggml.model", "none")
     if kind in ("none", "no_vocab"):
         return None
@@ -92,6 +113,24 @@ def tokenizer_from_gguf(fields: Mapping[str, Any], origin: str) -> Tokenizer | N
             special_tokens=first + last,
         )
     return tokenizer
+
+
+def _check(fields: Mapping[str, Any], origin: str) -> None:
+    """Refuses metadata of other types, and ids that are no token's."""
+    ours = {k.removeprefix("tokenizer.ggml."): v for k, v in fields.items() if "tokenizer." in k}
+    said = checked(Vocabulary, ours, f"{origin}: tokenizer.ggml", WeightsError)
+    size = len(said.get("tokens", ()))
+    ids = {k: v for k, v in ours.items() if k in ("bos_token_id", "eos_token_id",
+                                                  "unknown_token_id")}  # fmt: skip
+    if wrong := [f"{key} is {i}" for key, i in ids.items() if size and not 0 <= i < size]:
+        raise WeightsError(f"{origin}: {', '.join(wrong)}, but there are {size} tokens. {_ADVICE}")
+    for key in ("scores", "token_type"):
+        if key in ours and len(ours[key]) != size:
+            raise WeightsError(
+                f"{origin}: {len(ours[key])} of tokenizer.ggml.{key} for {size} tokens. {_ADVICE}"
+            )
+    if twice := size - len(set(said.get("tokens", ()))):
+        raise WeightsError(f"{origin}: {twice} tokens are there twice. {_ADVICE}")
 
 
 def _end(fields: Mapping[str, Any], name: str, default: bool) -> list[tuple[str, int]]:

@@ -5,22 +5,29 @@ returns are the pages of the file itself. Pickled weights (`pytorch_model.bin`) 
 unpickling runs code from the file. `mend-jax convert` makes safetensors of them.
 """
 
-import json
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from mend_jax.files import check_no_pointer, checksum, file_checksum, read_json
+from mend_jax.typed import checked
+from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.names import plain_names
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
-from mend_jax.weights.source import Weights, WeightsError
+from mend_jax.weights.source import Weights
 from mend_jax.weights.tokenizer_config import as_configured
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _GENERATION = "generation_config.json"
 _VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+_BESIDE = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+"""Files that a tokenizer without a tokenizer.json is made of, beside its vocabulary."""
+_AGAIN = "Download it again."
 
 
 def read_folder(path: str | PathLike[str]) -> Weights:
@@ -32,30 +39,20 @@ def read_folder(path: str | PathLike[str]) -> Weights:
 
     Raises:
         WeightsError: no config.json, no safetensors, shards missing or without a tensor that the
-            index places there, or a file that cannot be read.
+            index places there, or a file that cannot be read; an adapter in place of a model.
     """
     folder = Path(path)
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     if (folder / _GENERATION).exists():
-        config["generation_config"] = read_json(folder / _GENERATION)
+        config["generation_config"] = _object(folder / _GENERATION)
     shards = find_shards(folder, _SINGLE, _INDEX)
     if shards is None:
         raise WeightsError(f"{folder} has no {_SINGLE} and no {_INDEX}{_advice(folder)}")
-    tensors: dict[str, Stored] = {}
-    lacking = []
-    for shard, promised in shards.items():
-        there = map_safetensors(shard)
-        lacking += [f"{name} in {shard.name}" for name in promised if name not in there]
-        tensors |= there
-    if lacking:
-        raise WeightsError(
-            f"{folder}: {len(lacking)} tensors are not in the shards where {_INDEX} places them: "
-            f"{', '.join(lacking[:8])}{', ...' * (len(lacking) > 8)}. Index and shards are of two "
-            "models or versions: download all of them again."
-        )
+    stored = _stored(folder, shards)
+    own = plain_names(stored, str(folder))
 
     def read(name: str) -> np.ndarray:
-        dtype, shape, data = tensors[name]
+        dtype, shape, data = stored[own[name]]
         if dtype not in FLOATS:
             raise WeightsError(
                 f"{folder}: {name} is stored as {dtype}; weights are read from {', '.join(FLOATS)} "
@@ -64,39 +61,79 @@ def read_folder(path: str | PathLike[str]) -> Weights:
             )
         return np.require(data.view(FLOATS[dtype]).reshape(shape), requirements="A")
 
+    def checksum_of(name: str) -> str:
+        dtype, shape, data = stored[own[name]]
+        return checksum(f"{dtype} {list(shape)}", data)
+
+    tokenizer = _tokenizer(folder, config)
     return Weights(
         config=config,
-        names=tuple(tensors),
+        names=tuple(own),
         read=read,
-        shapes={name: stored.shape for name, stored in tensors.items()},
-        tokenizer=_tokenizer(folder, config),
+        shapes={name: stored[found].shape for name, found in own.items()},
+        tokenizer=tokenizer,
         origin=str(folder),
+        checksum=checksum_of,
+        tokenizer_checksum="" if tokenizer is None else file_checksum(_tokenizer_files(folder)),
     )
+
+
+def _stored(folder: Path, shards: Mapping[Path, Sequence[str]]) -> dict[str, Stored]:
+    """The tensors of all shards, each in one of them, and where the index promised it."""
+    tensors: dict[str, Stored] = {}
+    lacking = []
+    for shard, promised in shards.items():
+        there = map_safetensors(shard)
+        lacking += [f"{name} in {shard.name}" for name in promised if name not in there]
+        if twice := sorted(tensors.keys() & there):
+            raise WeightsError(
+                f"{shard} holds {len(twice)} tensors that another shard holds, too, such as "
+                f"{twice[0]}. Download all of them again."
+            )
+        tensors |= there
+    if lacking:
+        raise WeightsError(
+            f"{folder}: {len(lacking)} tensors are not in the shards where {_INDEX} places them: "
+            f"{', '.join(lacking[:8])}{', ...' * (len(lacking) > 8)}. Index and shards are of two "
+            "models or versions: download all of them again."
+        )
+    return tensors
+
+
+class Index(TypedDict):
+    """What is read of the index of several shards: {tensor: file}."""
+
+    weight_map: dict[str, str]
 
 
 def find_shards(folder: Path, single: str, index: str) -> dict[Path, list[str]] | None:
     """The files of a model's weights, and which tensors the index (if any) places in each.
 
     Args:
-        single, index: the names of the only file, or of the index of several.
+      single, index: the names of the only file, or of the index of several.
 
     Returns:
-        None if there is neither.
+      None if there is neither.
 
     Raises:
-        WeightsError: the index names a file that is not there.
+      WeightsError: the index is damaged, or names a file that is not there, or not of this folder.
     """
     if (folder / single).exists():
         return {folder / single: []}
     if not (folder / index).exists():
         return None
-    weight_map = read_json(folder / index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise WeightsError(f"{folder / index} has no weight_map. Download it again.")
-    shards: dict[Path, list[str]] = {folder / name: [] for name in sorted(set(weight_map.values()))}
+    found = read_json(folder / index, WeightsError, _AGAIN)
+    weight_map = checked(Index, found, str(folder / index), WeightsError)["weight_map"]
+    names = sorted(set(weight_map.values()))
+    if outside := [name for name in names if Path(name).name != name or "\\" in name]:
+        raise WeightsError(
+            f"{folder / index}: weight_map names {outside[0]!r}, which is not a file of this "
+            f"folder. {_AGAIN}"
+        )
+    shards: dict[Path, list[str]] = {folder / name: [] for name in names}
     for name, shard in weight_map.items():
         shards[folder / shard].append(name)
-    if missing := [shard.name for shard in shards if not shard.exists()]:
+    if missing := [shard.name for shard in shards if not shard.is_file()]:
         raise WeightsError(
             f"{folder} lacks {len(missing)} of the {len(shards)} shards that {index} names: "
             f"{', '.join(missing)}. Download them into the folder."
@@ -111,9 +148,31 @@ def _advice(folder: Path) -> str:
             f"; pickled weights ({', '.join(pickled)}) are not read. Make safetensors of them: "
             f"mend-jax convert {quote(str(folder))}"
         )
+    if others := sorted(file.name for file in folder.glob("*.gguf")):
+        return f". It holds {others[0]}: pass the path of that file"
     return (
         ". Pass a folder with safetensors. (Of a hub repository that has only pytorch_model.bin: "
         "`hf download ID --local-dir FOLDER`, then `mend-jax convert FOLDER`.)"
+    )
+
+
+class Adapter(TypedDict, total=False):
+    """What is read of PEFT's adapter_config.json, for a message."""
+
+    peft_type: str | None
+    base_model_name_or_path: str | None
+
+
+def _check_no_adapter(folder: Path) -> None:
+    """Refuses a folder of what PEFT trains beside a model."""
+    path = folder / "adapter_config.json"
+    if not path.is_file() or any((folder / name).exists() for name in (_SINGLE, _INDEX)):
+        return
+    said = checked(Adapter, read_json(path, WeightsError), str(path), WeightsError)
+    kind, base = said.get("peft_type") or "PEFT", said.get("base_model_name_or_path")
+    raise WeightsError(
+        f"{folder} holds a {kind} adapter{f' for {base}' if base else ''}, not a model. Merge it "
+        "into its base (in PEFT: `model.merge_and_unload()`), save that, and pass its folder."
     )
 
 
@@ -126,21 +185,38 @@ def _tokenizer(folder: Path, config: dict) -> Any:
     return tokenizer
 
 
+def _tokenizer_files(folder: Path) -> list[Path]:
+    """What the folder's tokenizer is made of."""
+    for names in (("tokenizer.json",), (*_VOCABULARIES, *_BESIDE), ("config.json",)):
+        if found := [folder / name for name in names if (folder / name).is_file()]:
+            return found
+    return []
+
+
 def _stored_tokenizer(folder: Path, config: dict) -> Any:
-    """A `tokenizers.Tokenizer`, or None."""
-    if (folder / "tokenizer.json").exists():
-        from tokenizers import Tokenizer  # not needed to import this package
+    """A `tokenizers.Tokenizer`, or None.
 
-        try:
+    Raises:
+      WeightsError: it cannot be read.
+    """
+    for path in _tokenizer_files(folder):
+        check_no_pointer(path, WeightsError)
+    try:
+        if (folder / "tokenizer.json").exists():
+            from tokenizers import Tokenizer  # not needed to import this package
+
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise WeightsError(f"{folder / 'tokenizer.json'} cannot be read: {error}") from error
-        beside = folder / "tokenizer_config.json"
-        return as_configured(tokenizer, read_json(beside) if beside.exists() else {}, str(beside))
-    if any((folder / name).exists() for name in _VOCABULARIES):
-        from transformers import AutoTokenizer  # slow to import, and seldom needed
+            beside = folder / "tokenizer_config.json"
+            return as_configured(tokenizer, _object(beside) if beside.exists() else {}, str(beside))
+        if any((folder / name).exists() for name in _VOCABULARIES):
+            from transformers import AutoTokenizer  # slow to import, and seldom needed
 
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+    except WeightsError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception
+        names = ", ".join(path.name for path in _tokenizer_files(folder))
+        raise WeightsError(f"{folder}: {names} cannot be read: {error}. {_AGAIN}") from error
     if "grapheme_chars" in config and "phoneme_chars" in config:
         from mend_jax.weights.spelling import spelling_tokenizer  # loads `tokenizers`
 
@@ -148,11 +224,22 @@ def _stored_tokenizer(folder: Path, config: dict) -> Any:
     return None
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file of a model folder, or WeightsError."""
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object, or WeightsError."""
+    return checked(dict[str, Any], read_json(path, WeightsError, _AGAIN), str(path), WeightsError)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a model folder.
+
+    Raises:
+      WeightsError: there is none, it is damaged, or the folder holds something else.
+    """
+    path = folder / "config.json"
+    _check_no_adapter(folder)
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Pass a model folder with its config.json.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON ({error}). Download it again.") from error
+    config = _object(path)
+    if "editor" in config and "model_type" not in config:
+        raise WeightsError(f"{folder} holds a saved editor, not a model; its base is elsewhere")
+    return config

@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.names import spellings
+
 _MOST_LISTED = 20
-
-
-class WeightsError(ValueError):
-    """The weights cannot be used: says what is wrong, in which file, and what to do."""
+_LAYERS = (
+    "num_hidden_layers", "n_layer", "num_layers", "num_decoder_layers", "encoder_layers",
+    "decoder_layers",
+)  # fmt: skip
+"""How a config.json says the number of its blocks."""
 
 
 class Weights(NamedTuple):
@@ -31,6 +35,8 @@ class Weights(NamedTuple):
         shapes: the shape of each tensor, known without reading it.
         tokenizer: a `tokenizers.Tokenizer`; None if none is stored with the weights.
         origin: the path, for messages.
+        checksum: of one tensor as it is stored, with its dtype and shape; reads all of it.
+        tokenizer_checksum: of what the tokenizer was made of; empty without one.
     """
 
     config: dict
@@ -39,6 +45,8 @@ class Weights(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]
     tokenizer: Any
     origin: str
+    checksum: Callable[[str], str] = lambda name: ""
+    tokenizer_checksum: str = ""
 
 
 class Expected(NamedTuple):
@@ -53,6 +61,7 @@ def load_params(
     weights: Weights,
     expected: Mapping[str, Expected],
     place: Callable[[tuple[str, ...], np.ndarray], Mapping[str, jax.Array]],
+    told: Callable[[str, str], object] = lambda name, found: None,
 ) -> dict:
     """Read the expected tensors into a nested dict, the `params` of a Flax model.
 
@@ -61,6 +70,8 @@ def load_params(
         expected: `{name in the file: Expected}`.
         place: puts one array, already in Flax orientation, on its device(s) in its dtype. It
             returns {last name of the path: array}, and what else belongs beside it.
+        told: called after each tensor with its expected name and its name in the file, while its
+            bytes are still at hand.
 
     Returns:
         The nested dict, with what `place` returned at each `Expected.path`.
@@ -68,7 +79,7 @@ def load_params(
     Raises:
         WeightsError: a tensor is missing or has another shape. One error names all of them.
     """
-    found = _check(weights, expected)
+    found = fitting_names(weights, expected)
     params: dict = {}
     for name, (path, _, transpose) in expected.items():
         array = weights.read(found[name])
@@ -76,20 +87,33 @@ def load_params(
         for key in path[:-1]:
             node = node.setdefault(key, {})
         node |= jax.block_until_ready(place(path, array.T if transpose else array))
+        told(name, found[name])
     return params
 
 
-def spellings(name: str) -> tuple[str, ...]:
-    """Other names a tensor has in older files: without the model's own prefix; gamma and beta."""
-    bare = name.partition(".")[2]
-    old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
-        "LayerNorm.bias", "LayerNorm.beta"
-    )
-    return tuple(dict.fromkeys((name, bare, old, old.partition(".")[2])))
+def check_layers(config: Mapping[str, Any], most: int, origin: str) -> None:
+    """Refuses a config with more blocks than there can be, before a table of them is made.
+
+    Args:
+        most: how many tensors there are; each block has some.
+
+    Raises:
+        WeightsError: it says more.
+    """
+    for key in _LAYERS:
+        if isinstance(count := config.get(key), int) and count > most:
+            raise WeightsError(
+                f"{origin}: its config says {key} {count:,}, which is more than the {most:,} "
+                "tensors that there are. Is this the config of another model, or damaged?"
+            )
 
 
-def _check(weights: Weights, expected: Mapping[str, Expected]) -> dict[str, str]:
-    """{expected name: name in the file}."""
+def fitting_names(weights: Weights, expected: Mapping[str, Expected]) -> dict[str, str]:
+    """{expected name: name in the file}.
+
+    Raises:
+        WeightsError: as `load_params`.
+    """
     names: dict[str, str] = {}
     missing, misshaped = [], []
     for name, (_, shape, transpose) in expected.items():
@@ -105,6 +129,10 @@ def _check(weights: Weights, expected: Mapping[str, Expected]) -> dict[str, str]
         lines = problems[:_MOST_LISTED]
         if len(problems) > _MOST_LISTED:
             lines.append(f"... and {len(problems) - _MOST_LISTED} more")
+        others = [name for name in weights.names if name not in set(names.values())]
+        if missing and others:
+            more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+            lines.append(f"there are others: {', '.join(others[:4])}{more}")
         raise WeightsError(
             f"{weights.origin} does not fit the model: {len(missing)} of {len(expected)} tensors "
             f"are missing and {len(misshaped)} have another shape. Is this the checkpoint of "

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from mend_jax.weights.source import WeightsError
+from mend_jax.weights.errors import WeightsError
 
 _SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 """The first places of both alphabets."""

@@ -9,7 +9,7 @@ is. Tokens of `added_tokens_decoder` that the file lacks are added to all.
 from collections.abc import Mapping
 from typing import Any
 
-from mend_jax.weights.source import WeightsError
+from mend_jax.weights.errors import WeightsError
 
 _AS_THEY_ARE = ("PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer")
 _BERT = {

@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.campaigns import kills
+from tests.campaigns import damage, fuzz, kills
 from tests.campaigns.base import LAWFUL, Attempt, Campaign
 
-CAMPAIGNS: tuple[Campaign, ...] = (kills.CAMPAIGN,)
+CAMPAIGNS: tuple[Campaign, ...] = (damage.CAMPAIGN, fuzz.CAMPAIGN, kills.CAMPAIGN)
 
 
 def run(campaign: Campaign, seconds: float, seed: int) -> list[Attempt]:

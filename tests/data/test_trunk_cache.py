@@ -13,7 +13,7 @@ from token_records import every_pair, some_records
 
 from mend_jax.data.batches import shapes_of
 from mend_jax.data.training_batches import Draw, training_batches
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.data.trunk_cache import CacheError, TrunkCache, cache_trunk
 from mend_jax.models.stages import split
 from mend_jax.objectives import IGNORED, after_trunk, sequence_logits
 
@@ -57,6 +57,25 @@ def test_the_cache_is_the_same_on_disk_and_in_memory(tiny: Any, tmp_path: Path):
         np.testing.assert_array_equal(memory.lookup(sequence), disk.lookup(sequence))
     with pytest.raises(KeyError):
         memory.lookup(np.array([60, 60, 60], np.int32))
+
+
+def test_a_cache_on_disk_that_was_changed(tiny: Any, tmp_path: Path):
+    """One bit of any sequence is seen when that one is read, and the others are as they were."""
+    sequences = [p.tokens for p in every_pair(some_records())]
+    sequences = list({s.tobytes(): s for s in sequences}.values())
+    memory, disk = build(tiny, sequences), build(tiny, sequences, directory=tmp_path)
+    raw = bytearray((tmp_path / "trunk.npy").read_bytes())
+    raw[-1] ^= 1
+    with (tmp_path / "trunk.npy").open("r+b") as file:
+        file.write(raw)
+    refused = 0
+    for sequence in sequences:
+        try:
+            np.testing.assert_array_equal(memory.lookup(sequence), disk.lookup(sequence))
+        except CacheError as error:
+            refused += 1
+            assert "trunk.npy: rows" in str(error) and "changed or is damaged" in str(error)
+    assert refused == 1
 
 
 def test_cached_states_do_not_depend_on_the_neighbours(tiny: Any):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from compare import assert_close, assert_equal
 from safetensors.numpy import load_file, save_file
 
 import mend_jax as mj
+from mend_jax.files import array_checksum, json_checksum
 from mend_jax.links import Link
 from mend_jax.models.registry import Base
 from mend_jax.reports.before_after import edit_example
@@ -35,8 +37,17 @@ def copy(finished: Any, tmp_path: Path) -> Path:
 
 
 def change_config(directory: Path, **changes: Any) -> None:
+    """As if it had been saved so: with the checksum of what it says then."""
     path = directory / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    config = json.loads(path.read_text()) | changes
+    config["checksum"] = json_checksum({k: v for k, v in config.items() if k != "checksum"})
+    path.write_text(json.dumps(config))
+
+
+def change_arrays(directory: Path, arrays: dict[str, Any]) -> None:
+    """As if these had been saved, under their checksums."""
+    save_file(arrays, directory / "editor.safetensors")
+    change_config(directory, checksums={k: array_checksum(x) for k, x in arrays.items()})
 
 
 def test_the_same_edits_from_nothing_but_the_directory(finished: Any):
@@ -164,7 +175,9 @@ def test_the_same_base_in_another_dtype(finished: Any, tiny_files: Any, dtype: s
 
 def test_a_model_of_other_dimensions(copy: Path, tiny_files: Any, tmp_path: Path):
     folder = shutil.copytree(tiny_files.model, tmp_path / "model")
-    change_config(folder, rope_theta=5000.0, rope_parameters={"rope_theta": 5000.0})
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"rope_theta": 5000.0, "rope_parameters": {"rope_theta": 5000.0}}
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(EditorError, match="made for the base .*: its dimensions are others"):
         mj.load_editor(copy, mj.load(str(folder)))
 
@@ -189,7 +202,7 @@ def test_values_that_are_not_finite(copy: Path, base: Base):
     arrays = load_file(copy / "editor.safetensors")
     name = next(name for name in arrays if name.endswith("/V"))
     arrays[name] = arrays[name] * np.nan
-    save_file(arrays, copy / "editor.safetensors")
+    change_arrays(copy, arrays)
     with pytest.raises(EditorError, match=f"not finite in {name}"):
         mj.load_editor(copy, base)
 
@@ -222,9 +235,10 @@ def test_what_is_no_editor(copy: Path, base: Base, tmp_path: Path):
     with pytest.raises(EditorError, match=r"editor.safetensors: missing"):
         mj.load_editor(copy, base)
     for text, message in (
-        ("{", "config.json: not valid JSON"),
+        ("{", "config.json, line 1: not valid JSON"),
         ("3", "config.json: not the config of an editor"),
-        ('{"model_type": "llama"}', r"not the config of an editor \(editor, options, sites, base"),
+        ('{"model_type": "llama"}', "config.json: not the config of an editor"),
+        ('{"editor": "mend"}', "not the config of an editor: options is missing; sites is missing"),
     ):
         (copy / "config.json").write_text(text)
         with pytest.raises(EditorError, match=message):
@@ -232,7 +246,16 @@ def test_what_is_no_editor(copy: Path, base: Base, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "chain", [{"link": "rate", "steepness": 1}, {"links": []}, "rate"], ids=str
+    "chain",
+    [
+        {"link": "rate", "steepness": 1},
+        {"links": []},
+        "rate",
+        {"link": "chain", "links": []},
+        {"link": "chain", "links": [{"link": "chain", "links": []}]},
+        {"link": "residual_mlp", "rank": "5"},
+    ],
+    ids=str,
 )
 def test_a_chain_that_cannot_be_built(copy: Path, base: Base, chain: Any):
     change_config(copy, options={"chain": chain})
@@ -249,3 +272,108 @@ def test_saving_replaces_whole_files(finished: Any, copy: Path):
         mj.save_editor(copy, saved.editor, broken, saved.base, saved.sites)
     assert (copy / "editor.safetensors").read_bytes() == before
     assert sorted(p.name for p in copy.iterdir()) == ["config.json", "editor.safetensors"]
+
+
+def flip(path: Path, bit: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("name", ["editor.safetensors", "config.json"])
+def test_one_bit_anywhere(copy: Path, base: Base, finished: Any, name: str):
+    """The same editor, or an error: in forty places of either file."""
+    whole = (copy / name).read_bytes()
+    refused = 0
+    for bit in np.random.default_rng(0).integers(8 * len(whole), size=40):
+        flip(copy / name, int(bit))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                assert_equal(mj.load_editor(copy, base).state, finished.run.saved.state)
+        except EditorError:
+            refused += 1
+        (copy / name).write_bytes(whole)
+    assert refused >= 25
+
+
+def test_what_was_changed_by_hand_takes_a_word(copy: Path, base: Base):
+    path = copy / "config.json"
+    path.write_text(path.read_text().replace('"steps": 6', '"steps": 7'))
+    with pytest.raises(EditorError, match=r"config.json: its checksum .*force=True\), --force in"):
+        mj.load_editor(copy, base)
+    with pytest.warns(UserWarning, match="config.json: its checksum is another"):
+        loaded = mj.load_editor(copy, base, force=True)
+    assert loaded.config["training"]["steps"] == 7
+    arrays = load_file(copy / "editor.safetensors")
+    name = next(name for name in arrays if name.endswith("/V"))
+    save_file(arrays | {name: arrays[name] + 1}, copy / "editor.safetensors")
+    with pytest.warns(UserWarning):
+        mj.load_editor(copy, base, force=True)
+    with pytest.raises(EditorError, match="checksum"):
+        mj.load_editor(copy, base)
+
+
+def test_arrays_of_another_checksum_dtype_or_no_use(copy: Path, base: Base):
+    whole = load_file(copy / "editor.safetensors")
+    name = next(name for name in whole if name.endswith("/V"))
+    for changes, message in (
+        ({name: whole[name] + 1}, f"{name} has another checksum than when it was saved"),
+        ({name: whole[name].view(np.int32)}, f"{name} is of int32, expected float32"),
+        ({"more": whole[name]}, "more belongs to no part of this editor"),
+    ):
+        save_file(whole | changes, copy / "editor.safetensors")
+        with pytest.raises(EditorError, match=f"1 arrays do not fit: {message}"):
+            mj.load_editor(copy, base)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sites": 3}, {"options": []}, {"base": None}, {"shapes": [3]}], ids=str
+)
+def test_a_config_of_other_types(copy: Path, base: Base, changes: dict):
+    change_config(copy, **changes)
+    (key,) = changes
+    with pytest.raises(EditorError, match=f"config.json: not the config of an editor: {key} must"):
+        mj.load_editor(copy, base)
+
+
+def test_an_editor_that_was_saved_before_there_were_checksums(copy: Path, base: Base):
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    del config["checksum"], config["checksums"], config["fingerprint"]["checksums"]
+    path.write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="saved without checksums.*save it again"):
+        mj.load_editor(copy, base)
+    path.write_text(json.dumps(config | {"checksun": "0"}))
+    with pytest.raises(EditorError, match="unknown keys: checksun"):
+        mj.load_editor(copy, base)
+
+
+def test_a_base_of_other_bytes(finished: Any, tiny_files: Any, tmp_path: Path):
+    """One bit of any tensor, in whatever dtype it is loaded; and another tokenizer."""
+    folder = shutil.copytree(tiny_files.model, tmp_path / "model")
+    whole = (folder / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for name, (begin, _) in {
+        name: entry["data_offsets"]
+        for name, entry in json.loads(whole[8:start]).items()
+        if name != "__metadata__"
+    }.items():
+        flip(folder / "model.safetensors", 8 * (start + begin))
+        dtype = "int8" if "proj" in name else "float32"
+        with pytest.raises(EditorError, match=f"another, or damaged.* otherwise: {name}. Load"):
+            mj.load_editor(finished.config.out, mj.load(str(folder), dtype=dtype))
+        (folder / "model.safetensors").write_bytes(whole)
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace('"id": 0', '"id":  0'))
+    with pytest.raises(EditorError, match="1 of 22 are stored otherwise: tokenizer. Load"):
+        mj.load_editor(finished.config.out, mj.load(str(folder)))
+    with pytest.warns(UserWarning, match="1 of 22 are stored otherwise: tokenizer"):
+        mj.load_editor(finished.config.out, mj.load(str(folder)), force=True)
+
+
+def test_a_base_whose_bytes_nobody_looked_at(finished: Any, tiny_files: Any):
+    base = mj.load(str(tiny_files.model), checksums=False)
+    assert set(base.checksums) == {"tokenizer"}
+    with pytest.warns(UserWarning, match="was not looked at, only its kernels at the sites"):
+        mj.load_editor(finished.config.out, base)

@@ -242,3 +242,66 @@ def test_without_the_gguf_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(ImportError, match="pip install gguf"):
         read_gguf(path)
+
+
+def test_a_split_model_is_said(tmp_path):
+    keys = {"split.count": 3, "split.no": 1}
+    path = write_gguf(tmp_path / "x.gguf", keys=KEYS)
+    writer = gguf.GGUFWriter(path, "llama")
+    for key, value in keys.items():
+        writer.add_uint16(key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(WeightsError, match="x.gguf holds part 2 of 3 of a split model. Join the"):
+        read_gguf(path)
+
+
+def test_a_pointer_of_git_lfs(tmp_path):
+    path = tmp_path / "x.gguf"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 98362432\n")
+    with pytest.raises(WeightsError, match="x.gguf is a Git LFS pointer to the file of 98,362,432"):
+        read_gguf(path)
+
+
+@pytest.mark.parametrize("to", [0, 32, 2**40], ids=str)
+def test_tensors_that_overlap_or_leave_holes(tmp_path, to):
+    names = ("blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight")
+    path = write_gguf(tmp_path / "x.gguf", tensors=names)
+    reader = gguf.GGUFReader(path)
+    place = reader.tensors[1].field.offset + 8 + len(names[1]) + 4 + 2 * 8 + 4
+    raw = bytearray(path.read_bytes())
+    assert int.from_bytes(raw[place : place + 8], "little") == 256
+    raw[place : place + 8] = to.to_bytes(8, "little")
+    path.write_bytes(raw)
+    with pytest.raises(WeightsError, match=r"x.gguf is .*damaged.*Download it again"):
+        read_gguf(path)
+
+
+def test_a_file_that_goes_on_after_its_tensors(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf")
+    path.write_bytes(path.read_bytes() + b"0" * 64)
+    with pytest.raises(WeightsError, match=r"x.gguf is damaged \(its tensors end at byte"):
+        read_gguf(path)
+
+
+@pytest.mark.parametrize("key", ["tokens", "merges", "model", "bos_token_id", "add_bos_token"])
+def test_a_vocabulary_of_another_type(tmp_path, key):
+    path = write_gguf(tmp_path / "x.gguf", keys=KEYS | {})
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in KEYS.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"llama.{name}", value)
+    vocabulary = {"model": "gpt2", "pre": "gpt-2", "tokens": ["a", "b"], "merges": [],
+                  "bos_token_id": 0, "add_bos_token": True} | {key: 3.5}  # fmt: skip
+    for name, value in vocabulary.items():
+        kinds = {str: writer.add_string, list: writer.add_array, int: writer.add_uint32,
+                 bool: writer.add_bool, float: writer.add_float32}  # fmt: skip
+        kinds[type(value)](f"tokenizer.ggml.{name}", value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(WeightsError, match=f"x.gguf: tokenizer.ggml: {key} must be .*found 3.5"):
+        read_gguf(path)

@@ -76,7 +76,7 @@ def test_tensors_that_the_index_places_where_they_are_not(sharded):
     with pytest.raises(WeightsError, match=rf"2 tensors .* more in {first}, tensor_0 in {last}\. "):
         read_folder(sharded)
     index.write_text("{}")
-    with pytest.raises(WeightsError, match="index.json has no weight_map"):
+    with pytest.raises(WeightsError, match="index.json: weight_map is missing"):
         read_folder(sharded)
 
 
@@ -126,7 +126,7 @@ def test_folders_without_what_is_needed(tmp_path):
     with pytest.raises(WeightsError, match="config.json does not exist"):
         read_folder(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(WeightsError, match="config.json is not JSON"):
+    with pytest.raises(WeightsError, match="config.json, line 1: not valid JSON"):
         read_folder(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match="has no model.safetensors and no model.safetensors.ind"):
@@ -135,6 +135,71 @@ def test_folders_without_what_is_needed(tmp_path):
     command = f"mend-jax convert {tmp_path}"
     with pytest.raises(WeightsError, match=rf"\(pytorch_model.bin\) are not read.*{command}"):
         read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../out.safetensors", "/out.safetensors", "sub/x.safetensors"])
+def test_an_index_that_leaves_the_folder(sharded, name):
+    save_file({"tensor_0": np.zeros((8, 8), np.float32)}, sharded.parent / "out.safetensors")
+    index = sharded / "model.safetensors.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    index.write_text(json.dumps({"weight_map": weight_map | {"tensor_0": name}}))
+    with pytest.raises(WeightsError, match=f"names '{name}', which is not a file of this folder"):
+        read_folder(sharded)
+
+
+@pytest.mark.parametrize("value", [[], {"tensor_0": 3}, {"tensor_0": ["a"]}, None], ids=str)
+def test_an_index_of_other_types(sharded, value):
+    (sharded / "model.safetensors.index.json").write_text(json.dumps({"weight_map": value}))
+    with pytest.raises(WeightsError, match=r"index.json: weight_map.* must be (an object|a text)"):
+        read_folder(sharded)
+
+
+def test_a_tensor_in_two_shards(sharded):
+    first, second, _ = sorted(sharded.glob("*.safetensors"))
+    save_file({f"tensor_{i}": np.zeros((8, 8), np.float32) for i in (0, 1)}, second)
+    with pytest.raises(WeightsError, match=f"{second.name} holds 1 tensors that another shard"):
+        read_folder(sharded)
+
+
+def test_a_folder_of_an_adapter(tmp_path):
+    said = {"peft_type": "LORA", "base_model_name_or_path": "some/base"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(said))
+    save_file({"x.lora_A.weight": np.ones(2, np.float32)}, tmp_path / "adapter_model.safetensors")
+    for _ in range(2):
+        with pytest.raises(WeightsError, match="holds a LORA adapter for some/base, not a model"):
+            read_folder(tmp_path)
+        (tmp_path / "config.json").write_text("{}")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 98362432\n"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_pointer_of_git_lfs(bare, name):
+    (bare / name).write_bytes(POINTER)
+    with pytest.raises(WeightsError, match=rf"{name} is a Git LFS pointer to the file of 98,362,4"):
+        read_folder(bare)
+
+
+@pytest.mark.parametrize(
+    "around",
+    ["_orig_mod.{}", "module.{}", "module._orig_mod.{}", "base_model.model.{}", "a._orig_mod.{}"],
+)
+def test_names_with_what_training_code_puts_around_them(bare, around):
+    save_file({around.format(n): np.full(2, i, np.float32) for i, n in enumerate("xy")},
+              bare / "model.safetensors")  # fmt: skip
+    weights = read_folder(bare)
+    inner = "a." * around.startswith("a.")
+    assert weights.names == (f"{inner}x", f"{inner}y")
+    assert weights.read(f"{inner}y").tolist() == [1, 1]
+
+
+def test_names_of_an_adapter_that_is_not_merged(bare):
+    names = ("q_proj.base_layer.weight", "q_proj.lora_A.weight")
+    save_file({f"base_model.model.{n}": np.ones(2, np.float32) for n in names},
+              bare / "model.safetensors")  # fmt: skip
+    with pytest.raises(WeightsError, match="holds an adapter that is not merged"):
+        read_folder(bare)
 
 
 @pytest.fixture

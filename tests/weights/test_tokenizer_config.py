@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 from transformers import AutoTokenizer
 
+from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.hf_folder import read_json
-from mend_jax.weights.source import WeightsError
 from mend_jax.weights.tokenizer_config import as_configured
 
 TEXT = "Hello<|x|> Café 北京b and more"
