@@ -57,7 +57,7 @@ class TrunkCache:
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
             raise CacheError(
-                f"{self._rows.filename}: rows {start} to {start + n} are not those that were "
+                f"{getattr(self._rows, 'filename', 'memory')}: rows {start} to {start + n} are not those that were "
                 "written: the file was changed or is damaged. Begin again, with another --out"
             )
         return found
