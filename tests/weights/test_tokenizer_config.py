@@ -44,7 +44,9 @@ def word_piece() -> Tokenizer:
     return tokenizer
 
 
-ADDED = {str(byte_level().get_vocab_size()): {"content": "<|x|>", "special": True, "normalized": False}}
+ADDED = {
+    str(byte_level().get_vocab_size()): {"content": "<|x|>", "special": True, "normalized": False}
+}
 
 
 @pytest.mark.parametrize(
