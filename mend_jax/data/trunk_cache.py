@@ -56,9 +56,10 @@ class TrunkCache:
         start, n = self._places[tokens.tobytes()]
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
+            where = getattr(self._rows, "filename", "memory")
             raise CacheError(
-                f"{getattr(self._rows, 'filename', 'memory')}: rows {start} to {start + n} are not those that were "
-                "written: the file was changed or is damaged. Begin again, with another --out"
+                f"{where}: rows {start} to {start + n} are not those that were written: the file "
+                "was changed or is damaged. Begin again, with another --out"
             )
         return found
 

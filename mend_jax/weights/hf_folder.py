@@ -187,10 +187,10 @@ def _tokenizer(folder: Path, config: dict) -> Any:
 
 def _tokenizer_files(folder: Path) -> list[Path]:
     """What the folder's tokenizer is made of."""
-    for names in (("tokenizer.json",), (*_VOCABULARIES, *_BESIDE), ("config.json",)):
-        if found := [folder / name for name in names if (folder / name).is_file()]:
-            return found
-    return []
+    whole, beside = ("tokenizer.json", "tokenizer_config.json"), (*_VOCABULARIES, *_BESIDE)
+    first = whole if (folder / whole[0]).is_file() else beside
+    found = [folder / name for name in first if (folder / name).is_file()]
+    return found or [path for path in (folder / "config.json",) if path.is_file()]
 
 
 def _stored_tokenizer(folder: Path, config: dict) -> Any:
