@@ -42,14 +42,9 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         sys.path[:0] = [str(SUPPORT), str(SUPPORT.parent)]
-        from tiny_run import ROOT, python_environment, save_folder, some_records
-
-        from mend_jax.data.records import write_records
+        from tiny_run import ROOT, python_environment
 
         self.out, self.log = folder / "out", folder / "log"
-        write_records(folder / "train.jsonl", some_records(0, 16))
-        write_records(folder / "validation.jsonl", some_records(14, 6))
-        save_folder(folder / "model")
         self.argv = [
             "mend-jax", "train", "--resume", "--out", str(self.out), "--model",
             str(folder / "model"), "--train", str(folder / "train.jsonl"), "--validation",
@@ -72,6 +67,17 @@ class Runs:
     def __exit__(self, *_: object) -> None:
         self.nursery.kill()
         self.nursery.communicate()
+
+    def make_files(self) -> None:
+        """The base and the records of the command."""
+        from tiny_run import save_folder, some_records
+
+        from mend_jax.data.records import write_records
+
+        folder = self.out.parent
+        write_records(folder / "train.jsonl", some_records(0, 16))
+        write_records(folder / "validation.jsonl", some_records(14, 6))
+        save_folder(folder / "model")
 
     def run(self, **kill: Any) -> Ended:
         """Once, killed as `nursery.Request` says."""
@@ -108,7 +114,7 @@ def attempts(folder: Path, random: Random) -> Iterator[Attempt]:
     with Runs(folder) as runs:
         known: dict[bool, Undisturbed] = {}
         for number in itertools.count():
-            runs.small = bool(number % (SMALL + 1))
+            runs.small = number % (SMALL + 1) != SMALL
             if runs.small not in known:
                 known[runs.small] = _undisturbed(runs)
             shutil.rmtree(runs.out, ignore_errors=True)
@@ -116,6 +122,8 @@ def attempts(folder: Path, random: Random) -> Iterator[Attempt]:
 
 
 def _undisturbed(runs: Runs) -> Undisturbed:
+    if not runs.small:
+        runs.make_files()
     for _ in range(2):  # the first one compiles
         shutil.rmtree(runs.out, ignore_errors=True)
         began = time.monotonic()

@@ -29,9 +29,9 @@ LIMIT = 60.0
 
 
 class Request(NamedTuple):
-    """argv: of the command; empty: `small_run`. watched: folder. log: file of what the child prints, and, with the
-    ending .events, its file events. event: number of the one at which it is killed (-1: none,
-    seconds count from birth). seconds: until it is killed, None: never."""
+    """argv: of the command; empty: `small_run`. watched: folder. log: file of what the child
+    prints, and, with the ending .events, its file events. event: number of the one at which it is
+    killed (-1: none, seconds count from birth). seconds: until it is killed, None: never."""
 
     argv: list[str]
     watched: str

@@ -1,5 +1,7 @@
-"""All of a run but editors, bases and records: a directory that is taken, a loop, a result. A second
-or so, most of it for checkpoints."""
+"""All of a run but editors, bases and records: a directory that is taken, a loop, a result.
+
+It takes a second or so, most of it for checkpoints.
+"""
 
 import json
 from collections.abc import Iterator
