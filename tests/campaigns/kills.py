@@ -4,11 +4,13 @@ However often and wherever SIGKILL came: the same editor, results and rows, bit 
 seconds in them; and no way in which the command would not go on.
 """
 
+import itertools
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -20,6 +22,8 @@ SUPPORT = Path(__file__).parents[1] / "support"
 CHECKPOINT = "os.rename /checkpoints/"
 MOST = 4
 """Kills of one run."""
+SMALL = 12
+"""Small runs for each one that is whole."""
 
 
 class Ended(NamedTuple):
@@ -31,18 +35,16 @@ class Ended(NamedTuple):
 
 
 class Runs:
-    """Runs of one command line, each in a process of its own. Use as a context manager."""
+    """Runs of one command line, each in a process of its own. Use as a context manager.
+
+    small: whether they are of `small_run`, many of which can be killed in the time of one.
+    """
 
     def __init__(self, folder: Path) -> None:
         sys.path[:0] = [str(SUPPORT), str(SUPPORT.parent)]
-        from tiny_run import ROOT, python_environment, save_folder, some_records
-
-        from mend_jax.data.records import write_records
+        from tiny_run import ROOT, python_environment
 
         self.out, self.log = folder / "out", folder / "log"
-        write_records(folder / "train.jsonl", some_records(0, 16))
-        write_records(folder / "validation.jsonl", some_records(14, 6))
-        save_folder(folder / "model")
         self.argv = [
             "mend-jax", "train", "--resume", "--out", str(self.out), "--model",
             str(folder / "model"), "--train", str(folder / "train.jsonl"), "--validation",
@@ -53,6 +55,7 @@ class Runs:
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
+        self.small = False
         self.nursery = subprocess.Popen(
             [sys.executable, str(SUPPORT / "nursery.py")], cwd=ROOT, env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -65,9 +68,21 @@ class Runs:
         self.nursery.kill()
         self.nursery.communicate()
 
+    def make_files(self) -> None:
+        """The base and the records of the command."""
+        from tiny_run import save_folder, some_records
+
+        from mend_jax.data.records import write_records
+
+        folder = self.out.parent
+        write_records(folder / "train.jsonl", some_records(0, 16))
+        write_records(folder / "validation.jsonl", some_records(14, 6))
+        save_folder(folder / "model")
+
     def run(self, **kill: Any) -> Ended:
         """Once, killed as `nursery.Request` says."""
-        asked = {"argv": self.argv, "watched": str(self.out), "log": str(self.log), **kill}
+        argv = [] if self.small else self.argv
+        asked = {"argv": argv, "watched": str(self.out), "log": str(self.log), **kill}
         events = self.log.with_name(f"{self.log.name}.events")
         events.unlink(missing_ok=True)
         assert self.nursery.stdin is not None and self.nursery.stdout is not None
@@ -85,40 +100,55 @@ OPTIONS = (
 )  # fmt: skip
 
 
+class Undisturbed(NamedTuple):
+    """What a run comes to, its file events up to its first checkpoint and in all, and seconds."""
+
+    result: dict[str, Any]
+    first: int
+    events: int
+    seconds: float
+
+
 def attempts(folder: Path, random: Random) -> Iterator[Attempt]:
-    """One run an attempt."""
+    """One run an attempt, killed several times."""
     with Runs(folder) as runs:
-        runs.run()  # compiles
-        shutil.rmtree(runs.out)
-        began = runs.run()
-        if began.code != 0:
-            raise RuntimeError(f"undisturbed, it ends with {began.code}: {began.said}")
-        whole, events = result_of(runs.out), began.events
-        first = next(i for i, event in enumerate(events) if event.startswith(CHECKPOINT))
-        while True:
-            for kind, last in (
-                ("killed before a checkpoint", first),
-                ("killed while a file is written", len(events)),
-                ("killed at random", 0),
-            ):
-                shutil.rmtree(runs.out, ignore_errors=True)
-                yield _attempt(kind, last, runs, whole, random)
+        known: dict[bool, Undisturbed] = {}
+        for number in itertools.count():
+            runs.small = number % (SMALL + 1) != SMALL
+            if runs.small not in known:
+                known[runs.small] = _undisturbed(runs)
+            shutil.rmtree(runs.out, ignore_errors=True)
+            yield _attempt(runs, known[runs.small], random)
 
 
-def _attempt(
-    kind: str, last: int, runs: Runs, whole: dict[str, Any], random: Random
-) -> Attempt:
-    """One run, killed up to `MOST` times: at a file event before `last`, or at any time."""
+def _undisturbed(runs: Runs) -> Undisturbed:
+    if not runs.small:
+        runs.make_files()
+    for _ in range(2):  # the first one compiles
+        shutil.rmtree(runs.out, ignore_errors=True)
+        began = time.monotonic()
+        done = runs.run()
+        if done.code != 0:
+            raise RuntimeError(f"undisturbed, it ends with {done.code}: {done.said}")
+    saved = (i for i, event in enumerate(done.events) if event.startswith(CHECKPOINT))
+    seconds = time.monotonic() - began
+    return Undisturbed(result_of(runs.out), next(saved), len(done.events), seconds)
+
+
+def _attempt(runs: Runs, whole: Undisturbed, random: Random) -> Attempt:
+    """One run, killed up to `MOST` times: at a file event, or at any time."""
+    way, last = random.choice(
+        (("before a checkpoint", whole.first), ("at a file", whole.events), ("at random", 0))
+    )
+    kind = f"{'loop' if runs.small else 'command'} killed {way}"
     told, kills = [], random.randint(1, MOST)
     for number in range(kills + 1):
         kill: dict[str, Any] = {}
         if number < kills and last:
-            kill = {
-                "event": random.randrange(last),
-                "seconds": random.choice((0.0, 0.001, random.uniform(0, 0.05))),
-            }
+            after = random.choice((0.0, 0.001, random.uniform(0, 0.05)))
+            kill = {"event": random.randrange(last), "seconds": after}
         elif number < kills:
-            kill = {"seconds": random.uniform(0, 4)}
+            kill = {"seconds": random.uniform(0, whole.seconds)}
         ended = runs.run(**kill)
         told.append(f"{kill or 'to the end'} -> {ended.code}")
         if ended.code == 0:
@@ -127,11 +157,12 @@ def _attempt(
             outcome: Outcome = "hang" if ended.code is None else "foreign"
             return Attempt(kind, outcome, f"{told}: {ended.said[-2000:]}")
     found = result_of(runs.out)
-    different = [name for name in {*whole, *found} if whole.get(name) != found.get(name)]
+    names = sorted({*whole.result, *found})
+    different = [name for name in names if whole.result.get(name) != found.get(name)]
     if different:
-        return Attempt(kind, "other", f"{told}: {sorted(different)}")
+        return Attempt(kind, "other", f"{told}: {different}")
     again = runs.run()
-    if again.code != 0 or again.events and any("checkpoints" in x for x in again.events):
+    if again.code != 0 or result_of(runs.out) != found:
         return Attempt(kind, "foreign", f"{told}, and once more: {again}")
     return Attempt(kind, "same", str(told))
 

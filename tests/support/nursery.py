@@ -18,6 +18,8 @@ import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from small_run import small_run
+
 from mend_jax.commands import train  # noqa: F401  (what takes the time)
 from mend_jax.commands.console import console
 
@@ -27,9 +29,9 @@ LIMIT = 60.0
 
 
 class Request(NamedTuple):
-    """argv: of the command. watched: folder. log: file of what the child prints, and, with the
-    ending .events, its file events. event: number of the one at which it is killed (-1: none,
-    seconds count from birth). seconds: until it is killed, None: never."""
+    """argv: of the command; empty: `small_run`. watched: folder. log: file of what the child
+    prints, and, with the ending .events, its file events. event: number of the one at which it is
+    killed (-1: none, seconds count from birth). seconds: until it is killed, None: never."""
 
     argv: list[str]
     watched: str
@@ -74,7 +76,7 @@ def live(request: Request) -> None:
         kill_in(request.seconds)
     sys.argv, code = request.argv, 0
     try:
-        console()
+        small_run(Path(request.watched)) if not request.argv else console()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     except BaseException as error:
