@@ -77,8 +77,8 @@ def _attention_layers(said: Mapping[str, Any]) -> tuple[str, ...]:
         layers = [kind for kinds, times in types for _ in range(times) for kind in kinds]
     require(
         len(layers) == n and all(kind in ("global", "local") for kind in layers),
-        f"attention {layers} in {n} blocks is not supported (one of global and local for each "
-        "block is)",
+        f"attention_types or attention_layers: {layers} in {n} blocks is not supported (one of "
+        "global and local for each block is)",
     )
     return tuple(layers)
 
