@@ -70,7 +70,7 @@ class GPTNeoConfig:
 def _attention_layers(said: Mapping[str, Any]) -> tuple[str, ...]:
     """`attention_types` written out: [[[global, local], 2]] is global, local, global, local."""
     n = said["num_layers"]
-    types = said["attention_types"] or [[["global", "local"], n // 2]]
+    types = said["attention_types"] or [[["global", "local"], 12]]
     layers = said["attention_layers"]
     if not layers:
         require(all(map(_is_run, types)), f"attention_types = {types!r} is not supported")
