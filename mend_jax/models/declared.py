@@ -74,7 +74,7 @@ MISTRAL = Declared(
     {
         **_ROTARY,
         "intermediate_size": count(14336),
-        "num_key_value_heads": count_or_null(8),
+        "num_key_value_heads": count(8),
         "max_position_embeddings": count(131072),
         "sliding_window": count_or_null(4096),
     },

@@ -70,15 +70,15 @@ class GPTNeoConfig:
 def _attention_layers(said: Mapping[str, Any]) -> tuple[str, ...]:
     """`attention_types` written out: [[[global, local], 2]] is global, local, global, local."""
     n = said["num_layers"]
-    types = said["attention_types"] or [[["global", "local"], n // 2]]
+    types = said["attention_types"] or [[["global", "local"], 12]]
     layers = said["attention_layers"]
     if not layers:
         require(all(map(_is_run, types)), f"attention_types = {types!r} is not supported")
         layers = [kind for kinds, times in types for _ in range(times) for kind in kinds]
     require(
         len(layers) == n and all(kind in ("global", "local") for kind in layers),
-        f"attention {layers} in {n} blocks is not supported (one of global and local for each "
-        "block is)",
+        f"attention_types or attention_layers: {layers} in {n} blocks is not supported (one of "
+        "global and local for each block is)",
     )
     return tuple(layers)
 

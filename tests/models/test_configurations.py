@@ -104,6 +104,14 @@ ROTARY_SAME: dict[str, tuple[Any, ...]] = {
     "num_key_value_heads": (4, 1, None),
     "mlp_bias": (False,),
 }
+ROTARY_KIN: dict[str, tuple[Any, ...]] = {
+    "rms_norm_eps": (ABSENT,),
+    "rope_theta": (ABSENT,),
+    "rope_scaling": (LLAMA3,),
+    "head_dim": (10,),
+    "num_key_value_heads": (1,),
+}
+"""Of what Llama's kin read by the same code."""
 ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
     "rms_norm_eps": NUMBERS,
     "rope_theta": NUMBERS,
@@ -126,7 +134,7 @@ ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
     "attention_bias": (True, False),
     "mlp_bias": (True,),
     "head_dim": (7, 0, ABSENT),
-    "num_key_value_heads": (3, 0, ABSENT),
+    "num_key_value_heads": (3, 0, None, ABSENT),
     "num_attention_heads": (5, 0),
     "num_hidden_layers": SIZES,
     "sliding_window": (0, -1, 2.5, "5"),
@@ -167,7 +175,7 @@ KINDS = {
         "MistralConfig",
         "MistralForCausalLM",
         LLAMA_SHAPE,
-        ROTARY_SAME | {"sliding_window": (5, 1, 4096, None, ABSENT)},
+        ROTARY_KIN | {"sliding_window": (5, 1, None, ABSENT)},
         ROTARY_OTHER
         | {
             "use_sliding_window": (True, False),
@@ -179,7 +187,7 @@ KINDS = {
         "Qwen2Config",
         "Qwen2ForCausalLM",
         {k: v for k, v in LLAMA_SHAPE.items() if k != "head_dim"},
-        ROTARY_SAME | {"sliding_window": (5, None, ABSENT), "attention_bias": (True, False)},
+        ROTARY_KIN | {"sliding_window": (5, None, ABSENT), "attention_bias": (True, False)},
         ROTARY_OTHER | QWEN_OTHER,
     ),
     "qwen2, windowed": kind(
@@ -193,7 +201,7 @@ KINDS = {
         "Qwen3Config",
         "Qwen3ForCausalLM",
         LLAMA_SHAPE,
-        ROTARY_SAME | {"sliding_window": (5, None, ABSENT)},
+        ROTARY_KIN | {"sliding_window": (5, None, ABSENT)},
         ROTARY_OTHER | QWEN_OTHER | {"head_dim": (None, 7)},
     ),
     "gpt2": kind(
@@ -225,8 +233,8 @@ KINDS = {
         {
             "activation_function": ACTIVATIONS,
             "intermediate_size": (46,),
-            "window_size": (2, 40),
-            "attention_types": ([[["local"], 2]], [[["local", "global"], 1]]),
+            "window_size": (2,),
+            "attention_types": ([[["local", "global"], 1]],),
             "layer_norm_epsilon": (1e-2, ABSENT),
         },
         GPT_OTHER
@@ -328,13 +336,13 @@ KINDS = {
             decoder_start_token_id=0,
         ),
         {
-            "feed_forward_proj": ("relu", "gated-gelu", "gated-relu", "gelu", ABSENT),
-            "dense_act_fn": ("relu", "gelu_new", "silu"),
+            "feed_forward_proj": ("gated-gelu", "gelu", ABSENT),
+            "dense_act_fn": ("relu", "gelu_new"),
             "is_gated_act": (True, False),
             "layer_norm_epsilon": (1e-3, ABSENT),
             "num_decoder_layers": (2, None),
-            "relative_attention_num_buckets": (32, 4, 10, 9, ABSENT),
-            "relative_attention_max_distance": (6, 12, ABSENT),
+            "relative_attention_num_buckets": (9, ABSENT),
+            "relative_attention_max_distance": (12,),
             "n_positions": (512,),
             "scale_decoder_outputs": (False,),
         },

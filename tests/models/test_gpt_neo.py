@@ -77,7 +77,9 @@ def test_the_kinds_of_attention_are_read():
         return gpt_neo.GPTNeoConfig.from_hf(plain | {"num_layers": 4} | given).attention_layers
 
     twice = ("global", "local", "global", "local")
-    assert read() == twice
+    assert read(num_layers=24) == ("global", "local") * 12  # transformers' default
+    with pytest.raises(ValueError, match="attention_types .* in 4 blocks is not supported"):
+        read()
     assert read(attention_types=[[["global", "local"], 2]]) == twice
     assert read(attention_layers=list(twice)) == twice
     assert read(attention_types=[[["local"], 3], [["global"], 1]]) == ("local",) * 3 + ("global",)
