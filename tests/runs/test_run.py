@@ -102,7 +102,7 @@ def test_a_directory_in_use_is_refused(finished: Finished, tmp_path: Path):
     with pytest.raises(ExperimentError, match="is not empty: give another --out, or --resume"):
         run(finished.config)
     (tmp_path / "a file").touch()
-    with pytest.raises(ExperimentError, match="is not empty"):
+    with pytest.raises(OptionError, match="--out .*a file: this is a file; a folder is wanted"):
         run(dataclasses.replace(finished.config, out=tmp_path / "a file"))
 
 
