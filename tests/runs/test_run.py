@@ -106,6 +106,12 @@ def test_a_run_that_is_there_is_neither_overwritten_nor_mistaken(finished: Finis
         run(other)
 
 
+def test_a_file_as_a_directory_is_refused(finished: Finished, tmp_path: Path):
+    (tmp_path / "a file").touch()
+    with pytest.raises(OptionError, match="--out .*a file: this is a file; a folder is wanted"):
+        run(dataclasses.replace(finished.config, out=tmp_path / "a file"))
+
+
 LEFT = {
     "killed": ("run.json", "metrics.jsonl.draft", "checkpoints/3.orbax-checkpoint-tmp/x"),
     "unscored": ("run.json", "checkpoints", "editor.safetensors"),
