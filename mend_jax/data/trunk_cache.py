@@ -40,9 +40,9 @@ class TrunkCache:
         self._places = places
         self.width: int = rows.shape[1]
         self.dtype = rows.dtype
-        on_disk = isinstance(rows, np.memmap)
-        self._sums = {start: array_checksum(rows[start : start + n])
-                      for start, n in places.values() if on_disk}  # fmt: skip
+        self._path = rows.filename if isinstance(rows, np.memmap) else None
+        checked = places.values() if self._path else ()
+        self._sums = {start: array_checksum(rows[start : start + n]) for start, n in checked}
 
     def lookup(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
         """The trunk's output for one sequence.
@@ -55,7 +55,7 @@ class TrunkCache:
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
             raise CacheError(
-                f"{self._rows.filename}: rows {start} to {start + n} are not those that were "
+                f"{self._path}: rows {start} to {start + n} are not those that were "
                 "written: the file was changed or is damaged. Begin again, with another --out"
             )
         return found
