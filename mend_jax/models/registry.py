@@ -39,6 +39,10 @@ FAMILIES: dict[str, Family] = {
 """Hugging Face's `model_type` -> the family. A new one is a file, and a line here."""
 
 
+class ArchitectureError(ValueError):
+    """A kind of model that is not implemented; says which are."""
+
+
 class Base(NamedTuple):
     """A frozen pre-trained model.
 
@@ -65,13 +69,13 @@ def family_of(config: Mapping[str, Any], name: str = "") -> Family:
       name: of the model, for the message.
 
     Raises:
-      ValueError: an architecture that is not implemented.
+      ArchitectureError: an architecture that is not implemented.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         whose = f"{name}: " if name else ""
-        raise ValueError(
-            f"{whose}the architecture {kind!r} is not implemented; "
+        raise ArchitectureError(
+            f"{whose}the architecture {repr(kind)[:60]} is not implemented; "
             f"implemented are: {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[kind]

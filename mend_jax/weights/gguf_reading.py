@@ -5,14 +5,20 @@ wants them, and are all there, is checked here.
 """
 
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mend_jax.files import check_no_pointer
 from mend_jax.weights.errors import WeightsError
 
 _MAGIC = b"GGUF"
+_TEXT, _LIST = 8, 9
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+"""Bytes of a value by its kind, as the format numbers them."""
 
 
 def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
@@ -28,6 +34,7 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
     except ImportError as error:
         raise ImportError(f"reading {path} needs the `gguf` package: pip install gguf") from error
     try:
+        _check_metadata(np.memmap(path, np.uint8, "r"))
         reader = gguf.GGUFReader(path)
         fields = {key: field.contents() for key, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OverflowError, TypeError, RecursionError) as error:
@@ -50,6 +57,49 @@ def _check_magic(path: Path) -> None:
             f"{path} is not a GGUF file (it starts with {start!r}, not {_MAGIC!r}). Pass a .gguf "
             "file, or a folder with config.json and model.safetensors."
         )
+
+
+def _check_metadata(data: Any) -> None:
+    """Walks over the metadata of a file's bytes; the package would go on past their end for ever.
+
+    Raises:
+      ValueError: it does not end within the file, or has lists of lists.
+    """
+    order = ">" if _number(data, 4, "<I") % 65536 == 0 else "<"
+    at = 24
+    for _ in range(_number(data, 16, f"{order}Q")):
+        at = _after(data, at, _TEXT, order)  # the key
+        at = _after(data, at + 4, _number(data, at, f"{order}I"), order)
+
+
+def _after(data: Any, at: int, kind: int, order: str) -> int:
+    """Where a value of this kind ends that begins at a byte."""
+    if kind == _TEXT:
+        end = at + 8 + _number(data, at, f"{order}Q")
+    elif kind == _LIST:
+        of, count = _number(data, at, f"{order}I"), _number(data, at + 4, f"{order}Q")
+        end = at + 12
+        if of in _SIZES:
+            end += count * _SIZES[of]
+        elif of == _TEXT:
+            for _ in range(count):
+                end = _after(data, end, of, order)
+        else:
+            raise ValueError(f"a list of values of kind {of}")
+    elif kind in _SIZES:
+        end = at + _SIZES[kind]
+    else:
+        raise ValueError(f"a value of the unknown kind {kind}")
+    if end > len(data):
+        raise ValueError(f"a value should end at byte {end} of {len(data)}")
+    return end
+
+
+def _number(data: Any, at: int, form: str) -> int:
+    if at + struct.calcsize(form) > len(data):
+        raise ValueError(f"the file ends at byte {len(data)}, within its metadata")
+    number: int = struct.unpack_from(form, data, at)[0]
+    return number
 
 
 def _check_whole(fields: Mapping[str, Any], path: Path) -> None:

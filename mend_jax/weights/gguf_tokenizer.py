@@ -106,7 +106,8 @@ def tokenizer_from_gguf(fields: Mapping[str, Any], origin: str) -> Tokenizer | N
             if token_type in (_CONTROL, _USER_DEFINED)
         ]
     )
-    first, last = _end(fields, "bos", add_bos), _end(fields, "eos", False)
+    first = _end(fields, "bos", add_bos, origin)
+    last = _end(fields, "eos", False, origin)
     if first or last:
         tokenizer.post_processor = TemplateProcessing(
             single=[*(token for token, _ in first), "$A", *(token for token, _ in last)],
@@ -133,10 +134,17 @@ def _check(fields: Mapping[str, Any], origin: str) -> None:
         raise WeightsError(f"{origin}: {twice} tokens are there twice. {_ADVICE}")
 
 
-def _end(fields: Mapping[str, Any], name: str, default: bool) -> list[tuple[str, int]]:
+def _end(
+    fields: Mapping[str, Any], name: str, default: bool, origin: str
+) -> list[tuple[str, int]]:
     if not fields.get(f"tokenizer.ggml.add_{name}_token", default):
         return []
-    token_id = fields[f"tokenizer.ggml.{name}_token_id"]
+    token_id = fields.get(f"tokenizer.ggml.{name}_token_id")
+    if token_id is None:
+        raise WeightsError(
+            f"{origin}: texts get a token of kind {name}, but tokenizer.ggml.{name}_token_id is "
+            f"missing. {_ADVICE}"
+        )
     return [(fields["tokenizer.ggml.tokens"][token_id], token_id)]
 
 

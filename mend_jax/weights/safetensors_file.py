@@ -46,6 +46,12 @@ class Entry(TypedDict):
     data_offsets: list[int]
 
 
+class Metadata(TypedDict, total=False):
+    """What a header may say of the whole file."""
+
+    __metadata__: dict[str, str] | None
+
+
 class Stored(NamedTuple):
     """One tensor of a file. dtype: as the header names it. data: its bytes, mapped, read-only."""
 
@@ -71,6 +77,7 @@ def map_safetensors(path: Path) -> dict[str, Stored]:
         header = parse_json(text, "its header", ValueError)
         if not isinstance(header, dict):
             raise ValueError("its header is no object")
+        checked(Metadata, header, "its header", ValueError)
         header.pop("__metadata__", None)
         entries = checked(dict[str, Entry], header, "its header", ValueError)
         _check_ranges(entries, len(whole) - start)

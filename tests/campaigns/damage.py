@@ -27,7 +27,7 @@ from tests.campaigns.mutations import of_bytes
 
 def attempts(folder: Path, random: Random) -> Iterator[Attempt]:
     """Every file in turn, one damage each."""
-    from support.tiny_run import Files, options, save_folder, some_records
+    from tests.support.tiny_run import Files, options, save_folder, some_records
 
     write_records(folder / "train.jsonl", some_records(0, 24))
     write_records(folder / "validation.jsonl", some_records(22, 10))

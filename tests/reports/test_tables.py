@@ -78,11 +78,15 @@ def test_texts_cannot_break_the_table():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not valid JSON"), ('{"n": 3}', "no editor, model"), ("[]", "no editor")],
+    [
+        ("{", "line 1: not valid JSON"),
+        ('{"n": 3}', "editor is missing; model"),
+        ("[]", "editor is missing"),
+    ],
 )
 def test_files_that_are_no_results(tmp_path: Path, text: str, message: str):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(ValueError, match=f"results.json: .*{message}"):
+    with pytest.raises(ValueError, match=f"results.json.*{message}"):
         read_results(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """GGUF: the same tensors as transformers reads from the same file, and one error per bad file."""
 
+import struct
 import sys
 
 import gguf
@@ -276,6 +277,18 @@ def test_tensors_that_overlap_or_leave_holes(tmp_path, to):
     raw[place : place + 8] = to.to_bytes(8, "little")
     path.write_bytes(raw)
     with pytest.raises(WeightsError, match=r"x.gguf is .*damaged.*Download it again"):
+        read_gguf(path)
+
+
+@pytest.mark.parametrize("count", [2**31, 2**62], ids=str)
+@pytest.mark.parametrize("kind", [4, 8, 9])
+def test_a_list_that_is_longer_than_the_file(tmp_path, kind, count):
+    """The gguf package would count on past the end."""
+    path = tmp_path / "x.gguf"
+    key = b"general.tags"
+    values = struct.pack("<IIQ", 9, kind, count) + bytes(40)
+    path.write_bytes(struct.pack("<4sIQQQ", b"GGUF", 3, 0, 1, len(key)) + key + values)
+    with pytest.raises(WeightsError, match="x.gguf is cut short, damaged"):
         read_gguf(path)
 
 

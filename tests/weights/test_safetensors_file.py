@@ -59,6 +59,7 @@ WRONG = {
     "unknown dtype": entry("a", dtype="F31"),
     "wider dtype": entry("a", dtype="F64"),
     "no dtype": lambda header: header | {"a": {"shape": [6], "data_offsets": [0, 24]}},
+    "metadata of another type": lambda header: header | {"__metadata__": {"a": 1}},
     "a list": lambda header: [header],
     "one name twice": twice,
     "deep": lambda header: "[" * 100_000,
