@@ -4,6 +4,8 @@ The base is frozen, so the hidden states before the first edited site never chan
 computed in lots of like lengths, one program each, and stored end to end without padding.
 """
 
+import itertools
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import Float, Int, PyTree, Shaped
 
 from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.files import array_checksum
@@ -55,8 +57,8 @@ class TrunkCache:
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
             raise CacheError(
-                f"{self._path}: rows {start} to {start + n} are not those that were "
-                "written: the file was changed or is damaged. Begin again, with another --out"
+                f"{self._path}: rows {start} to {start + n} are not those that were written: the file "
+                "was changed or is damaged. Begin again, with another --out"
             )
         return found
 
@@ -72,7 +74,7 @@ def can_be_cached(trunk: nn.Module) -> bool:
 def cache_trunk(
     trunk: nn.Module,
     params: PyTree,
-    sequences: Iterable[Int[np.ndarray, "n"]],
+    sequences: Iterable[Int[np.ndarray, "_"]],
     directory: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> TrunkCache:
@@ -81,11 +83,14 @@ def cache_trunk(
     Args:
       trunk: the first part of `split(model, sites)`.
       sequences: int32 token sequences, repeats welcome.
-      directory: keep the states there in a memory-mapped file, instead of in memory.
+      directory: keep the states there in a memory-mapped file, instead of in memory. It is put in
+        place whole, beside those of other processes of a run; one that another process reads from
+        stays whole for it.
       progress: called with (tokens done, tokens in all).
 
     Raises:
       ValueError: there are no sequences, or an empty one.
+      OSError: there is no room for the file.
     """
     unique = list({tokens.tobytes(): tokens for tokens in sequences}.values())
     sizes = [len(tokens) for tokens in unique]
@@ -95,7 +100,6 @@ def cache_trunk(
     program = max(TOKENS_PER_BATCH, total / PROGRAMS)
     run = jax.jit(lambda params, x, mask: run_trunk(trunk, params, Inputs(x, mask=mask)).x)
     places: dict[bytes, tuple[int, int]] = {}
-    rows: Any = None
     done = 0
 
     def started() -> Iterator[tuple[list[Any], jax.Array]]:
@@ -108,16 +112,21 @@ def cache_trunk(
                 x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
             yield part, run(params, x, mask)
 
-    for part, output in overlapped(started()):
-        states = fetch(output)
-        if rows is None:
-            rows = _allocate((total, states.shape[-1]), states.dtype, directory)
-        for tokens, state in zip(part, states, strict=False):
-            places[tokens.tobytes()] = (done, len(tokens))
-            rows[done : done + len(tokens)] = state[: len(tokens)]
-            done += len(tokens)
-        progress(done, total)
-    return TrunkCache(rows, places)
+    def blocks() -> Iterator[np.ndarray]:
+        nonlocal done
+        for part, output in overlapped(started()):
+            for tokens, state in zip(part, fetch(output), strict=False):
+                places[tokens.tobytes()] = (done, len(tokens))
+                done += len(tokens)
+                yield state[: len(tokens)]
+            progress(done, total)
+
+    made = blocks()
+    first = next(made)
+    every, shape = itertools.chain([first], made), (total, first.shape[1])
+    if directory is None:
+        return TrunkCache(_in_memory(every, shape, first.dtype), places)
+    return TrunkCache(_on_disk(every, shape, first.dtype, Path(directory)), places)
 
 
 def rows_of(length: int) -> int:
@@ -125,9 +134,39 @@ def rows_of(length: int) -> int:
     return max(1, TOKENS_PER_BATCH // length)
 
 
-def _allocate(shape: tuple[int, int], dtype: Any, directory: str | Path | None) -> np.ndarray:
-    if directory is None:
-        return np.empty(shape, dtype)
-    Path(directory).mkdir(parents=True, exist_ok=True)
-    path = Path(directory) / "trunk.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+def _in_memory(
+    blocks: Iterable[Shaped[np.ndarray, "_ d"]], shape: tuple[int, int], dtype: Any
+) -> Shaped[np.ndarray, "rows d"]:
+    """The blocks on end."""
+    rows, done = np.empty(shape, dtype), 0
+    for block in blocks:
+        rows[done : done + len(block)] = block
+        done += len(block)
+    return rows
+
+
+def _on_disk(
+    blocks: Iterable[Shaped[np.ndarray, "_ d"]], shape: tuple[int, int], dtype: Any, folder: Path
+) -> Shaped[np.ndarray, "rows d"]:
+    """The blocks on end in trunk.npy, which is named once it is whole, and mapped to be read.
+
+    They are written, not set in a memory map: of a full disk, only that tells with an error.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    index = jax.process_index()
+    path = folder / ("trunk.npy" if index == 0 else f"trunk.{index}.npy")
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    handle, name = tempfile.mkstemp(".draft", "trunk.", folder)
+    draft = Path(name)
+    try:
+        with open(handle, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+            for block in blocks:
+                file.write(block.tobytes())
+        rows = np.memmap(draft, dtype, "r", start, shape)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return rows
