@@ -57,8 +57,8 @@ class TrunkCache:
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
             raise CacheError(
-                f"{self._path}: rows {start} to {start + n} are not those that were written: the file "
-                "was changed or is damaged. Begin again, with another --out"
+                f"{self._path}: rows {start} to {start + n} are not those that were written: the "
+                "file was changed or is damaged. Begin again, with another --out"
             )
         return found
 
