@@ -14,7 +14,10 @@ from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 
-def checked(kind: type[T], value: Any, where: str, error: type[Exception]) -> T:
+
+def checked(
+    kind: type[T] | types.GenericAlias, value: Any, where: str, error: type[Exception]
+) -> T:
     """A JSON value that has the fields of a TypedDict, each of its type; others may be there, too.
 
     Raises:

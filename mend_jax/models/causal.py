@@ -24,7 +24,7 @@ def places_without_padding(
     What is to the right of a text may be seen, since nothing of the text looks there, and its
     positions count on: padding to the right is as if there were no mask.
     """
-    index = jnp.arange(mask.shape[1])
+    index = jnp.arange(mask.shape[1])[None]
     last = jnp.max(jnp.where(mask, index, -1), axis=1, keepdims=True)
     after = jnp.maximum(index - jnp.maximum(last, 0), 0)
     return jnp.maximum(jnp.cumsum(mask, axis=1) - 1, 0) + after, mask | (index > last)

@@ -69,7 +69,8 @@ def base_of(kind: str, tokenizer: Any, **config: Any) -> Any:
     """As much of a base as a codec looks at."""
     family = FAMILIES["llama"]  # a codec does not look at it
     model: Any = SimpleNamespace(kind=kind)
-    return mj.Base(model, {}, tokenizer, SimpleNamespace(**config), "a base", family)
+    dimensions = SimpleNamespace(vocab_size=10**6, **config)
+    return mj.Base(model, {}, tokenizer, dimensions, "a base", family)
 
 
 def test_an_encoder_decoder_answers_with_the_target_and_the_end():

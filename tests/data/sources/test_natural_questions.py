@@ -9,6 +9,8 @@ from mend_jax.data.records import Locality, Record, RecordError, write_records
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records, replace_locality
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
+
 NQ = Path(__file__).parents[4] / "shared/data/nq/nq_open_dev.jsonl"
 OWN = Record("p", "t", ("r",), (Locality("own", "o", "near"),))
 

@@ -9,6 +9,8 @@ from tiny_run import ROOT
 from mend_jax.data.records import RecordError
 from mend_jax.data.sources.pararel import pararel_relations
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
+
 SHARED = ROOT.parent / "shared" / "data" / "pararel"
 
 
