@@ -32,8 +32,8 @@ STARTED = "run.json"
 """The options of a run, written when it begins."""
 LOCK, OWNER = ".lock", ".owner"
 """The first is locked as long as a process works in the directory, the second says which."""
-DRAFT = ".draft"
-"""How the name of a file ends that is being written."""
+DRAFTS = ("*.draft", ".tmp*")
+"""Names of files that are being written, by this package or by safetensors."""
 
 State = Literal["free", "begun", "finished"]
 _STATES: tuple[State, ...] = ("free", "begun", "finished")
@@ -164,7 +164,8 @@ def _options(path: Path) -> dict[str, Any]:
 
 def _drafts(directory: Path) -> list[Path]:
     """Files that were never finished, there and one folder below."""
-    found = (*directory.glob(f"*{DRAFT}"), *directory.glob(f"*/*{DRAFT}"))
+    found = [path for name in DRAFTS for path in directory.glob(name)]
+    found += [path for name in DRAFTS for path in directory.glob(f"*/{name}")]
     return [path for path in found if path.is_file()]
 
 

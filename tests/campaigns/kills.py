@@ -89,7 +89,7 @@ class Runs:
         self.nursery.stdin.write(json.dumps(asked) + "\n")
         self.nursery.stdin.flush()
         code = json.loads(self.nursery.stdout.readline())["code"]
-        found = json.loads(events.read_text()) if events.exists() else []
+        found = json.loads(events.read_text()) if code == 0 else []
         return Ended(code, self.log.read_text(errors="replace"), found)
 
 
@@ -168,7 +168,8 @@ def _attempt(runs: Runs, whole: Undisturbed, random: Random) -> Attempt:
 
 
 def result_of(out: Path) -> dict[str, Any]:
-    """All files of a finished run, without seconds and the checkpoints' own."""
+    """All files of a finished run, without seconds. Of checkpoints, only the last one's name: one
+    before it may be left that was being deleted."""
     found: dict[str, Any] = {}
     for path in sorted(out.iterdir()):
         if path.name == "metrics.jsonl":
@@ -177,6 +178,8 @@ def result_of(out: Path) -> dict[str, Any]:
         elif path.name == "results.json":
             results = json.loads(path.read_text())
             found[path.name] = {k: v for k, v in results.items() if k != "seconds"}
+        elif path.name == "checkpoints":
+            found[path.name] = max(int(x.name) for x in path.iterdir() if x.name.isdigit())
         elif path.is_dir():
             found[path.name] = sorted(x.name for x in path.iterdir())
         else:

@@ -47,7 +47,7 @@ def test_a_run_goes_from_free_to_begun_to_finished(tmp_path: Path):
         assert state == "free"
         begin(out)
     (tmp_path / "trunk").mkdir()
-    for name in ("results.json.draft", "trunk/x.draft"):
+    for name in ("results.json.draft", "trunk/x.draft", ".tmpX4AvL"):
         (tmp_path / name).touch()
     assert state_of(out_in(tmp_path)) == "begun"
     assert names(tmp_path) == [STARTED, "trunk"] and names(tmp_path / "trunk") == []
