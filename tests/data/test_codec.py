@@ -55,7 +55,7 @@ def base_of(kind: str, tokenizer: Any, **config: Any) -> Any:
     return SimpleNamespace(
         tokenizer=tokenizer,
         model=SimpleNamespace(kind=kind),
-        config=SimpleNamespace(**config),
+        config=SimpleNamespace(vocab_size=64, **config),
         name="a base",
     )
 
