@@ -11,7 +11,6 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, Any
 
 from mend_jax.option_types import OWN, hints_of, is_group, plain, rules_of
@@ -61,8 +60,7 @@ def explained(text: str, hint: Any) -> str:
     return f"{line} [{allowed}]" if allowed else line
 
 
-@cache
-def docstrings(config: Any) -> Mapping[str, str]:
+def docstrings(config: type[Any]) -> Mapping[str, str]:
     """The text below each field of a class, the nearest base's first."""
     found: dict[str, str] = {}
     for cls in config.__mro__:
