@@ -3,7 +3,7 @@
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,18 @@ def section(title: str, module: Any) -> str:
 
 def options(config: type[Any]) -> Iterator[str]:
     """A row of the table for every option of a config class."""
+    said: dict[type[Any], Mapping[str, str]] = {}
     for option in options_of(config):
+        owner = option.owner
+        if owner not in said:
+            said[owner] = docstrings(owner)
         field, kind = option.field, plain(option.hint)
         if field.default is not dataclasses.MISSING:
             default = str(field.default)
         else:
             made = field.default_factory
             default = "required" if made is dataclasses.MISSING else str(made())
-        text = explained(docstrings(option.owner).get(field.name, ""), option.hint)
+        text = explained(said[owner].get(field.name, ""), option.hint)
         words = (text, _words(kind), default or '""')
         text, kind_words, shown = (" ".join(x.split()).replace("|", "\\|") for x in words)
         yield f"| `--{option.name}` | {kind_words} | `{shown}` | {text} |"

@@ -7,6 +7,7 @@ same stands in ALLOWED, with the reason why it is no slip.
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -141,13 +142,16 @@ def test_options_have_rules_and_defaults_keep_them(module: str):
     """A number without a range, or a default out of its range, is a slip of ours; zeros that are
     allowed are explained to users too."""
     command = command_of(module)
+    said: dict[type[Any], Mapping[str, str]] = {}
     given = [{}, *(dict(preset.options) for preset in command.presets.values())]
     for option in options_of(command.config):
         if plain(option.hint) in (int, float):
             assert rules_of(option.hint), option.name
         if option.field.default is not dataclasses.MISSING:
             assert not refusal(option.hint, option.field.default), option.name
-        text = docstrings(option.owner)[option.field.name]
+        if option.owner not in said:
+            said[option.owner] = docstrings(option.owner)
+        text = said[option.owner][option.field.name]
         if ALLOWED.get((0, called(module, option)), "seed").partition(" ")[0] == "0":
             assert re.search(r"\b0\b", text), f"{option.name}: what 0 is"
     for options in given:
