@@ -5,6 +5,8 @@ packages of `pip install "mend_jax[data]"`; TensorFlow is none of them, and this
 only where a folder is written or read.
 """
 
+import contextlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,9 +14,14 @@ from typing import Any
 
 import grain
 import tensorflow_datasets as tfds
+from google.protobuf.json_format import ParseError
 
 from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+from mend_jax.files import file_checksum, read_json, write_text
+from mend_jax.typed import checked
 
+_CHECKSUMS = "checksums.json"
+"""Of the other files of a folder."""
 SPLIT = "train"
 """All records of a folder are in one split."""
 HALF = ".incomplete"
@@ -63,7 +70,9 @@ def write_prepared(folder: str | Path, records: Iterable[Record]) -> Path:
         shutil.rmtree(half)
     builder = Records(records, data_dir=str(folder), file_format="array_record")
     builder.download_and_prepare()
-    return Path(builder.data_dir)
+    written = Path(builder.data_dir)
+    write_text(written / _CHECKSUMS, json.dumps(_checksums(written), indent=1) + "\n")
+    return written
 
 
 def open_prepared(folder: str | Path) -> Any:
@@ -73,18 +82,52 @@ def open_prepared(folder: str | Path) -> Any:
       folder: what was given to `write_prepared`, or what it returned.
 
     Raises:
-      RecordError: it holds no prepared records.
+      RecordError: it holds no prepared records; or its files are not those that were written.
     """
     found = _found(folder)
     if len(found) != 1:
         raise RecordError(f"{folder}: {len(found)} prepared data sets in this folder, not one")
-    return tfds.builder_from_directory(str(found[0])).as_data_source(SPLIT)
+    _check(found[0])
+    with _readable(found[0]):
+        return tfds.builder_from_directory(str(found[0])).as_data_source(SPLIT)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(file for file in folder.iterdir() if file.name != _CHECKSUMS)
+    return {file.name: file_checksum([file]) for file in files}
+
+
+def _check(folder: Path) -> None:
+    """Holds the files against the checksums beside them; folders of other makers have none."""
+    path = folder / _CHECKSUMS
+    if not path.is_file():
+        return
+    known = checked(dict[str, str], read_json(path, RecordError), str(path), RecordError)
+    now = _checksums(folder)
+    if wrong := sorted(name for name in known | now if known.get(name) != now.get(name)):
+        raise RecordError(
+            f"{folder}: {', '.join(wrong)} {'is' if len(wrong) == 1 else 'are'} not as written: "
+            "damaged, changed, or gone. Prepare the records again"
+        )
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """What the packages that read it raise is an error of its files."""
+    try:
+        yield
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ParseError) as error:
+        if isinstance(error, RecordError):
+            raise
+        what = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise RecordError(f"{folder}: cannot be read as prepared records ({what})") from None
 
 
 def read_prepared(folder: str | Path) -> list[Record]:
     """All records, in the order in which they were written."""
     source = open_prepared(folder)
-    return [record_of(source[i]) for i in range(len(source))]
+    with _readable(Path(folder)):
+        return [record_of(source[i]) for i in range(len(source))]
 
 
 def shuffled(folder: str | Path, seed: int) -> Any:

@@ -1,5 +1,6 @@
 """A prepared folder gives back what was written, in order or shuffled, and goes on where it was."""
 
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -14,7 +15,13 @@ from mend_jax.data.sources.registry import read_records
 for package in ("tensorflow_datasets", "grain", "array_record"):
     pytest.importorskip(package)
 
-from mend_jax.data.prepared import open_prepared, record_of, shuffled, write_prepared  # noqa: E402
+from mend_jax.data.prepared import (  # noqa: E402
+    open_prepared,
+    read_prepared,
+    record_of,
+    shuffled,
+    write_prepared,
+)
 
 RECORDS = [
     Record(f"What is {i}?", "ⅳ", *fields)
@@ -93,3 +100,29 @@ def test_no_tensorflow(folder: Path):
         f"read_records({str(folder)!r}); assert 'tensorflow' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "deleted"])
+def test_damage_to_any_file(folder: Path, tmp_path: Path, way: str):
+    """A clear error of ours, also where the folder has no checksums; never other records."""
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        copy = Path(shutil.copytree(folder, tmp_path / f"{way} {file.name}"))
+        damaged = copy / file.relative_to(folder)
+        raw = damaged.read_bytes()
+        at = len(raw) // 3
+        damaged.write_bytes(
+            {
+                "flipped": raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :],
+                "cut": raw[:at],
+            }.get(way, b"")
+        )
+        if way == "deleted":
+            damaged.unlink()
+        for checks in (True, False):
+            if not checks:
+                (damaged.parent / "checksums.json").unlink(missing_ok=True)
+            try:
+                assert read_prepared(copy) == RECORDS
+                assert not checks or damaged.name == "checksums.json"
+            except (RecordError, OSError) as error:
+                assert str(error)
