@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 from transformers import AutoTokenizer
 
+from mend_jax.files import read_json
 from mend_jax.weights.errors import WeightsError
-from mend_jax.weights.hf_folder import read_json
 from mend_jax.weights.tokenizer_config import as_configured
 
 TEXT = "Hello<|x|> Café 北京b and more"
@@ -78,7 +78,7 @@ def test_the_tokens_are_those_of_transformers(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     theirs = AutoTokenizer.from_pretrained(tmp_path)(TEXT, add_special_tokens=False).input_ids
-    read = read_json(tmp_path / "tokenizer_config.json")
+    read = read_json(tmp_path / "tokenizer_config.json", WeightsError)
     ours = as_configured(Tokenizer.from_file(str(file)), read, "here")
     assert ours.encode(TEXT, add_special_tokens=False).ids == theirs
 
