@@ -16,6 +16,8 @@ for package in ("tensorflow_datasets", "grain", "array_record"):
     pytest.importorskip(package)
 
 from mend_jax.data.prepared import (  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
     open_prepared,
     read_prepared,
     record_of,
