@@ -16,14 +16,14 @@ for package in ("tensorflow_datasets", "grain", "array_record"):
     pytest.importorskip(package)
 
 from mend_jax.data.prepared import (  # noqa: E402
-
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
     open_prepared,
     read_prepared,
     record_of,
     shuffled,
     write_prepared,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
 
 RECORDS = [
     Record(f"What is {i}?", "ⅳ", *fields)
