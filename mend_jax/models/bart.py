@@ -35,7 +35,7 @@ from mend_jax.models.layers import (
     logits_against,
 )
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
-from mend_jax.models.settings import check_heads, check_tokens, settle
+from mend_jax.models.settings import check_heads, check_token_ids, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -79,7 +79,7 @@ class BartConfig:
         said = settle(config, declared.BART)
         check_heads(said, "d_model", "encoder_attention_heads")
         check_heads(said, "d_model", "decoder_attention_heads")
-        check_tokens(said, *_TOKENS)
+        check_token_ids(said, *_TOKENS)
         return read_dimensions(
             cls, said, logits_bias=not names or "final_logits_bias" in names
         )

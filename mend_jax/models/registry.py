@@ -1,6 +1,6 @@
 """Loading a base model by name: `load` finds the weights, the family, and puts them together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
@@ -120,11 +120,27 @@ def load(
     check_spare(weights, used, family)
     shapes = {one.path: jax.ShapeDtypeStruct(one.shape, jnp.float32) for one in expected.values()}
     check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
-    put = placer(family.partition, mesh)
+    found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
+    summed = jax.process_count() == 1 if checksums is None else checksums
 
-    # From the file's pages to the devices, and cast there: no copy in host memory. CPU devices
-    # would share pages that lie as they want them, and the file may change: these are copied.
-    shares = jax.default_backend() == "cpu"
+    def told(name: str, stored: str) -> None:
+        if summed:
+            found[name] = weights.checksum(stored)
+
+    params = load_params(weights, expected, _placing(family, mesh, name, active), told)
+    model = family.model(config, dtype=active)
+    return Base(model, params, weights.tokenizer, config, id_or_path, family, found)
+
+
+def _placing(
+    family: Family, mesh: Mesh | None, name: Dtype, active: Any
+) -> Callable[[tuple[str, ...], np.ndarray], dict[str, Array]]:
+    """`place(path, array)` -> the parameters that a tensor becomes, on their devices.
+
+    From the file's pages to the devices, and cast there: no copy in host memory. CPU devices would
+    share pages that lie as they want them, and the file may change: these are copied.
+    """
+    put, shares = placer(family.partition, mesh), jax.default_backend() == "cpu"
 
     def place(path: tuple[str, ...], array: np.ndarray) -> dict[str, Array]:
         own: Any = jnp.array(array) if shares and array.flags.c_contiguous else array
@@ -134,16 +150,7 @@ def load(
             return {key: put((*path[:-1], key), x) for key, x in layer.items()}
         return {path[-1]: placed.astype(active)}
 
-    found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
-    summed = jax.process_count() == 1 if checksums is None else checksums
-
-    def told(name: str, stored: str) -> None:
-        if summed:
-            found[name] = weights.checksum(stored)
-
-    params = load_params(weights, expected, place, told)
-    model = family.model(config, dtype=active)
-    return Base(model, params, weights.tokenizer, config, id_or_path, family, found)
+    return place
 
 
 def _dimensions(family: Family, weights: Weights) -> Any:

@@ -190,7 +190,7 @@ def check_heads(said: Mapping[str, Any], width: str, heads: str) -> None:
     )
 
 
-def check_tokens(said: Mapping[str, Any], *keys: str) -> None:
+def check_token_ids(said: Mapping[str, Any], *keys: str) -> None:
     """Raises ConfigError if one of these keys names a token outside the vocabulary."""
     size = said["vocab_size"]
     for key in keys:

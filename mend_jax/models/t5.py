@@ -30,7 +30,7 @@ from mend_jax.models.family import (
 from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
 from mend_jax.models.relative_positions import check_buckets, relative_bucket
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
-from mend_jax.models.settings import check_tokens, settle
+from mend_jax.models.settings import check_token_ids, settle
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -78,7 +78,7 @@ class T5Config:
             "decoder_start_token_id": _first(said["decoder_start_token_id"], said["pad_token_id"]),
             "tied": tied and "lm_head.weight" not in names,
         }
-        check_tokens(said, "decoder_start_token_id", "eos_token_id")
+        check_token_ids(said, "decoder_start_token_id", "eos_token_id")
         check_buckets(
             said["relative_attention_num_buckets"], said["relative_attention_max_distance"]
         )

@@ -24,7 +24,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from jax.experimental import multihost_utils
 
-from mend_jax.files import write_text
+from mend_jax.files import read_json, write_text
 from mend_jax.parallel import is_first
 from mend_jax.runs.options import ExperimentError, TrainConfig, as_json
 
@@ -151,9 +151,9 @@ def _options(path: Path) -> dict[str, Any]:
       ExperimentError: the file is damaged.
     """
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        options = f"{type(error).__name__}: {error}"
+        options = read_json(path, ExperimentError)
+    except ExperimentError as error:
+        options = str(error)
     if not isinstance(options, dict):
         raise ExperimentError(
             f"{path} does not hold the options of a run ({str(options)[:200]}): give another "

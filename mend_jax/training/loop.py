@@ -108,7 +108,6 @@ def fit(
     progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         progress, history = _begun(checkpoints, progress, journal)
-        write_text(directory / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
         start = int(progress.train.step)
         if _is_stale(progress, start, schedule) and start < schedule.steps:  # it had stopped early
             return Fit(progress, True, history)
@@ -149,19 +148,22 @@ def fit(
 
 
 def _begun(checkpoints: Checkpoints, fresh: Progress, journal: Journal) -> Kept:
-    """Where the run goes on: from its newest checkpoint, or from the start."""
-    if journal.resume and checkpoints.steps():
+    """Where the run goes on: from its newest checkpoint, or from the start. The rows up to there
+    are written anew."""
+    kept = Kept(fresh, [])
+    if checkpoints.steps():
+        if not journal.resume:
+            raise CheckpointError(
+                f"{checkpoints.directory} holds the checkpoints of a run: resume it, or train in "
+                "another directory"
+            )
         kept = checkpoints.restore(fresh, journal.say)
         journal.say(f"resuming from step {int(kept.progress.train.step)}")
-        return kept
-    if checkpoints.steps():
-        raise CheckpointError(
-            f"{checkpoints.directory} holds the checkpoints of a run: resume it, or train in "
-            "another directory"
-        )
-    if journal.resume:
+    elif journal.resume:
         journal.say(f"no checkpoint in {checkpoints.directory}: starting at step 0")
-    return Kept(fresh, [])
+    lines = (json.dumps(row) + "\n" for row in kept.rows)
+    write_text(Path(journal.directory) / "metrics.jsonl", "".join(lines))
+    return kept
 
 
 def _logged(number: int, metrics: StepMetrics, schedule: Schedule, began: float) -> Row:
