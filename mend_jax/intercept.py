@@ -143,10 +143,12 @@ def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], A
             visited.add(site)
             return (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
 
-        with _intercepting(frozenset(edit), shift):
-            out = function(*args, **kwargs)
-        if not visited:
-            refuse_nnx(function, args, kwargs)
+        try:
+            with _intercepting(frozenset(edit), shift):
+                out = function(*args, **kwargs)
+        finally:
+            if not visited:
+                refuse_nnx(function, args, kwargs)
         check_visited(edit, visited)
         return out
 

@@ -105,10 +105,13 @@ def prompt_states(model: nn.Module) -> StatesFn:
 
 
 def negative_log_likelihood(
-    logits: Float[Array, "*batch answers vocabulary"],
+    logits: Float[Array, "*batch #answers vocabulary"],
     labels: Int[Array | np.ndarray, "*batch answers"],
 ) -> Float[Array, ""]:
-    """Mean over the scored tokens of the whole batch, in nats (mend-code `masked_nll`)."""
+    """Mean over the scored tokens of the whole batch, in nats (mend-code `masked_nll`).
+
+    The one answer of a classifier stands for all places, of which one is scored.
+    """
     logits = logits.astype(jnp.float32)
     labels = jnp.asarray(labels)
     scored = labels != IGNORED
@@ -118,7 +121,7 @@ def negative_log_likelihood(
 
 
 def answered(
-    logits: Float[Array, "k answers vocabulary"],
+    logits: Float[Array, "k #answers vocabulary"],
     labels: Int[Array | np.ndarray, "k answers"],
     protocol: Forced = "sequence",
 ) -> Float[Array, "k"]:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import Array, PyTree
 
 Partition: TypeAlias = tuple[tuple[str, tuple[str | None, ...]], ...]
@@ -71,7 +71,7 @@ def mesh_of(text: str) -> Mesh | None:
 
 
 def partition_spec(
-    path: str, shape: tuple[int, ...], rules: Partition, mesh: Mesh
+    path: str, shape: tuple[int, ...], rules: Partition, mesh: Mesh | AbstractMesh
 ) -> PartitionSpec:
     """How one parameter lies on the mesh: by the first rule that matches the whole path.
 
@@ -183,7 +183,7 @@ def _check_divides(examples: PyTree, mesh: Mesh) -> None:
             )
 
 
-def put(x: Any, sharding: NamedSharding) -> Array:
+def put(x: Any, sharding: Sharding) -> Array:
     """The array under a sharding; a host array goes piece by piece, only to this host's devices."""
     if isinstance(x, jax.Array) and (x.is_fully_addressable or len(x.sharding.device_set) > 1):
         if sharding.is_fully_addressable or len(x.sharding.device_set) > 1:

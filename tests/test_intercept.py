@@ -350,7 +350,7 @@ def test_edits_for_other_models_are_refused(tiny: Tiny, variables: Any):
     with pytest.raises(mj.SiteError, match=r"'enter'.*\(7, 9\)"):
         mj.merge(variables, wide)
     elsewhere = random_edit(tiny.params, TWO_SITES, 0)
-    with pytest.raises(mj.SiteError, match=r"did not call .*layers_1/mlp/down_proj.*4 of its"):
+    with pytest.raises(mj.SiteError, match=r"called none of the 4 .*layers_1/mlp/down_proj"):
         mj.edited(foreign_loss(), elsewhere)(variables, FOREIGN_X)
     with pytest.raises(mj.SiteError, match=r"no kernel at 'layers_1/mlp/down_proj'"):
         mj.merge(variables, elsewhere)

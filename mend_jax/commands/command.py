@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mend_jax.commands.form import filled, form_of
-from mend_jax.option_types import OptionError
+from mend_jax.option_types import OptionError, options_of, plain, refusal
 from mend_jax.training.stopping import Stopped, at_once, on_signals
 
 
@@ -80,7 +80,7 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
     """
     import tyro
 
-    _check_not_empty(arguments)
+    _check_not_empty(command.config, arguments)
     name, rest = _preset_of(arguments)
     if command.presets:
         known = ", ".join(command.presets)
@@ -98,10 +98,19 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
     return filled(command.config, told)
 
 
-def _check_not_empty(arguments: Sequence[str]) -> None:
-    """An empty argument is a slip (`--out "$UNSET"`), which as a path would be this folder."""
+def _check_not_empty(config: type[Any], arguments: Sequence[str]) -> None:
+    """An empty argument is a slip (`--out "$UNSET"`), which as a path would be this folder; but not
+    of a text that may be left away, where it says that there is none."""
+    texts = {
+        f"--{option.name}"
+        for option in options_of(config)
+        if plain(option.hint) is str and option.field.default is None
+        if not refusal(option.hint, "")
+    }
     for before, argument in zip(("", *arguments), arguments, strict=False):
         option, equals, value = argument.partition("=")
+        if {option, before} & texts:
+            continue
         if option.startswith("--") and equals and not value.strip():
             raise OptionError(f"{option} is empty: leave it away for its default")
         if not argument.strip():

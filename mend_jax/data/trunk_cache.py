@@ -37,13 +37,16 @@ class TrunkCache:
     Of a cache on disk a checksum of each sequence is kept in memory, and looked at when it is read.
     """
 
-    def __init__(self, rows: np.ndarray, places: dict[bytes, tuple[int, int]]) -> None:
+    def __init__(
+        self, rows: np.ndarray, places: dict[bytes, tuple[int, int]], path: Path | None = None
+    ) -> None:
+        """With `path`, the rows are mapped from that file."""
         self._rows = rows
         self._places = places
         self.width: int = rows.shape[1]
         self.dtype = rows.dtype
-        self._path = rows.filename if isinstance(rows, np.memmap) else None
-        checked = places.values() if self._path else ()
+        self._path = path
+        checked = places.values() if path else ()
         self._sums = {start: array_checksum(rows[start : start + n]) for start, n in checked}
 
     def lookup(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
@@ -126,7 +129,9 @@ def cache_trunk(
     every, shape = itertools.chain([first], made), (total, first.shape[1])
     if directory is None:
         return TrunkCache(_in_memory(every, shape, first.dtype), places)
-    return TrunkCache(_on_disk(every, shape, first.dtype, Path(directory)), places)
+    index = jax.process_index()
+    path = Path(directory) / ("trunk.npy" if index == 0 else f"trunk.{index}.npy")
+    return TrunkCache(_on_disk(every, shape, first.dtype, path), places, path)
 
 
 def rows_of(length: int) -> int:
@@ -146,18 +151,16 @@ def _in_memory(
 
 
 def _on_disk(
-    blocks: Iterable[Shaped[np.ndarray, "_ d"]], shape: tuple[int, int], dtype: Any, folder: Path
+    blocks: Iterable[Shaped[np.ndarray, "_ d"]], shape: tuple[int, int], dtype: Any, path: Path
 ) -> Shaped[np.ndarray, "rows d"]:
-    """The blocks on end in trunk.npy, which is named once it is whole, and mapped to be read.
+    """The blocks on end in a file, which is named once it is whole, and mapped to be read.
 
     They are written, not set in a memory map: of a full disk, only that tells with an error.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    index = jax.process_index()
-    path = folder / ("trunk.npy" if index == 0 else f"trunk.{index}.npy")
+    path.parent.mkdir(parents=True, exist_ok=True)
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     header = {"descr": descr, "fortran_order": False, "shape": shape}
-    handle, name = tempfile.mkstemp(".draft", "trunk.", folder)
+    handle, name = tempfile.mkstemp(".draft", "trunk.", path.parent)
     draft = Path(name)
     try:
         with open(handle, "wb") as file:

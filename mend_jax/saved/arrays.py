@@ -30,8 +30,8 @@ def check_trained(state: EditorState, name: str) -> None:
         raise EditorError(f"{name}: values that are not finite in {', '.join(wrong[:5])}")
 
 
-def named_arrays(state: EditorState) -> dict[str, np.ndarray]:
-    """All arrays of the state by name."""
+def named_arrays(state: PyTree) -> dict[str, np.ndarray]:
+    """All arrays of an editor's state, or of what it is part of, by name."""
     return {name: np.asarray(leaf) for name, leaf in names_of(state).items()}
 
 

@@ -93,7 +93,7 @@ def cache(folder: Path, random: Random) -> Iterator[Attempt]:
     rows[:] = np.random.default_rng(0).standard_normal((40, 8))
     rows.flush()
     keys = [np.arange(i, i + 4, dtype=np.int32) for i in range(10)]
-    made = TrunkCache(rows, {key.tobytes(): (4 * i, 4) for i, key in enumerate(keys)})
+    made = TrunkCache(rows, {key.tobytes(): (4 * i, 4) for i, key in enumerate(keys)}, path)
     whole = np.array(rows)
     at = random.randrange(rows.nbytes)
     with path.open("r+b") as file:

@@ -63,6 +63,8 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "naming"): "BERT learns verdicts at once",
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
+    **{(text, "separator"): "what stands between two texts may be any text, or none"
+       for text in TEXTS if text not in ("a\0b", "\ud800")},
     **{(text, "sites"): "only the model knows its layers: SiteError once it is loaded"
        for text in TEXTS if text.strip() and text not in ("(", "a\0b", "\ud800")},
     (" ", "sites"): "only the model knows its layers: SiteError once it is loaded",

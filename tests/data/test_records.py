@@ -45,6 +45,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*records have no ")
         Record("separators \u2028 and \x85 and \x1e inside", "no line\nends \u2029 a record"),
     ],
 )
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
 def test_what_is_written_is_read(tmp_path: Path, record: Record):
     path = tmp_path / "records.jsonl"
     write_records(path, [record, FULL])
@@ -139,6 +140,7 @@ def test_a_rephrase_may_have_a_target_of_its_own(tmp_path: Path):
         parse_record({"prompt": "p", "target": "t", "rephrases": [{"prompt": "r"}]})
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
 def test_texts_are_kept_as_they_are_written(tmp_path: Path):
     path = tmp_path / "records.jsonl"
     turn = "<|user|>\nWho?\n<|assistant|>\n"

@@ -38,7 +38,7 @@ def test_collating_cached_states_is_collating_and_running_the_trunk(tiny: Any):
         got, pair = getattr(cached, role), getattr(wanted, role)
         np.testing.assert_array_equal(got.labels, pair.labels)
         np.testing.assert_array_equal(got.inputs.read, pair.inputs.read)
-        counts = (got.labels != IGNORED)[..., None]
+        counts = np.float32(got.labels != IGNORED)[..., None]
         assert_close(
             logits(tiny.params, got) * counts, logits(tiny.params, pair) * counts, 1e-5
         )

@@ -43,6 +43,7 @@ def test_options_reach_the_files(tmp_path: Path, questions: Path):
         assert read[1] == read_records(path, reading._replace(split="validation"))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file
 def test_a_locality_file_serves_the_facts_too(tiny_files: Files, questions: Path):
     base = load(str(tiny_files.model))
     config = TrainConfig(out=Path("out"), locality=questions, localities=2)

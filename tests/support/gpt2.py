@@ -57,7 +57,7 @@ class GPT2(nn.Module):
         normal = nn.initializers.normal(0.02)
         wte = self.param("wte", normal, (self.vocabulary, self.width))
         wpe = self.param("wpe", normal, (self.positions, self.width))
-        x = wte[ids] + wpe[: ids.shape[1]]
+        x = wte[ids] + wpe[None, : ids.shape[1]]
         for i in range(self.layers):
             x = Block(self.heads, self.inner, name=f"h_{i}")(x, mask)
         return nn.LayerNorm(1e-5, name="ln_f")(x) @ wte.T
