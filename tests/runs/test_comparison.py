@@ -14,6 +14,7 @@ from mend_jax.data.records import write_records
 from mend_jax.editors import finetune, finetune_together
 from mend_jax.option_types import OptionError
 from mend_jax.runs.methods import ablations, contenders, many_at_once
+from mend_jax.runs.options import ExperimentError
 
 pytest_plugins = ["finished_run"]
 

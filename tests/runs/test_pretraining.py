@@ -131,11 +131,17 @@ def test_what_bert_learns_first_is_the_words_of_the_object():
     assert {r.facts[0][1].casefold() for r in known} & {text.casefold() for text in spoken}
 
 
+def scored_or_unwritable(results: dict[str, Any]) -> int:
+    """Held-out records: the tokenizer of a base of a few facts has not every letter."""
+    counts = results["config"]["left_out"].get("not in the tokenizer, validation")
+    return results["n"] + (counts["records"] if counts else 0)
+
+
 def test_the_flagship_runs_on_it(small_t5: Path, tmp_path: Path):
     options = T5XXL(model=str(small_t5), out=tmp_path / "out", dtype="float32", **FEW)
     finished = experiment.run(options)
     assert finished.results["dataset"] == "facts"
-    assert finished.results["n"] == 8
+    assert scored_or_unwritable(finished.results) == 8
     assert len(finished.saved.sites) == 8
     again = mj.load_editor(tmp_path / "out")
     assert again.sites == finished.saved.sites
@@ -156,7 +162,8 @@ def test_the_flagship_runs_on_zsre(small_t5: Path, tmp_path: Path, where: str):
         validation=validation, **FEW | {"dev": 2, "longest": 64},
     )  # fmt: skip
     results = experiment.run(options).results
-    assert results["n"] == 8 and set(results["metrics"]) >= {"edit_success", "drawdown"}
+    assert scored_or_unwritable(results) == 8
+    assert set(results["metrics"]) >= {"edit_success", "drawdown"}
 
 
 def test_a_base_that_learned_no_facts_needs_records(tmp_path: Path):

@@ -18,7 +18,7 @@ class Attention(nn.Module):
         qkv = nn.Dense(3 * d, name="c_attn")(x).reshape(k, n, 3, self.heads, d // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         scores = jnp.einsum("kqhd,kshd->khqs", query, key) / jnp.sqrt(d // self.heads)
-        seen = jnp.tril(jnp.ones((n, n), bool)) & (mask[:, None, None] != 0)
+        seen = jnp.tril(jnp.ones((n, n), bool))[None, None] & (mask[:, None, None] != 0)
         weights = jax.nn.softmax(jnp.where(seen, scores, jnp.finfo(jnp.float32).min))
         return nn.Dense(d, name="c_proj")(
             jnp.einsum("khqs,kshd->kqhd", weights, value).reshape(k, n, d)
