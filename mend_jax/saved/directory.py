@@ -8,13 +8,14 @@ or changed by hand, is refused unless `force` is said.
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from safetensors.numpy import save_file
 
 from mend_jax.editors.base import Editor, EditorState
@@ -126,16 +127,35 @@ def load_editor(
     sites = tuple(config["sites"])
     editor = _sound(directory, lambda: build_editor(config, outputs_of(base.model), links))
     check_base(directory, config, base, force)
-    blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
-    example = Example(blank, blank, blank)
-    shapes = _sound(
-        directory,
-        lambda: jax.eval_shape(lambda p: editor.init(jax.random.key(0), p, example), base.params),
-    )
+    shapes = _sound(directory, lambda: _state_shapes(editor, config, base, links))
     promised = {"shapes": config["shapes"]} if force else config
     state = read_arrays(directory / "editor.safetensors", shapes, promised)
     check_trained(state, str(directory))
     return SavedEditor(editor, state, base, sites, config)
+
+
+_known: dict[Hashable, PyTree] = {}
+
+
+def _state_shapes(
+    editor: Editor,
+    config: Mapping[str, Any],
+    base: Base,
+    links: Mapping[str, Callable[..., Link]] | None,
+) -> PyTree:
+    """The editor's state, abstract; worked out once, since JAX keeps what it traces for that."""
+    kernels, tree = jax.tree.flatten(jax.eval_shape(lambda p: p, base.params))
+    made = json.dumps([config.get(name) for name in ("editor", "options", "sites", "at_once")])
+    key = (made, tuple((links or {}).items()), base.model, tuple(kernels), tree)
+    if key not in _known:
+        blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
+        example = Example(blank, blank, blank)
+        for oldest in list(_known)[: len(_known) - 15]:
+            del _known[oldest]
+        _known[key] = jax.eval_shape(
+            lambda p: editor.init(jax.random.key(0), p, example), base.params
+        )
+    return _known[key]
 
 
 def _sound(directory: Path, make: Callable[[], Any]) -> Any:

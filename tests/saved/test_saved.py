@@ -1,5 +1,6 @@
 """A saved editor is the editor, and a directory that does not fit is refused with the reason."""
 
+import gc
 import json
 import shutil
 import warnings
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from compare import assert_close, assert_equal
+from jax.extend.core import Jaxpr
 from safetensors.numpy import load_file, save_file
 
 import mend_jax as mj
@@ -64,6 +66,18 @@ def test_the_same_edits_from_nothing_but_the_directory(finished: Any):
     assert set(edits[0]) == set(trained.sites)
     assert all(mj.norm(part) > 0 for part in edits[0].values())
     assert_equal(edits[1], edits[0])
+
+
+def test_loading_again_traces_nothing_that_stays(finished: Any, base: Base):
+    def programs() -> int:
+        gc.collect()
+        return sum(type(thing) is Jaxpr for thing in gc.get_objects())
+
+    mj.load_editor(finished.config.out, base)
+    before = programs()
+    for given in (base, None, base):
+        mj.load_editor(finished.config.out, given)
+    assert programs() == before
 
 
 def test_what_is_saved(finished: Any):
