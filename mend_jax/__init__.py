@@ -2,6 +2,23 @@
 
 A fine-tuning gradient of a linear layer is kept as the factors it is made of; small pure functions
 turn them into an edit: a value that can be applied, added, dropped, saved and merged.
+
+Each word has one meaning here:
+
+| word | meaning |
+|---|---|
+| base | the pre-trained model that is edited; its frozen weights are `params` |
+| site | a linear layer whose kernel may be edited, by the name of its path |
+| u, delta | at a site: what goes in, and the loss's gradient at what comes out, a row a token |
+| edit | `{site: Factors(u, delta)}`, or `Dense`: what is added to the kernels |
+| link | a learned or counted step from factors to factors; `chain` makes one of several |
+| editor | an editing method: pure functions that make an edit of an example and put it to work |
+| pair | `Pair(inputs, labels)`: what goes into the base, and what should come out |
+| example | the pair to edit to, pairs that score the edit, and pairs that must stay |
+| record | an example as words: prompt, target, rephrases, locality, subject |
+| trunk, tail | the stages of the base before the first edited site, and from there on |
+| scope | where an edit holds; elsewhere the base answers |
+| held edits | many edits as one value, to which one is added and from which one is removed |
 """
 
 from mend_jax.data.codec import Codec, codec_of

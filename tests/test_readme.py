@@ -75,6 +75,15 @@ def test_the_readmes_python_runs(real_base: Base, capsys: pytest.CaptureFixture[
     assert [*map(float, printed.groups())] == pytest.approx([*map(float, said.groups())], abs=0.1)
 
 
+def test_the_ideas_python_runs(real_base: Base):
+    """Everything that it names is built: a name that is gone, or another signature, is an error."""
+    del real_base
+    names: dict[str, Any] = {}
+    for block in blocks(ROOT / "docs/ideas.md", "python"):
+        exec(compile(block, "docs/ideas.md", "exec"), names)
+    assert names["sites"] and callable(names["step"])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_command_is_long(page: Path):
     found = list(commands(page))

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,6 +42,14 @@ def test_the_cache_gives_what_full_passes_give(tiny: Tiny):
         ends += 1
     np.testing.assert_array_equal(out, np.stack(wanted, axis=1))
     assert len(np.unique(out)) > 3  # not one token over and over
+
+
+def test_texts_of_one_shape_are_one_program(tiny: Tiny):
+    tokens, lengths = prompts()
+    counted = chex.assert_max_traces(generate, n=1)
+    decode = jax.jit(partial(counted, tiny.model, new=NEW))
+    decode(tiny.params, tokens, lengths)
+    decode(tiny.params, tokens[::-1], lengths[::-1])
 
 
 def test_an_edited_model_generates_as_a_merged_one(tiny: Tiny):
