@@ -3,6 +3,7 @@ real model."""
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background ignores it
 
 
 def promoting(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -210,11 +210,14 @@ def test_a_command_refuses_them_all_at_once_before_any_work(
         assert [file.name for file in tmp_path.iterdir()] == ["file.json"]
 
 
+MAY_BE_EMPTY = ("folder", "results", "separator")
+
+
 @pytest.mark.parametrize("module", TYPED)
 def test_empty_arguments_are_refused(module: str, tmp_path: Path):
     needed = line(module, tmp_path)
     for option in options_of(command_of(module).config):
-        if plain(option.hint) in (str, Path) and option.name not in ("folder", "results"):
+        if plain(option.hint) in (str, Path) and option.name not in MAY_BE_EMPTY:
             ended = typed_with(module, needed, {option.name: ""})
             assert ended.code == 1 and f"error: --{option.name} is empty" in ended.error
 

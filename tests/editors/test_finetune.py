@@ -43,6 +43,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_a_fact_checker_learns_and_is_loaded_again(
     small_bert: Path, files: dict[str, Path], tmp_path: Path, capsys: Any
 ):
@@ -51,7 +52,7 @@ def test_a_fact_checker_learns_and_is_loaded_again(
     result = run(Finetune(model=str(small_bert), out=out, **files, **options))
     said = capsys.readouterr().out
     assert "1 claims to score on are among those to learn from, and left out" in said
-    assert "validation: 39 claims, 1 longer than 64 tokens" in said
+    assert "validation: 39 claims; left out: 1 longer than 64 tokens" in said
     assert result["validation"] == {"accuracy": 1.0, "n": 39}
     base = mj.load(str(out))
     assert base.model.kind == "classifier" and base.config.num_labels == 1
@@ -60,7 +61,7 @@ def test_a_fact_checker_learns_and_is_loaded_again(
         pair = codec.pair(f"{word} the capital of France is number 99.", verdict)
         inputs = mj.Inputs(pair.tokens[None], mask=np.ones((1, len(pair.tokens)), bool))
         logits = mj.sequence_logits(base.model)(base.params, mj.Pair(inputs, None))
-        assert codec.text(np.argmax(logits[0], -1)) == verdict
+        assert codec.text(np.argmax(np.asarray(logits[0]), -1)) == verdict
 
 
 def test_the_encoder_stays_and_the_head_is_fresh(small_bert: Path):
@@ -72,6 +73,7 @@ def test_the_encoder_stays_and_the_head_is_fresh(small_bert: Path):
     assert np.any(fresh != fact_checker(base, seed=4).params["head"]["classifier"]["kernel"])
 
 
+@pytest.mark.filterwarnings("ignore:.*left out")
 def test_what_is_refused(small_bert: Path, files: dict[str, Path], tmp_path: Path, tiny: Any):
     with pytest.raises(ValueError, match="not empty"):
         run(Finetune(model=str(small_bert), out=small_bert, **files))

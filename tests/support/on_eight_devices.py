@@ -193,7 +193,8 @@ def test_calibration_and_scores(setting: Setting):
         scorer = make_scorer(setting.editor, setting.logits, setting.trunk, mesh)
         return fetch((state.editor, scorer(state.editor, params, setting.examples)))
 
-    assert_close(results(mj.make_mesh(2, 4)), results(None), 1e-5)
+    # a KL of .02 is a difference of logits of 2, which are known to 1e-7
+    assert_close(results(mj.make_mesh(2, 4)), results(None), 3e-5)
 
 
 def test_each_tensor_of_a_file_goes_to_its_devices(tmp_path: Path):

@@ -69,7 +69,8 @@ def test_killed_and_resumed_is_uninterrupted(whole: Any, tmp_path: Path):
         if line.strip() == "7":
             child.kill()
             break
-    assert child.wait() == -signal.SIGKILL
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
     assert not (killed / "end.npz").exists() and checkpoints(killed) == [4]
     with (killed / "metrics.jsonl").open("a") as log:
         log.write('{"step": 7, "lo')  # cut off in the middle of a row
