@@ -17,8 +17,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-KINDS = ("near", "far")
-"""Of locality; what is of no kind counts as the first."""
+KINDS = ("near", "far", "own")
+"""Of locality: what is like the edit, what is not, and what else is asked of its own subject; of no
+kind counts as the first."""
 
 
 class RecordError(ValueError):
@@ -26,7 +27,7 @@ class RecordError(ValueError):
 
 
 class Locality(NamedTuple):
-    """A prompt whose answer must not move. kind: "near", "far", or "" if nobody said.
+    """A prompt whose answer must not move. kind: one of `KINDS`, or "" if nobody said.
 
     separator: as of a `Record`.
     """
@@ -112,7 +113,7 @@ def _locality(item: Any, where: str, separator: str | None) -> Locality:
         raise RecordError(f"{where} must be an object with 'prompt' and 'answer'")
     kind = text_of(item, "kind", where, required=False)
     if kind not in (*KINDS, ""):
-        known = " or ".join(map(repr, KINDS))
+        known = ", ".join(map(repr, KINDS[:-1])) + f" or {KINDS[-1]!r}"
         raise RecordError(f"{where}: 'kind' must be {known}, found {kind!r}")
     prompt, answer = text_of(item, "prompt", where), text_of(item, "answer", where)
     return Locality(prompt, answer, kind, _separator(item, where, separator))

@@ -22,7 +22,8 @@ class Draw(NamedTuple):
     outer: of the edit input and its rephrases; the edit input is always the first of them.
     swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
       prompt, edited by a rephrase, is an edit as well; more of them to learn from.
-    near, far: of the locality prompts of this kind; those of no kind count as near.
+    near, far: of the locality prompts of this kind; those of no kind count as near. Those about the
+      own subject score an editor, and do not train it.
     k: records that are edited at once, as one edit.
     """
 
@@ -90,10 +91,9 @@ def _draw_outer(
 def _draw_locality(
     record: TokenRecord, draw: Draw, rng: np.random.Generator
 ) -> list[Tokens | None]:
-    near = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind != "far"]
-    far = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind == "far"]
     row: list[Tokens | None] = []
-    for pool, k in ((near, draw.near), (far, draw.far)):
+    for kinds, k in ((("near", ""), draw.near), (("far",), draw.far)):
+        pool = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind in kinds]
         chosen = [pool[i] for i in rng.permutation(len(pool))[:k]]
         row += [*chosen, *[None] * (k - len(chosen))]
     return row

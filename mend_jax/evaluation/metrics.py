@@ -9,7 +9,8 @@ For one edit, with pairs scored between 0 and 1 under a named protocol,
     drawdown      score on locality answers before minus after
 
 and each number is the mean over edits. Perplexity is that of all locality answers together,
-exp(nats per token); its drawdown is after minus before.
+exp(nats per token); its drawdown is after minus before. What else is asked of an edited subject
+(locality of the kind "own") has an agreement for itself, and is in no other number.
 
 An edit after which the model's logits are not finite has failed: it answers nothing, its KL and
 nats are infinite, and the metric `failed`, which is there if any edit has, counts it.
@@ -23,6 +24,8 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
+
+from mend_jax.data.records import KINDS
 
 RESAMPLES = 1000
 
@@ -57,14 +60,17 @@ class Scores(NamedTuple):
     nll_before: np.ndarray
     tokens: np.ndarray  # of a locality answer; NaN too where nothing but words was looked at
     edit_loss: np.ndarray  # [edits], nats: mean over the outer pairs' tokens; inf: it has failed
-    near: np.ndarray  # bool [edits, pairs]: locality pairs that are not "far"
+    kinds: np.ndarray  # int [edits, pairs]: of a locality pair, the place of its kind in KINDS
 
 
-LOCALITY: dict[str, Callable[[Scores], np.ndarray]] = {
-    "near": lambda scores: scores.near,
-    "far": lambda scores: ~scores.near,
-}
-"""Kinds of locality pairs: bool[edits, pairs], which pairs are of it."""
+HEADLINE = ("near", "far")
+"""The kinds of locality pairs that all numbers of locality are made of."""
+
+
+def of_kind(scores: Scores, field: str, *kinds: str) -> np.ndarray:
+    """The values of the locality pairs of these kinds; NaN for the others."""
+    wanted = np.isin(scores.kinds, [KINDS.index(kind) for kind in kinds])
+    return np.where(wanted, getattr(scores, field), np.nan)
 
 
 def settled(scores: Scores) -> Scores:
@@ -117,12 +123,12 @@ class Metric(NamedTuple):
 
 def agreement(kind: str, scores: Scores) -> np.ndarray:
     """Of each edit, the share of its locality prompts of a kind that are answered as before."""
-    return mean(np.where(LOCALITY[kind](scores), scores.agreement, np.nan))
+    return mean(of_kind(scores, "agreement", kind))
 
 
 def agreement_by_kind(scores: Scores) -> np.ndarray:
-    """`agreement` of those kinds that any edit has."""
-    kinds = [agreement(kind, scores) for kind in LOCALITY]
+    """`agreement` of those kinds of the headline that any edit has."""
+    kinds = [agreement(kind, scores) for kind in HEADLINE]
     return np.asarray([kind for kind in kinds if not np.all(np.isnan(kind))])
 
 
@@ -131,17 +137,22 @@ def mean_of_kinds(*kinds: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean([mean(kind) for kind in kinds], axis=0))
 
 
+def located(field: str, scores: Scores) -> np.ndarray:
+    """Of each edit, the mean over its locality pairs of the kinds in the headline."""
+    return mean(of_kind(scores, field, *HEADLINE))
+
+
 def drawdown(scores: Scores) -> np.ndarray:
     """What an edit takes from the score on its locality answers."""
-    return mean(scores.accuracy_before) - mean(scores.accuracy)
+    return located("accuracy_before", scores) - located("accuracy", scores)
 
 
 def nats(scores: Scores, *fields: str) -> np.ndarray:
     """Of each edit, the nats of all its locality answers, by field, and their tokens."""
-    if not np.nansum(scores.tokens) > 0:
+    values = [of_kind(scores, field, *HEADLINE) for field in (*fields, "tokens")]
+    if not np.nansum(values[-1]) > 0:
         return np.full(len(scores.tokens), np.nan)
-    summed = (np.nansum(getattr(scores, field), axis=1) for field in (*fields, "tokens"))
-    return np.asarray(list(summed))
+    return np.asarray([np.nansum(x, axis=1) for x in values])
 
 
 def perplexity(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -179,18 +190,18 @@ _TABLE = (
     *(
         Metric(
             f"locality_agreement_{kind}", f"locality agreement, {kind}", "locality",
-            partial(agreement, kind), unedited=1.0, bar=True,
+            partial(agreement, kind), unedited=1.0, column=kind == "own", bar=True,
         )
-        for kind in LOCALITY
+        for kind in KINDS
     ),
     Metric("failed", "edits that are not finite", "edit", failed, unedited=0.0, column=True),
-    Metric("locality_kl", "locality KL (nats)", "locality", lambda s: mean(s.kl), unedited=0.0),
+    Metric("locality_kl", "locality KL (nats)", "locality", partial(located, "kl"), unedited=0.0),
     Metric(
         "accuracy_before", "locality accuracy, no edit", "unedited",
-        lambda s: mean(s.accuracy_before), bar=True,
+        partial(located, "accuracy_before"), bar=True,
     ),
     Metric(
-        "accuracy_after", "locality accuracy", "locality", lambda s: mean(s.accuracy),
+        "accuracy_after", "locality accuracy", "locality", partial(located, "accuracy"),
         unedited="accuracy_before", column=True, bar=True,
     ),
     Metric("drawdown", "accuracy drawdown", "locality", drawdown, unedited=0.0, column=True),

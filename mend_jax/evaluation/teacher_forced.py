@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, PyTree
 from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped, shapes_of
 from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.data.codec import Tokens
+from mend_jax.data.records import KINDS
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
@@ -74,7 +75,7 @@ def judged(
         model is over both.
 
     Returns:
-      the fields of `Scores` but `near`: one value for each pair, and edit_loss.
+      the fields of `Scores` but `kinds`: one value for each pair, and edit_loss.
     """
     outer, labels = example.outer.labels, example.locality.labels
     pairs = jax.tree.map(lambda *x: jnp.concatenate(x), example.outer, example.locality)
@@ -251,8 +252,9 @@ def as_scores(found: dict[str, np.ndarray], records: Sequence[TokenRecord]) -> S
         else np.where(no_outer if name.startswith("success") else no_locality, np.nan, x)
         for name, x in found.items()
     }
-    near = np.asarray([[kind != "far" for kind in _fill(r.kinds, locality)] for r in records])
-    return Scores(**values, near=near)
+    places = {kind: place for place, kind in enumerate(KINDS)}
+    kinds = [[places.get(kind, 0) for kind in _fill(r.kinds, locality)] for r in records]
+    return Scores(**values, kinds=np.asarray(kinds))
 
 
 def _by_record(x: np.ndarray, k: int) -> np.ndarray:

@@ -111,7 +111,7 @@ GOOD = '{"prompt": "p", "target": "t"}'
         (
             '{"prompt": "p", "target": "t", "locality": '
             '[{"prompt": "x", "answer": "y", "kind": "Far"}]}',
-            "locality[0]: 'kind' must be 'near' or 'far', found 'Far'",
+            "locality[0]: 'kind' must be 'near', 'far' or 'own', found 'Far'",
         ),
     ],
 )

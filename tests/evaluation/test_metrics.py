@@ -30,9 +30,9 @@ def hand_made(**changes: Any) -> Scores:
         "tokens": [[1, 2, 1], [4, NAN, NAN], [NAN, NAN, NAN]],
         "edit_loss": [1.0, 2.0, 3.0],
     }
-    arrays = {k: np.asarray(v, float) for k, v in (values | changes).items() if k != "near"}
-    near = np.asarray(changes.get("near", [[True, True, False]] * 3))
-    return Scores(**arrays, near=near)
+    arrays = {k: np.asarray(v, float) for k, v in (values | changes).items() if k != "kinds"}
+    kinds = np.asarray(changes.get("kinds", [[0, 0, 1]] * 3))
+    return Scores(**arrays, kinds=kinds)
 
 
 def test_the_definitions():
@@ -55,13 +55,26 @@ def test_the_definitions():
         "perplexity_drawdown": np.exp(1) - np.exp(0.5),
     }
     assert list(got) == list(wanted)  # in the order of results.json
-    assert [name for name in METRICS if name != "failed"] == list(wanted)
+    others = {"failed", "locality_agreement_own"}
+    assert [name for name in METRICS if name not in others] == list(wanted)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
 
 
+def test_what_else_is_asked_of_the_subject_is_in_no_other_number():
+    plain = hand_made(kinds=[[0, 1, 2], [0] * 3, [0] * 3])
+    got = summarise(plain)
+    assert got["locality_agreement_own"].value == 1.0
+    lost = {name: getattr(plain, name).copy() for name in LOCAL if name != "tokens"}
+    for values in lost.values():
+        values[0, 2] = 7.0
+    other = summarise(plain._replace(**lost))
+    assert {name for name in got if got[name] != other[name]} == {"locality_agreement_own"}
+    assert got["locality_agreement"].value == (got["locality_agreement_near"].value + 0.0) / 2
+
+
 def test_with_one_kind_of_locality_the_headline_is_that_kind():
-    metrics = summarise(hand_made(near=[[True] * 3] * 3))
+    metrics = summarise(hand_made(kinds=[[0] * 3] * 3))
     assert "locality_agreement_far" not in metrics
     assert metrics["locality_agreement"] == metrics["locality_agreement_near"]
 
@@ -94,7 +107,7 @@ def test_what_cannot_be_had_is_left_out():
     scores = hand_made(
         success=[[1], [0], [1]],
         success_before=[[0], [0], [0]],
-        near=np.ones((3, 1), bool),
+        kinds=np.zeros((3, 1), int),
         **dict.fromkeys(LOCAL, none),
     )
     assert set(summarise(scores)) == {"reliability", "edit_success", "edit_success_before"}
@@ -110,7 +123,7 @@ def test_the_bootstrap_is_deterministic_and_holds_the_mean():
     more = {name: rng.random((n, 3)) for name in ("kl", "nll", "nll_before")}
     scores = Scores(
         **random, **more, tokens=rng.integers(1, 4, (n, 3)).astype(float),
-        edit_loss=rng.random(n), near=rng.random((n, 3)) < 0.5,
+        edit_loss=rng.random(n), kinds=rng.integers(0, 2, (n, 3)),
     )  # fmt: skip
     metrics = summarise(scores, seed=5)
     assert metrics == summarise(scores, seed=5) != summarise(scores, seed=6)
@@ -157,6 +170,7 @@ def test_the_table_of_metrics_refers_to_itself():
     assert headlines == ["edit_success", "locality_agreement"]
     assert [metric.name for metric in columns()] == [
         "edit_success", "reliability", "generality", "failed", "locality_agreement",
+            "locality_agreement_own",
         "accuracy_after", "drawdown", "perplexity_after", "perplexity_drawdown",
     ]  # fmt: skip
 

@@ -12,7 +12,7 @@ from compare import assert_equal
 import mend_jax as mj
 from mend_jax.data.batches import TokenRecord, shapes_of
 from mend_jax.data.codec import Tokens
-from mend_jax.data.records import Record
+from mend_jax.data.records import KINDS, Record
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import teacher_forced as evaluation
@@ -23,7 +23,7 @@ from mend_jax.objectives import Forced, after_trunk
 SITES = r"layers_2/mlp/(up|down)_proj"
 ALPHA = 0.15
 """Large enough that some answers move, and some do not."""
-KINDS = ("near", "far", "")
+SAID = ("near", "far", "")
 
 
 def test_answered_needs_every_scored_position():
@@ -45,7 +45,7 @@ def records() -> list[TokenRecord]:
     rng = np.random.default_rng(1)
     found = []
     for i in range(5):
-        kinds = KINDS[: i % 4]
+        kinds = SAID[: i % 4]
         found.append(
             TokenRecord(
                 tokens(rng, 2 + i, 1 + i % 2),
@@ -149,8 +149,8 @@ def test_scores_are_missing_where_a_record_has_no_pair(
     for i, record in enumerate(records):
         assert np.sum(~np.isnan(scores.success[i])) == len(record.outer)
         assert np.sum(~np.isnan(scores.agreement[i])) == len(record.locality)
-        wanted = [kind != "far" for kind in record.kinds]
-        assert list(scores.near[i][: len(wanted)]) == wanted
+        wanted = [KINDS.index(kind or "near") for kind in record.kinds]
+        assert list(scores.kinds[i][: len(wanted)]) == wanted
 
 
 def test_scores_are_what_the_plain_definitions_give(

@@ -3,19 +3,29 @@
 `facts.json` holds, for every relation, phrasings with one `{}` for the subject, and pairs
 [subject, object]. Two phrasings are held out: no training record contains them. An edit
 makes the base believe another object of the same relation; what must not move is another subject
-of the relation ("near") and another relation ("far").
+of the relation ("near"), another relation ("far") and, in evaluation, the own subject in another
+relation ("own").
+
+Some subjects are bystanders: they are never edited, nor trained on, and all near and far prompts of
+the evaluation are about them. However many edits are held, none of these prompts is about an edited
+subject.
 """
 
 import hashlib
 import json
 import random
+from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import Literal, NamedTuple
 
+from mend_jax.data.own_subject import ASKED, Question, own_questions
 from mend_jax.data.records import Locality, Record
 
 HELD_OUT_PHRASINGS = (4, 5)
 HELD_OUT_SHARE = 0.15
+BYSTANDERS = 0.06
+"""Share of the subjects, all taken from the training part."""
 REPHRASES = 7
 LOCALITY = {"train": 8, "validation": 2}
 """Near locality prompts of a record, and as many far ones."""
@@ -30,6 +40,7 @@ class Relation(NamedTuple):
     facts: tuple[tuple[str, str], ...]
 
 
+@cache
 def relations() -> tuple[Relation, ...]:
     """All relations of the data set."""
     file = resources.files("mend_jax.data.sources").joinpath("facts.json")
@@ -49,7 +60,7 @@ def relations() -> tuple[Relation, ...]:
 
 
 def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[Record]:
-    """One edit per fact, in random order.
+    """One edit per fact that is not of a bystander, in random order.
 
     Args:
       split: subjects are dealt to the splits by a hash of their name, so that a subject stands in
@@ -58,30 +69,29 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
       seed: draws edit targets, phrasings, neighbours and the order.
 
     Returns:
-      Records with `LOCALITY` near and far locality prompts each, of the same split. Every fact is
-      put in one way wherever it serves as locality, so that different records share prompts.
+      Records with `LOCALITY` near and far locality prompts each, if there are so many: of the same
+      split in training, of bystanders in "validation", where two more are of the kind "own". A fact
+      is put in one way wherever it serves as near or far, so that different records share prompts.
     """
     rng = random.Random(f"{split} {seed}")
-    pool = [
-        relation._replace(facts=tuple(f for f in relation.facts if in_split(f[0], split)))
-        for relation in relations()
-    ]
+    edited = dealt(split)
+    pool = edited if split == "train" else dealt("bystander")
     prompts = {
         (relation.name, fact): rng.choice(relation.phrasings).format(fact[0])
         for relation in pool
         for fact in relation.facts
     }
     records = []
-    for relation, whole in zip(pool, relations(), strict=True):
+    for place, whole in enumerate(relations()):
         objects = sorted({object_ for _, object_ in whole.facts})
-        others = [r for r in pool if r.name != relation.name and r.facts]
-        for subject, truth in relation.facts:
+        others = [r for r in pool if r.name != whole.name and r.facts]
+        for subject, truth in edited[place].facts:
             target = rng.choice([o for o in objects if o != truth])
-            asked = rng.sample(relation.phrasings, len(relation.phrasings))
-            rephrases = relation.held_out if split == "validation" else asked[1 : 1 + REPHRASES]
-            near = [f for f in relation.facts if f[0] != subject]
+            asked = rng.sample(whole.phrasings, len(whole.phrasings))
+            rephrases = whole.held_out if split == "validation" else asked[1 : 1 + REPHRASES]
+            near = [f for f in pool[place].facts if f[0] != subject]
             locality = [
-                Locality(prompts[relation.name, fact], fact[1], "near")
+                Locality(prompts[whole.name, fact], fact[1], "near")
                 for fact in rng.sample(near, min(LOCALITY[split], len(near)))
             ]
             for other in rng.choices(others, k=LOCALITY[split]):
@@ -97,11 +107,46 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
                 )
             )
     rng.shuffle(records)
-    return records
+    return records if split == "train" else [_with_own(record, seed) for record in records]
+
+
+def _with_own(record: Record, seed: int) -> Record:
+    """The record with questions about its subject in other relations: those that hold of it, then
+    any, with the answer of another subject."""
+    rng = random.Random(f"own {seed} {record.prompt}")
+    known, others = [], []
+    for relation in relations():
+        if any(p.format(record.subject) == record.prompt for p in relation.phrasings):
+            continue
+        true = [object_ for subject, object_ in relation.facts if subject == record.subject]
+        answer = (true or rng.choice(relation.facts)[1:])[0]
+        question = Question(rng.choice(relation.phrasings), answer)
+        (known if true else others).append(question)
+    asked = own_questions(record, [*known, *rng.sample(others, ASKED)])
+    return record._replace(locality=record.locality + asked)
+
+
+def dealt(part: Literal["train", "validation", "bystander"]) -> Sequence[Relation]:
+    """All relations, each with the facts whose subjects belong to this part."""
+    return [
+        relation._replace(facts=tuple(fact for fact in relation.facts if part_of(fact[0]) == part))
+        for relation in relations()
+    ]
+
+
+def part_of(subject: str) -> Literal["train", "validation", "bystander"]:
+    """To which part of the facts a subject belongs, by a hash of its name."""
+    share = _share(subject)
+    if share < HELD_OUT_SHARE:
+        return "validation"
+    return "bystander" if share < HELD_OUT_SHARE + BYSTANDERS else "train"
 
 
 def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
-    """Which split a subject belongs to, by a hash of its name."""
+    """Which split a subject, or a text, belongs to, by a hash of it."""
+    return (_share(subject) < HELD_OUT_SHARE) == (split == "validation")
+
+
+def _share(subject: str) -> float:
     digest = hashlib.sha256(f"held-out: {subject.casefold()}".encode()).digest()
-    held_out = int.from_bytes(digest[:4], "big") / 2**32 < HELD_OUT_SHARE
-    return held_out == (split == "validation")
+    return int.from_bytes(digest[:4], "big") / 2**32

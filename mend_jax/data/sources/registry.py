@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from mend_jax.data.own_subject import with_own
 from mend_jax.data.records import Locality, Record, RecordError, rephrases_of
 from mend_jax.data.sources import (
     counterfact,
@@ -88,7 +89,10 @@ def read_noted(path: str | Path, reading: Reading = Reading()) -> Read:
     if not records:
         raise RecordError("; ".join([f"{path}: no records in this file", *notes]))
     records, of_locality = _replaced(records, reading)
-    return Read(records, notes + of_locality + oddities(records))
+    notes = notes + of_locality + oddities(records)
+    if reading.split == "validation":
+        records = with_own(records, reading.seed)
+    return Read(records, notes)
 
 
 def replace_locality(records: list[Record], reading: Reading) -> list[Record]:

@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from mend_jax.data.records import Record
-from mend_jax.data.sources.facts import REPHRASES, facts_records, in_split, relations
+from mend_jax.data.sources.facts import REPHRASES, facts_records, part_of, relations
 
 TRAIN, VALIDATION = facts_records("train"), facts_records("validation")
 RELATIONS = relations()
@@ -17,6 +17,12 @@ BY_PROMPT = {
     for subject, _ in relation.facts
 }
 """Every sentence of the data set -> (relation, subject, phrasing held out?)."""
+BY_OWN = {
+    x.prompt: record.subject if x.kind == "own" else BY_PROMPT[x.prompt][1]
+    for record in (*TRAIN, *VALIDATION)
+    for x in record.locality
+}
+"""Every locality prompt -> whom it is about."""
 
 
 def truths(name: str, subject: str) -> set[str]:
@@ -44,9 +50,10 @@ def test_the_file_is_small():
     assert len(file.read_bytes()) < 300_000
 
 
-def test_every_fact_is_edited_once():
-    assert len(TRAIN) + len(VALIDATION) == sum(len(r.facts) for r in RELATIONS)
-    assert 0.1 < len(VALIDATION) / len(TRAIN) < 0.25
+def test_every_fact_is_edited_once_or_is_of_a_bystander():
+    left = sum(part_of(subject) == "bystander" for r in RELATIONS for subject, _ in r.facts)
+    assert len(TRAIN) + len(VALIDATION) + left == sum(len(r.facts) for r in RELATIONS)
+    assert 0.1 < len(VALIDATION) / len(TRAIN) < 0.25 and len(VALIDATION) == 531
     edits = Counter(BY_PROMPT[record.prompt][:2] for record in (*TRAIN, *VALIDATION))
     assert set(edits.values()) == {1}
 
@@ -57,8 +64,32 @@ def test_the_splits_share_no_subject():
 
     assert not subjects(TRAIN) & subjects(VALIDATION)
     for records, split in ((TRAIN, "train"), (VALIDATION, "validation")):
-        mentioned = {BY_PROMPT[x.prompt][1] for r in records for x in r.locality}
-        assert all(in_split(s, split) for s in mentioned | {r.subject for r in records})
+        assert all(part_of(record.subject) == split for record in records)
+        mentioned = {(x.kind == "own", BY_OWN[x.prompt]) for r in records for x in r.locality}
+        others = "train" if split == "train" else "bystander"
+        assert all(part_of(s) == (split if own else others) for own, s in mentioned)
+
+
+def test_what_else_is_asked_of_the_own_subject():
+    """In other relations, and what is true of it where the data set knows that."""
+    assert all(x.kind != "own" for record in TRAIN for x in record.locality)
+    true = 0
+    for record in VALIDATION:
+        own = [x for x in record.locality if x.kind == "own"]
+        assert len({x.prompt for x in own}) == 2
+        for item in own:
+            assert record.subject in item.prompt
+            asked = [
+                (r.name, x)
+                for r in RELATIONS
+                for p in r.phrasings
+                for x in [truths(r.name, record.subject)]
+                if p.format(record.subject) == item.prompt
+            ]
+            assert asked and all(name != BY_PROMPT[record.prompt][0] for name, _ in asked)
+            assert all(item.answer in x for _, x in asked if x)
+            true += any(x for _, x in asked)
+    assert true > 50
 
 
 def test_training_holds_no_held_out_phrasing():
@@ -89,9 +120,9 @@ def test_targets_are_false_and_of_the_same_relation(records: list[Record]):
 def test_near_is_the_relation_and_far_is_another(seed: int):
     for record in (*facts_records("train", seed), *facts_records("validation", seed)):
         name = BY_PROMPT[record.prompt][0]
-        kinds = [x.kind for x in record.locality]
-        assert set(kinds) == {"near", "far"}
-        for item in record.locality:
+        stays = [x for x in record.locality if x.kind != "own"]
+        assert {x.kind for x in stays} == {"near", "far"}
+        for item in stays:
             other, subject, _ = BY_PROMPT[item.prompt]
             assert (other == name) == (item.kind == "near")
             assert subject != record.subject
