@@ -36,6 +36,7 @@ from mend_jax.editors.held import Holding, held_together
 from mend_jax.editors.ke import ke
 from mend_jax.editors.mend import mend
 from mend_jax.editors.method import Method
+from mend_jax.editors.scoped import scoped
 from mend_jax.editors.solved import solved
 from mend_jax.editors.summed import summed
 from mend_jax.example import Example, Pair
@@ -48,6 +49,7 @@ from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
+from mend_jax.scopes.network import Scope, two_keys
 from mend_jax.sites import SiteError, Sites
 from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
@@ -74,6 +76,7 @@ __all__ = [
     "Reading",
     "Record",
     "SavedEditor",
+    "Scope",
     "SiteError",
     "Sites",
     "TrainState",
@@ -111,6 +114,7 @@ __all__ = [
     "residual_mlp",
     "save_editor",
     "scale",
+    "scoped",
     "sequence_logits",
     "sequence_loss",
     "solved",
@@ -118,6 +122,7 @@ __all__ = [
     "start_distributed",
     "summed",
     "to_dense",
+    "two_keys",
     "unit_strength",
     "untrained",
     "write_records",

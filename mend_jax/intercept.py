@@ -101,7 +101,7 @@ def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[...
                 visited.add(site)
                 return _tap(y, x, slots[site], slots[site].u.shape[0])
 
-            with _intercepting(frozenset(sites), tap):
+            with intercepting(frozenset(sites), tap):
                 value = loss(params, *args)
             check_visited(sites, visited)
             return value
@@ -144,7 +144,7 @@ def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], A
             return (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
 
         try:
-            with _intercepting(frozenset(edit), shift):
+            with intercepting(frozenset(edit), shift):
                 out = function(*args, **kwargs)
         finally:
             if not visited:
@@ -209,12 +209,13 @@ _tap.defvjp(_tap_forward, _tap_backward)
 
 
 @contextlib.contextmanager
-def _intercepting(
+def intercepting(
     sites: frozenset[str] | None,
     change: Callable[[str, Seen, Array], Array],
-    other: Callable[[nn.Module], None] | None = None,
+    other: Callable[[nn.Module, tuple[Any, ...]], None] | None = None,
 ) -> Iterator[None]:
-    """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`."""
+    """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`, and
+    (module, arguments) of each other call to `other`."""
 
     def interceptor(
         next_fun: Callable[..., Any],
@@ -227,7 +228,7 @@ def _intercepting(
             return y
         if not is_linear(context.module):
             if other is not None:
-                other(context.module)
+                other(context.module, args)
             return y
         site = "/".join(context.module.path)
         if sites is not None and site not in sites:
@@ -251,10 +252,11 @@ def _calls(
         linear[site] = (x, y)
         return mark(y, site)
 
-    def note_other(module: nn.Module) -> None:
+    def note_other(module: nn.Module, args: tuple[Any, ...]) -> None:
+        del args
         others["/".join(module.path)] = type(module).__name__
 
-    with _intercepting(None, note, note_other):
+    with intercepting(None, note, note_other):
         try:
             traced = jax.make_jaxpr(lambda *a: function(*a))(*args)  # fresh: it caches by identity
         except Exception:

@@ -10,10 +10,11 @@ import pytest
 
 FLOORS = """
 factors | example | parallel | programs | typed
-passes | sites | links | files | option_types
+passes | sites | links | files | option_types | scopes
 intercept
 weights
 models
+routed
 objectives
 editors | data
 training | evaluation | saved

@@ -12,6 +12,7 @@ import jax
 import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.editors.held import Slots
 from mend_jax.factors import norm
 from mend_jax.models.memory import Dtype
 from mend_jax.option_types import ImportPath, InputFolder, Mesh, Text, Tokens, check_options
@@ -60,7 +61,8 @@ def edit(config: Edit) -> None:
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt, config.target
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
-    if not any(float(norm(part)) for part in change.values()):
+    rows = jax.tree.map(lambda x: x[0], change.kept.rows) if isinstance(change, Slots) else change
+    if not any(float(norm(part)) for part in rows.values()):
         raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
     began = time.perf_counter()
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))

@@ -17,7 +17,7 @@ from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.data.writable import UnwritableError
 from mend_jax.example import Example, Pair
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, Seen
 from mend_jax.objectives import IGNORED
 
 Item = TypeVar("Item")
@@ -195,7 +195,8 @@ def collate(
     Args:
       pairs: k pairs for each edit; None is an empty place (no label, scored nowhere).
       shape: (length, answers).
-      cache: with it, x holds the trunk's outputs float[edits, k, length, d] instead of tokens.
+      cache: with it, x holds the trunk's outputs float[edits, k, length, d] instead of tokens; and
+        `seen`, what the trunk kept beside them.
     """
     length, answers = shape
     lead = (len(pairs), max(len(row) for row in pairs))
@@ -206,6 +207,9 @@ def collate(
     mask: Any = np.zeros((*lead, length), bool)
     mask[..., 0] = True  # also in an empty place: attention to nothing at all has no mean
     target: Any = np.zeros((*lead, answers), np.int32)
+    kept = 0 if cache is None else cache.kept
+    passed: Any = np.zeros((*lead, length), np.int32)
+    states: Any = np.zeros((*lead, length, kept, *wide), dtype)
     for i, row in enumerate(pairs):
         for j, pair in enumerate(row):
             if pair is None:
@@ -213,10 +217,13 @@ def collate(
             n, a = len(pair.tokens), len(pair.labels)
             x[i, j, :n] = pair.tokens if cache is None else cache.lookup(pair.tokens)
             mask[i, j, :n] = True
+            if cache is not None and kept:
+                passed[i, j, :n], states[i, j, :n] = pair.tokens, cache.states(pair.tokens)
             read[i, j, :a], labels[i, j, :a] = pair.read, pair.labels
             if pair.target is not None:
                 target[i, j, :a] = pair.target
-    return Pair(Inputs(x, read, mask=mask, target=target), labels)
+    inputs = Inputs(x, read, mask=mask, target=target, seen=Seen(passed, states) if kept else None)
+    return Pair(inputs, labels)
 
 
 def conditions(

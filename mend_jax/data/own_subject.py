@@ -46,8 +46,8 @@ def with_own(records: Sequence[Record], seed: int = 0, count: int = ASKED) -> li
     questions = [question_of(record) for record in records]
     known = sorted({question for question in questions if question}, key=str)
     answers: dict[str, set[str]] = {}
-    for question in known:
-        answers.setdefault(question.template, set()).add(question.answer.casefold())
+    for one in known:
+        answers.setdefault(one.template, set()).add(one.answer.casefold())
 
     def apart(a: Question, b: Question) -> bool:
         return a.template != b.template and answers[a.template].isdisjoint(answers[b.template])

@@ -12,6 +12,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
@@ -34,16 +35,23 @@ class CacheError(RuntimeError):
 class TrunkCache:
     """Hidden states by token sequence. Built by `cache_trunk`; read-only afterwards.
 
+    Beside the trunk's output, a row has those of the states that the trunk was told to `keep`.
+
     Of a cache on disk a checksum of each sequence is kept in memory, and looked at when it is read.
     """
 
     def __init__(
-        self, rows: np.ndarray, places: dict[bytes, tuple[int, int]], path: Path | None = None
+        self,
+        rows: np.ndarray,
+        places: dict[bytes, tuple[int, int]],
+        path: Path | None = None,
+        kept: int = 0,
     ) -> None:
-        """With `path`, the rows are mapped from that file."""
+        """With `path`, the rows are mapped from that file. kept: states beside a row's first."""
         self._rows = rows
         self._places = places
-        self.width: int = rows.shape[1]
+        self.kept = kept
+        self.width: int = rows.shape[1] // (1 + kept)
         self.dtype = rows.dtype
         self._path = path
         checked = places.values() if path else ()
@@ -53,9 +61,20 @@ class TrunkCache:
         """The trunk's output for one sequence.
 
         Raises:
+          KeyError, CacheError: as `states`.
+        """
+        return self._row(tokens)[:, : self.width]
+
+    def states(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n kept d"]:
+        """The states that the trunk kept of one sequence.
+
+        Raises:
           KeyError: it was not among the sequences the cache was built for.
           CacheError: the file was changed since it was written.
         """
+        return self._row(tokens)[:, self.width :].reshape(len(tokens), self.kept, self.width)
+
+    def _row(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n all"]:
         start, n = self._places[tokens.tobytes()]
         found = self._rows[start : start + n]
         if self._sums and array_checksum(found) != self._sums[start]:
@@ -101,7 +120,7 @@ def cache_trunk(
         raise ValueError("the trunk has no outputs for no tokens: sequences are missing or empty")
     total = sum(sizes)
     program = max(TOKENS_PER_BATCH, total / PROGRAMS)
-    run = jax.jit(lambda params, x, mask: run_trunk(trunk, params, Inputs(x, mask=mask)).x)
+    run = jax.jit(lambda params, x, mask: _row_of(run_trunk(trunk, params, Inputs(x, mask=mask))))
     places: dict[bytes, tuple[int, int]] = {}
     done = 0
 
@@ -127,11 +146,20 @@ def cache_trunk(
     made = blocks()
     first = next(made)
     every, shape = itertools.chain([first], made), (total, first.shape[1])
+    kept = len(getattr(trunk, "keep", ()))
     if directory is None:
-        return TrunkCache(_in_memory(every, shape, first.dtype), places)
+        return TrunkCache(_in_memory(every, shape, first.dtype), places, kept=kept)
     index = jax.process_index()
     path = Path(directory) / ("trunk.npy" if index == 0 else f"trunk.{index}.npy")
-    return TrunkCache(_on_disk(every, shape, first.dtype, path), places, path)
+    return TrunkCache(_on_disk(every, shape, first.dtype, path), places, path, kept)
+
+
+def _row_of(carry: Inputs) -> jax.Array:
+    """The states of every position side by side."""
+    if carry.seen is None:
+        return carry.x
+    kept = carry.seen.states.reshape(*carry.x.shape[:-1], -1)
+    return jnp.concatenate([carry.x, kept], axis=-1)
 
 
 def rows_of(length: int) -> int:

@@ -61,6 +61,10 @@ class Scores(NamedTuple):
     tokens: np.ndarray  # of a locality answer; NaN too where nothing but words was looked at
     edit_loss: np.ndarray  # [edits], nats: mean over the outer pairs' tokens; inf: it has failed
     kinds: np.ndarray  # int [edits, pairs]: of a locality pair, the place of its kind in KINDS
+    # Of scoped edits that are held together, 1 where at the end of the prompt ...
+    found: np.ndarray | None = None  # ... of an outer pair, its own edit acts
+    wrong: np.ndarray | None = None  # ... of an outer pair, another one does
+    fired: np.ndarray | None = None  # ... of a locality pair, any edit does
 
 
 HEADLINE = ("near", "far")
@@ -95,6 +99,19 @@ def mean(values: np.ndarray) -> np.ndarray:
     count = np.sum(~np.isnan(values), axis=-1)
     total = np.nansum(values, axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def acted(field: str, scores: Scores) -> np.ndarray:
+    """Of each edit, the share of its rephrases at whose end its own edit, or a wrong one, acts."""
+    values = getattr(scores, field)
+    return np.full(len(scores.success), np.nan) if values is None else mean(values[:, 1:])
+
+
+def fired(kinds: tuple[str, ...], scores: Scores) -> np.ndarray:
+    """Of each edit, the share of its locality prompts of these kinds at whose end any edit acts."""
+    if scores.fired is None:
+        return np.full(len(scores.success), np.nan)
+    return mean(of_kind(scores, "fired", *kinds))
 
 
 class Metric(NamedTuple):
@@ -193,6 +210,12 @@ _TABLE = (
             partial(agreement, kind), unedited=1.0, column=kind == "own", bar=True,
         )
         for kind in KINDS
+    ),
+    Metric("found", "found", "edit", partial(acted, "found"), column=True),
+    Metric("wrong", "wrong edit", "edit", partial(acted, "wrong"), column=True),
+    Metric("fired", "fired", "locality", partial(fired, HEADLINE), unedited=0.0, column=True),
+    Metric(
+        "fired_own", "fired, own", "locality", partial(fired, ("own",)), unedited=0.0, column=True,
     ),
     Metric("failed", "edits that are not finite", "edit", failed, unedited=0.0, column=True),
     Metric("locality_kl", "locality KL (nats)", "locality", partial(located, "kl"), unedited=0.0),

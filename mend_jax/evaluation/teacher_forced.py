@@ -242,10 +242,7 @@ def all_pairs(record: TokenRecord, width: tuple[int, int]) -> list[Tokens | None
 
 def as_scores(found: dict[str, np.ndarray], records: Sequence[TokenRecord]) -> Scores:
     """Scores [records, pairs] with NaN where a record has no such pair."""
-    outer, locality = widths(records)
-    lengths = np.asarray([[len(r.outer), len(r.locality)] for r in records])
-    no_outer = np.arange(outer) >= lengths[:, :1]
-    no_locality = np.arange(locality) >= lengths[:, 1:]
+    no_outer, no_locality = missing(records)
     values = {
         name: x
         if x.ndim == 1
@@ -253,8 +250,16 @@ def as_scores(found: dict[str, np.ndarray], records: Sequence[TokenRecord]) -> S
         for name, x in found.items()
     }
     places = {kind: place for place, kind in enumerate(KINDS)}
-    kinds = [[places.get(kind, 0) for kind in _fill(r.kinds, locality)] for r in records]
+    width = no_locality.shape[1]
+    kinds = [[places.get(kind, 0) for kind in _fill(r.kinds, width)] for r in records]
     return Scores(**values, kinds=np.asarray(kinds))
+
+
+def missing(records: Sequence[TokenRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """bool[records, pairs] of the outer and of the locality pairs: where a record has none."""
+    outer, locality = widths(records)
+    lengths = np.asarray([[len(r.outer), len(r.locality)] for r in records])
+    return np.arange(outer) >= lengths[:, :1], np.arange(locality) >= lengths[:, 1:]
 
 
 def _by_record(x: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from mend_jax.models.layers import Linear
 
@@ -75,7 +75,7 @@ class Cache(nn.Module):
     length: int
 
     @nn.compact
-    def __call__(self, new: Float[Array, "k n h d"], positions: Int[Array, "k n"]) -> Array:
+    def __call__(self, new: Shaped[Array, "k n h d"], positions: Int[Array, "k n"]) -> Array:
         shape = (new.shape[0], self.length, *new.shape[2:])
         store = self.variable("cache", "values", jnp.zeros, shape, new.dtype)
         rows = jnp.arange(new.shape[0])[:, None]

@@ -10,10 +10,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.attention import Attention, attention, everything_before
+from mend_jax.models.attention import Attention, Cache, attention, everything_before
 from mend_jax.models.layers import take
 from mend_jax.models.one_stack import OneStack, Places
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, Seen, Watch
 
 
 def places_without_padding(
@@ -149,6 +149,15 @@ class CausalModel(OneStack):
     def longest(self, inputs: Inputs) -> int:
         """The text, or the cache that it is to be continued in."""
         return max(inputs.x.shape[1], self.cache_length)
+
+    def watch(self, seen: Seen, places: Places) -> None:
+        """With a cache, of all tokens up to now."""
+        if not self.cache_length:
+            return super().watch(seen, places)
+        at = places.positions
+        tokens = Cache(self.cache_length, name="seen_tokens")(seen.tokens[:, :, None, None], at)
+        states = Cache(self.cache_length, name="seen_states")(seen.states, at)
+        Watch(name="watch")(Seen(tokens[:, :, 0, 0], states), at, places.read)
 
     def window(self, number: int) -> int | None:
         """How many keys a position of this block sees (None: all of the past)."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mend_jax.models.layers import EMBEDDING_INIT, check_positions, embedded
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, Seen, Watch
 
 
 class Sizes(NamedTuple):
@@ -40,12 +40,15 @@ class OneStack(nn.Module):
 
     Args:
       config: the family's dimensions.
+      keep: numbers of the stages before which the states are kept beside the carry (`Inputs.seen`),
+        all of them in one call: what was seen before is handed on.
     """
 
     config: Any
     dtype: Any = jnp.float32
     start: int = 0
     stop: int | None = None
+    keep: tuple[int, ...] = ()
 
     block_name: ClassVar[str] = "block"
 
@@ -76,6 +79,11 @@ class OneStack(nn.Module):
         """The states before the first block: a row of the embedding for each token."""
         del positions
         return embedded(embedding, tokens)
+
+    def watch(self, seen: Seen, places: Places) -> None:
+        """Tells what was seen."""
+        at = jnp.broadcast_to(jnp.arange(seen.tokens.shape[1]), seen.tokens.shape)
+        Watch(name="watch")(seen, at, places.read)
 
     def block(self, number: int, name: str) -> nn.Module:
         """block(x [k, length, d], places) -> [k, length or those of `read`, d]."""
@@ -112,7 +120,15 @@ class OneStack(nn.Module):
         x, places = inputs.x, self.places(inputs)
         shape = (sizes.vocabulary, sizes.width)
         embedding = self.param("embedding", EMBEDDING_INIT, shape)
+        tokens, kept = inputs.x, []
+        keep = self.keep if inputs.seen is None else ()
+        if inputs.seen is not None:
+            self.watch(inputs.seen, places)
         for stage in range(self.start, stop):
+            if stage in keep:
+                kept.append(x)
+                if len(kept) == len(keep):
+                    self.watch(Seen(tokens, jnp.stack(kept, axis=2)), places)
             if stage == 0:
                 x = self.embed(embedding, x, places.positions).astype(self.dtype)
             elif stage <= last:
@@ -120,4 +136,10 @@ class OneStack(nn.Module):
                 x = block(x, places if stage == last else places._replace(read=None))
             else:
                 x = self.read_out(x, embedding)
-        return x if stop == last + 2 else inputs._replace(x=x)
+        if stop == last + 2:
+            return x
+        if stop in keep:
+            kept.append(x)
+        if kept:
+            inputs = inputs._replace(seen=Seen(tokens, jnp.stack(kept, axis=2)))
+        return inputs._replace(x=x)

@@ -16,6 +16,31 @@ from mend_jax.intercept import linear_sites
 from mend_jax.sites import SiteError, Sites, match_sites
 
 
+class Seen(NamedTuple):
+    """What was seen on the way through the stages, for those who ask later.
+
+    tokens: of the text. states: before each of the stages that the model was told to `keep`.
+    """
+
+    tokens: Int[Array, "k length"]
+    states: Float[Array, "k length kept d"]
+
+
+class Watch(nn.Module):
+    """Does nothing, before the first stage that may be edited: those who intercept it learn what
+    was seen of each text up to there.
+
+    at: int32[k, n], which of the positions of `seen` the tokens of this call are. read: which of
+    those the last block is asked for (None: all).
+    """
+
+    def __call__(
+        self, seen: Seen, at: Int[Array, "k n"], read: Int[Array, "k answers"] | None
+    ) -> Seen:
+        del at, read
+        return seen
+
+
 class Inputs(NamedTuple):
     """Inputs of a model, and the carry between its stages.
 
@@ -29,6 +54,7 @@ class Inputs(NamedTuple):
       the left is not seen, and positions count from the first token that is none.
     target: of an encoder-decoder, the decoder's tokens int32[k, answers] (what it has to say, moved
       one to the right), then its states float[k, answers, d]. The logits are those after each.
+    seen: of a model with stages to `keep`: what was kept of them so far. All stages hand it on.
     """
 
     x: Int[Array, "k length"] | Float[Array, "k length d"]
@@ -36,6 +62,7 @@ class Inputs(NamedTuple):
     positions: Int[Array, "k length"] | None = None
     mask: Bool[Array, "k length"] | None = None
     target: Int[Array, "k answers"] | Float[Array, "k answers d"] | None = None
+    seen: Seen | None = None
 
 
 @runtime_checkable

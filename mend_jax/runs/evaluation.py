@@ -3,18 +3,19 @@
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.batches import TokenRecord, grouped, shapes_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.sources.registry import read_records
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
+from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import (
     Interview,
     fluency,
@@ -23,14 +24,16 @@ from mend_jax.evaluation.generation import (
     scores_of,
     speak_of,
 )
+from mend_jax.evaluation.held import Holder, joined, make_held, score_held
 from mend_jax.evaluation.metrics import Estimate, Scores, summarise
 from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
-from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
+from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
 from mend_jax.models.stages import split
 from mend_jax.objectives import Forced, Outputs, outputs_of
 from mend_jax.option_types import Batch, Times, between
 from mend_jax.reports.progress import Reporter
 from mend_jax.saved.directory import SavedEditor, build_editor
+from mend_jax.scopes.network import scope_of
 
 TEXTS = 10
 """Edits whose texts are kept in results.json."""
@@ -116,6 +119,13 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
 
 def forced(options: ScoreOptions, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
+    if is_held(options, work):
+        parts = []
+        for group in grouped(work.records, options.k):
+            holder, state, batching = held_of(options, protocol, work._replace(records=list(group)))
+            params, progress = work.saved.base.params, work.reporter.scored
+            parts.append(score_held(holder, state, params, group, batching, progress))
+        return joined(parts)
     trunk, outputs, cache = tail_of(work, options.alone)
     editor = build_editor(work.saved.config, outputs)
     shapes = shapes_of(work.records) if options.alone else None
@@ -139,6 +149,15 @@ def in_sequence(options: ScoreOptions, work: Work) -> tuple[Scores, list[Point]]
 def speak(options: ScoreOptions, work: Work) -> list[Interview]:
     """The model's own words."""
     saved = work.saved
+    if is_held(options, work):
+        every: list[Interview] = []
+        for group in grouped(work.records, options.k):
+            part = work._replace(records=list(group))
+            _, state, batching = held_of(options, "sequence", part)
+            standing = saved._replace(editor=kept(saved.editor), state=state)
+            alone = replace(options, k=1)
+            every += speak(alone, part._replace(saved=standing))
+        return every
     longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
     new = max(options.generate, longest + ROOM)  # a right answer is never cut, a wrong one shows
     speaker = make_speaker(saved.editor, speak_of(saved.base.model, new), codec_of(saved.base))
@@ -146,6 +165,26 @@ def speak(options: ScoreOptions, work: Work) -> list[Interview]:
         speaker, saved.state, saved.base.params, work.records,
         Batching(batch=side_by_side(options), k=options.k), work.reporter.interviewed,
     )  # fmt: skip
+
+
+def is_held(options: ScoreOptions, work: Work) -> bool:
+    """Whether many edits are held, each in its scope, and not one program makes them all."""
+    return options.k > 1 and "scoped" in work.saved.config
+
+
+def held_of(
+    options: ScoreOptions, protocol: Forced, work: Work
+) -> tuple[Holder, EditorState, Batching]:
+    """The edits of all records, held as a state of the `kept` editor, over the tail of the base."""
+    trunk, outputs, cache = tail_of(work)
+    saved = work.saved
+    editor = build_editor(saved.config, outputs)
+    holder = Holder(
+        editor, scope_of(saved.config["scoped"]["scope"]), outputs, trunk, protocol
+    )
+    batching = Batching(None, cache, options.batch)
+    held = make_held(holder, saved.state, saved.base.params, work.records, batching)
+    return holder, EditorState(saved.state, held), batching
 
 
 def side_by_side(options: ScoreOptions) -> int:

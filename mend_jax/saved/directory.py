@@ -9,6 +9,7 @@ or changed by hand, is refused unless `force` is said.
 import json
 import warnings
 from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
@@ -20,6 +21,7 @@ from safetensors.numpy import save_file
 
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.registry import make_editor
+from mend_jax.editors.scoped import scoped
 from mend_jax.example import Example, Pair
 from mend_jax.files import array_checksum, json_checksum, replace_whole, write_text
 from mend_jax.links import Link
@@ -30,6 +32,7 @@ from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, named_arrays, read_arrays
 from mend_jax.saved.config import read_config
+from mend_jax.scopes.network import scope_of
 from mend_jax.sites import SiteError
 
 
@@ -125,9 +128,12 @@ def load_editor(
         dtype = how.get("dtype") or config["fingerprint"]["dtype"]
         base = load(config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
+    if "scoped" in config:
+        stages = tuple(config["scoped"]["scope"]["stages"])
+        base = base._replace(model=base.model.clone(keep=stages))
     editor = _sound(directory, lambda: build_editor(config, outputs_of(base.model), links))
     check_base(directory, config, base, force)
-    shapes = _sound(directory, lambda: _state_shapes(editor, config, base, links))
+    shapes = _sound(directory, partial(_state_shapes, editor, config, base, links))
     promised = {"shapes": config["shapes"]} if force else config
     state = read_arrays(directory / "editor.safetensors", shapes, promised)
     check_trained(state, str(directory))
@@ -145,17 +151,23 @@ def _state_shapes(
 ) -> PyTree:
     """The editor's state, abstract; worked out once, since JAX keeps what it traces for that."""
     kernels, tree = jax.tree.flatten(jax.eval_shape(lambda p: p, base.params))
-    made = json.dumps([config.get(name) for name in ("editor", "options", "sites", "at_once")])
+    parts = ("editor", "options", "sites", "at_once", "scoped")
+    made = json.dumps([config.get(name) for name in parts])
     key = (made, tuple((links or {}).items()), base.model, tuple(kernels), tree)
     if key not in _known:
-        blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
-        example = Example(blank, blank, blank)
+        example = blank_example(base)
         for oldest in list(_known)[: len(_known) - 15]:
             del _known[oldest]
         _known[key] = jax.eval_shape(
             lambda p: editor.init(jax.random.key(0), p, example), base.params
         )
     return _known[key]
+
+
+def blank_example(base: Base) -> Example:
+    """The smallest example that an editor over the whole base takes, to trace shapes with."""
+    blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
+    return Example(blank, blank, blank)
 
 
 def _sound(directory: Path, make: Callable[[], Any]) -> Any:
@@ -217,4 +229,9 @@ def build_editor(
       ValueError: it is of a kind that is not known here.
     """
     name, options, sites = config["editor"], config["options"], tuple(config["sites"])
-    return make_editor(name, options, outputs, sites, config.get("at_once", "joint"), links)
+    if "scoped" not in config:
+        return make_editor(name, options, outputs, sites, config.get("at_once", "joint"), links)
+    within = config["scoped"]
+    editor = make_editor(name, options, outputs, sites, "joint", links)
+    scope, last = scope_of(within["scope"]), within["last_block"]
+    return scoped(editor, scope, outputs.logits, last, within["rows"])

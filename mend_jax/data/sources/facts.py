@@ -114,7 +114,8 @@ def _with_own(record: Record, seed: int) -> Record:
     """The record with questions about its subject in other relations: those that hold of it, then
     any, with the answer of another subject."""
     rng = random.Random(f"own {seed} {record.prompt}")
-    known, others = [], []
+    known: list[Question] = []
+    others: list[Question] = []
     for relation in relations():
         if any(p.format(record.subject) == record.prompt for p in relation.phrasings):
             continue

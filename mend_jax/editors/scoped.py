@@ -1,0 +1,138 @@
+"""Edits that are felt only where they belong: an editor and a scope, as an editor.
+
+Each edit is made on the base alone, and kept with its keys and its target. In a text, an edit acts
+at those positions only where it is active (`scopes.active`); everywhere else the base answers,
+exactly. So thousands are held with little more harm than one, in any order, and one that is removed
+is gone.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+
+from mend_jax.editors.base import Editor, EditorState
+from mend_jax.editors.held import Holding, Slots, alone, check_weights, count, put, slots, take_out
+from mend_jax.example import Example, Pair
+from mend_jax.factors import Factors
+from mend_jax.models.stages import Seen
+from mend_jax.objectives import LogitsFn
+from mend_jax.routed import routed, seen_by
+from mend_jax.scopes.active import NONE, active, fires, nobody
+from mend_jax.scopes.network import Keys, Scope
+
+
+class ScopedEdit(NamedTuple):
+    """One edit: its rows at each site, its keys, and the tokens of its target (NONE after them)."""
+
+    rows: dict[str, Factors]
+    keys: Keys
+    target: Int[Array, "answers"]
+
+
+class ScopedPhi(NamedTuple):
+    """Parameters of both, each trained on its own."""
+
+    editor: PyTree
+    scope: PyTree
+
+
+def compressed(part: Factors, rows: int) -> Factors:
+    """At most so many rows, whose matrix is the nearest to that of all (Eckart and Young 1936).
+
+    Both factors are first made small by QR; no d x d matrix is formed.
+    """
+    if part.u.shape[0] <= rows:
+        return part
+    q_u, r_u = jnp.linalg.qr(part.u.T)
+    q_d, r_d = jnp.linalg.qr(part.delta.T)
+    left, sizes, right = jnp.linalg.svd(r_u @ r_d.T, full_matrices=False)
+    root = jnp.sqrt(sizes[:rows])
+    return Factors((q_u @ left[:, :rows] * root[None]).T, (q_d @ right[:rows].T * root[None]).T)
+
+
+def scoped(
+    editor: Editor, scope: Scope, logits: LogitsFn, last_block: str, rows: int = 4
+) -> Editor:
+    """The editor whose edits are felt only within the scope; its edit is a value that holds them.
+
+    Args:
+      editor: makes the edits; they have to be factors.
+      logits: of the model that is edited, or of its tail; it keeps the states of `scope.stages`.
+      last_block: the beginning of the names of sites that see no positions but those `read`.
+      rows: how many are kept of an edit at each site.
+    """
+
+    def seen_in(params: PyTree, pair: Pair) -> Seen:
+        seen: Seen | None = pair.inputs.seen
+        return seen_by(logits, params, pair) if seen is None else seen
+
+    def one(state: EditorState, params: PyTree, example: Example) -> ScopedEdit:
+        edit: Any = editor.edit(EditorState(state.phi.editor, state.stats), params, example)
+        check_weights(edit)
+        if without := [site for site, part in edit.items() if not isinstance(part, Factors)]:
+            raise ValueError(
+                f"the edit of {without[0]!r} is a matrix: only edits that are factors are scoped"
+            )
+        small = {site: compressed(part, rows) for site, part in edit.items()}
+        pair = example.edit
+        keys = scope.keys(state.phi.scope, seen_in(params, pair).states)
+        at = pair.inputs.read[0, 0]
+        labels = jnp.asarray(pair.labels[0])
+        target = jnp.where(labels < 0, NONE, labels)
+        return ScopedEdit(small, Keys(*(x[0, at] for x in keys)), target)
+
+    def init(key: PRNGKeyArray, params: PyTree, example: Example) -> EditorState:
+        first, second = jax.random.split(key)
+        each = jax.eval_shape(lambda x: jax.tree.map(lambda y: y[0], alone(_batched(x))), example)
+        inner = editor.init(first, params, each)
+        seen = jax.eval_shape(seen_in, params, each.edit)
+        phi = ScopedPhi(inner.phi, scope.init(second, seen.states.shape[-1]))
+        return EditorState(phi, inner.stats)
+
+    def edit(state: EditorState, params: PyTree, example: Example) -> Any:
+        made = jax.vmap(one, (None, None, 0))(state, params, alone(_batched(example)))
+        return slots(made, count(made), count(made))
+
+    def apply(
+        state: EditorState, function: Callable[..., Any], held: Any
+    ) -> Callable[..., Any]:
+        decide = partial(acting, scope, state.phi.scope, held)
+        return routed(function, held.kept.rows, decide, last_block)
+
+    def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
+        inner = EditorState(state.phi.editor, state.stats)
+        return editor.calibrate(inner, params, alone(examples))
+
+    def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Any]:
+        return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
+
+    config = {"scope": scope.config, "last_block": last_block, "rows": rows}
+    return Editor(init, calibrate, edit, observe, apply, editor.config | {"scoped": config})
+
+
+def acting(scope: Scope, phi: PyTree, held: Slots, seen: Seen) -> Int[Array, "k length"]:
+    """The slot of the edit that acts at each position of texts, or NONE."""
+    near = scope.near(phi, scope.keys(phi, seen.states), held.kept.keys)
+    fire = fires(near, held.used)
+    return active(fire, seen.tokens, held.kept.target, nobody(len(fire)))[0]
+
+
+def holding() -> Holding:
+    """Scoped edits side by side, in slots."""
+    return Holding(
+        keep=lambda params, pair, edit: jax.tree.map(lambda x: x[0], edit.kept),
+        hold=lambda kept, capacity: slots(kept, count(kept), capacity),
+        add=put,
+        remove=take_out,
+        list=lambda held: held.used,
+        apply=lambda held: held,
+        config={"at_once": "scoped"},
+    )
+
+
+def _batched(example: Example) -> Example:
+    return jax.tree.map(lambda x: x[None], example)

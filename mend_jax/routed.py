@@ -1,0 +1,88 @@
+"""A function as if, at each position, one of many edits had been added to its kernels.
+
+Which of them it is, is decided while the function runs, by what it has seen: a staged model that is
+told to `keep` states says what they were (`stages.Watch`) before any layer that may be edited.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from mend_jax.factors import Factors
+from mend_jax.intercept import intercepting
+from mend_jax.models.stages import Seen, Watch
+from mend_jax.sites import SiteError, check_visited
+
+Decide: TypeAlias = Callable[[Seen], Int[Array, "k length"]]
+"""What was seen of texts -> the edit that acts at each of their positions, or -1."""
+
+
+def seen_by(function: Callable[..., Any], *args: Any) -> Seen:
+    """What a function's model has seen of its texts.
+
+    Raises:
+      SiteError: it does not say.
+    """
+    found: list[Seen] = []
+
+    def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if isinstance(module, Watch):
+            found.append(args[0])
+
+    with intercepting(frozenset(), lambda site, x, y: y, watch):
+        function(*args)
+    if not found:
+        raise SiteError("the function's model keeps no states: load it with the scope's `keep`")
+    return found[0]
+
+
+def routed(
+    function: Callable[..., Any],
+    edits: Mapping[str, Factors],
+    decide: Decide,
+    last_block: str,
+) -> Callable[..., Any]:
+    """`function` with z + x u_e^T delta_e at a position where edit e acts, and z where none does.
+
+    Of the edits only the rows of those that act are read: the cost does not grow with their number.
+
+    Args:
+      edits: of every site, float[edits, rows, d_in] and [edits, rows, d_out].
+      last_block: the beginning of the names of sites that see no positions but those `read`.
+
+    Raises:
+      SiteError: the function does not call one of the sites, or says not before what was seen.
+    """
+
+    def as_routed(*args: Any, **kwargs: Any) -> Any:
+        visited: set[str] = set()
+        acting: dict[bool, Array] = {}
+
+        def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
+            if isinstance(module, Watch):
+                seen, at, read = args
+                which = jnp.take_along_axis(decide(seen), at, axis=1)
+                late = which if read is None else jnp.take_along_axis(which, read, axis=1)
+                acting.update({False: which, True: late})
+
+        def shift(site: str, x: Any, y: Array) -> Array:
+            if not acting:
+                raise SiteError(
+                    f"site {site!r} comes before the states that tell which edit acts there"
+                )
+            at = acting[site.startswith(last_block)]
+            visited.add(site)
+            u, delta = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
+            inner = jnp.einsum("kpd,kprd->kpr", x.astype(jnp.float32), u)
+            moved = y.astype(jnp.float32) + jnp.einsum("kpr,kpre->kpe", inner, delta)
+            return jnp.where((at >= 0)[..., None], moved.astype(y.dtype), y)
+
+        with intercepting(frozenset(edits), shift, watch):
+            out = function(*args, **kwargs)
+        check_visited(edits, visited)
+        return out
+
+    return as_routed

@@ -1,0 +1,1 @@
+"""Scopes: where in a text an edit holds."""

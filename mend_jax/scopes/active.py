@@ -1,0 +1,65 @@
+"""Which of the held edits acts at each position of a text.
+
+Where none is active, the nearest edit whose two thresholds are passed begins. It stays active while
+the tokens that follow are those of its target; once the target is said, or another token comes,
+each position decides for itself again. So at most one edit acts at a position, and what acts there
+is a function of the text up to it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from mend_jax.scopes.network import Near
+
+NONE = -1
+"""In place of an edit's slot, where none acts; in place of a token, after the end of a target."""
+
+
+class Place(NamedTuple):
+    """Of each text: the edit that acts, or NONE, and how many tokens of its target were said."""
+
+    edit: Int[Array, "k"]
+    said: Int[Array, "k"]
+
+
+def nobody(k: int) -> Place:
+    """No edit acts in k texts."""
+    return Place(jnp.full(k, NONE, jnp.int32), jnp.zeros(k, jnp.int32))
+
+
+def fires(near: Near, used: Bool[Array, "edits"]) -> Int[Array, "*at"]:
+    """The slot of the edit that passes both thresholds best, or NONE."""
+    both = jnp.minimum(near.subject, near.relation)
+    both = jnp.where(used, both, -jnp.inf)
+    best = jnp.argmax(both, axis=-1)
+    return jnp.where(jnp.max(both, axis=-1) > 0, best, NONE).astype(jnp.int32)
+
+
+def active(
+    fire: Int[Array, "k length"],
+    tokens: Int[Array, "k length"],
+    targets: Int[Array, "edits answers"],
+    place: Place,
+) -> tuple[Int[Array, "k length"], Place]:
+    """The slot of the edit that acts at each position, or NONE; and how it stands after the last.
+
+    Args:
+      fire: what each position decides for itself.
+      targets: the tokens of each edit's target, NONE after its end.
+      place: how it stood before the first.
+    """
+    lengths = jnp.sum(targets != NONE, axis=-1)
+
+    def step(place: Place, now: tuple[Array, Array]) -> tuple[Place, Array]:
+        fire, token = now
+        edit, said = place
+        on = (edit != NONE) & (targets[edit, said] == token)
+        going = on & (said + 1 < lengths[edit])
+        edit = jnp.where(going, edit, fire)
+        return Place(edit, jnp.where(going, said + 1, 0)), edit
+
+    last, which = jax.lax.scan(step, place, (fire.T, tokens.T))
+    return which.T, last

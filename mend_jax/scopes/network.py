@@ -1,0 +1,165 @@
+"""The two keys of every position of a text: of whom it speaks, and what is asked here.
+
+    subject   attention from this position's late state over the early states up to it: the names
+              that were read, as they are written
+    relation  this position's own late state: what a next token would answer
+
+Both are of unit length, and functions of the text up to the position. An edit is felt where both of
+its own keys, those of its prompt's last token, are near: s_q . s_e above one threshold, r_q . r_e
+above another. One similarity could not say "and": the neighbour has the relation without the
+subject, another question about the subject has the subject without the relation.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, PyTree
+
+FARTHEST = 64
+"""Distances of a key from the position that asks are told apart up to this one."""
+
+
+class Keys(NamedTuple):
+    """Unit vectors float32[..., width], of whom and of what."""
+
+    subject: Float[Array, "*at subject"]
+    relation: Float[Array, "*at relation"]
+
+
+class Near(NamedTuple):
+    """How near keys are to those of edits: logits, above 0 where they are more likely the same."""
+
+    subject: Float[Array, "*at edits"]
+    relation: Float[Array, "*at edits"]
+
+
+class Scope(NamedTuple):
+    """A network that says where an edit holds.
+
+    init(key, d) -> phi, for states of d features.
+    keys(phi, states) -> Keys of every position, from states[k, length, kept, d]: those before the
+      stages `stages`, of which the last is the late one.
+    near(phi, asking, held) -> Near: keys [..., width] against keys [edits, width].
+    stages: numbers of the model's stages before which the states are kept.
+    config: how to build it again.
+    """
+
+    init: Callable[[Key[Array, ""], int], PyTree]
+    keys: Callable[[PyTree, Float[Array, "k length kept d"]], Keys]
+    near: Callable[[PyTree, Keys, Keys], Near]
+    stages: tuple[int, ...]
+    config: dict[str, Any]
+
+
+def two_keys(
+    stages: tuple[int, ...],
+    heads: int = 4,
+    width: int = 64,
+    subject: int = 256,
+    relation: int = 64,
+    hidden: int = 256,
+) -> Scope:
+    """The scope of a causal model.
+
+    Args:
+      stages: e.g. before the first block (the tokens as they are written), early, late.
+      heads, width: of the attention that pools a subject. subject, relation: sizes of the keys.
+      hidden: of the layer between the late state and the relation's key.
+    """
+
+    def init(key: Key[Array, ""], d: int) -> PyTree:
+        early = d * (len(stages) - 1)
+        shapes = {
+            "query": (d, heads * width), "key": (early, heads * width),
+            "value": (early, heads * width), "subject": (heads * width, subject),
+            "inner": (d, hidden), "outer": (hidden, relation), "skip": (d, relation),
+        }  # fmt: skip
+        drawn = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
+        kernels = {
+            name: jax.random.normal(k, shape, jnp.float32) * shape[0] ** -0.5
+            for (name, shape), k in drawn
+        }
+        steep = {"subject": jnp.float32(3.4), "relation": jnp.float32(3.4)}  # exp: 30
+        return {
+            "kernels": kernels,
+            "distance": jnp.zeros((heads, FARTHEST), jnp.float32),
+            "centre": jnp.zeros((len(stages), d), jnp.float32),
+            "spread": jnp.ones((len(stages), d), jnp.float32),
+            "steep": steep,
+            "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)},
+        }
+
+    def keys(phi: PyTree, states: Float[Array, "k length kept d"]) -> Keys:
+        w = phi["kernels"]
+        k, length = states.shape[:2]
+        fixed = jax.lax.stop_gradient((phi["centre"], phi["spread"]))
+        centre, spread = (x[None, None] for x in fixed)
+        plain = (_normed(jnp.asarray(states).astype(jnp.float32)) - centre) / spread
+        early, late = plain[:, :, :-1].reshape(k, length, -1), plain[:, :, -1]
+        query, key, value = (
+            (x @ w[name]).reshape(k, length, heads, width)
+            for x, name in ((late, "query"), (early, "key"), (early, "value"))
+        )
+        scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
+        distance = jnp.arange(length)[:, None] - jnp.arange(length)[None]
+        scores = scores + phi["distance"][None, :, jnp.clip(distance, 0, FARTHEST - 1)]
+        scores = jnp.where(distance[None, None] >= 0, scores, -jnp.inf)
+        pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
+        whom = pooled.reshape(k, length, -1) @ w["subject"]
+        what = jax.nn.gelu(late @ w["inner"]) @ w["outer"] + late @ w["skip"]
+        return Keys(_unit(whom), _unit(what))
+
+    def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
+        def logit(name: str, a: Array, b: Array) -> Array:
+            return jnp.exp(phi["steep"][name]) * (a @ b.T - phi["threshold"][name])
+
+        return Near(*map(logit, Keys._fields, asking, held))
+
+    config = {
+        "scope": "two_keys", "stages": list(stages), "heads": heads, "width": width,
+        "subject": subject, "relation": relation, "hidden": hidden,
+    }  # fmt: skip
+    return Scope(init, keys, near, stages, config)
+
+
+def scope_of(config: Mapping[str, Any]) -> Scope:
+    """The scope that a config describes.
+
+    Raises:
+      ValueError: of a kind that is not known here.
+    """
+    options = dict(config)
+    name = options.pop("scope", None)
+    if name != "two_keys":
+        raise ValueError(f"no scope is called {name!r}; known are two_keys")
+    return two_keys(tuple(options.pop("stages")), **options)
+
+
+def stages_for(blocks: int, first: int) -> tuple[int, ...]:
+    """The states that a scope reads of a model of so many blocks: the tokens' own, early ones and
+    late ones.
+
+    Args:
+      first: number of the first stage that is edited.
+
+    Raises:
+      ValueError: no block lies before it.
+    """
+    if first < 2:
+        raise ValueError(
+            "a scope reads what the blocks below the first edited one make of a text, and there is "
+            "none: train an editor of later blocks only (--sites)"
+        )
+    late = min(1 + round(blocks * 16 / 30), first)
+    early = min(1 + round(blocks * 4 / 30), late - 1)
+    return tuple(sorted({1, early, late}))
+
+
+def _normed(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+
+
+def _unit(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)

@@ -1,0 +1,114 @@
+"""The training of a scope: which texts are about which edit, and ask for it.
+
+Each of the two questions is taught by the positions that answer it; a position and an edit of
+another record are taught together, that not both hold, since whether two records share a relation
+is not known.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, PyTree
+
+from mend_jax.data.scope_texts import AFTER, ASKED, NEAR, OWN, PAD, RUNNING, WITHIN, ScopeBatch
+from mend_jax.scopes.network import Keys, Scope
+
+RATE = 1e-3
+OTHER_QUESTION = 0.3
+"""Weight of the question that a neighbour, or another relation of the subject, answers with yes."""
+SAMPLE = 20_000
+"""Positions whose statistics the states are standardised by."""
+
+
+def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> PyTree:
+    """The parameters of a scope with the mean and spread of these states, each of unit size."""
+    x = np.asarray(states[:SAMPLE], np.float32)
+    x = x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+    return phi | {
+        "centre": jnp.asarray(x.mean(0)), "spread": jnp.asarray(x.std(0) + 1e-3)
+    }  # fmt: skip
+
+
+def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dict[str, Array]]:
+    """The sum of the losses, and each of them, by what it teaches."""
+    roles = jnp.asarray(batch.roles)
+    keys = scope.keys(phi, jnp.asarray(batch.states))
+    near = scope.near(phi, keys, Keys(*(x[batch.held, batch.at] for x in keys)))
+    known = batch.record >= 0
+    mine = jnp.broadcast_to(jnp.maximum(batch.record, 0)[:, None, None], (*roles.shape, 1))
+    subject, relation = (jnp.take_along_axis(x, mine, axis=-1)[..., 0] for x in near)
+    wrong = _both(near.subject, near.relation)
+    others = ~batch.same[jnp.maximum(batch.record, 0)][:, None, :] | ~known[:, None, None]
+    wrong = jnp.sum(jnp.where(others, wrong, 0.0), axis=-1)
+    whose = jax.nn.one_hot(jnp.maximum(batch.record, 0), len(batch.at), dtype=bool)[:, None]
+    rivals = jnp.where(others | whose, near.subject, -jnp.inf)
+    mean = partial(_mean_at, roles)
+    losses = {
+        "asked": mean(_yes(subject) + _yes(relation), ASKED),
+        "near": mean(_yes(-subject) + OTHER_QUESTION * _yes(relation), NEAR),
+        "own": mean(OTHER_QUESTION * _yes(subject) + _yes(-relation), OWN),
+        "within": mean(_yes(-relation), WITHIN),
+        "after": mean(_yes(-relation), AFTER),
+        "others": mean(wrong, ASKED, NEAR, OWN) + mean(wrong, WITHIN, AFTER) + mean(wrong, RUNNING),
+        "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
+    }
+    return jnp.sum(jnp.stack(list(losses.values()))), losses
+
+
+def _yes(logit: Float[Array, "*at"]) -> Float[Array, "*at"]:
+    """-log p."""
+    return -jax.nn.log_sigmoid(logit)
+
+
+def _both(subject: Float[Array, "*at"], relation: Float[Array, "*at"]) -> Float[Array, "*at"]:
+    """-log(1 - p q): the loss of saying that both hold, where not both do."""
+    together = jax.nn.log_sigmoid(subject) + jax.nn.log_sigmoid(relation)
+    return -jnp.log1p(-jnp.exp(jnp.minimum(together, -1e-5)))
+
+
+def _mean_at(roles: Array, values: Array, *wanted: int) -> Float[Array, ""]:
+    """Mean over the positions of these roles; 0 if there are none."""
+    at: Bool[Array, "texts length"] = jnp.zeros(roles.shape, bool)
+    for role in wanted:
+        at = at | (roles == role)
+    values = jnp.where(at & (roles != PAD), values, 0.0)
+    return jnp.sum(values) / jnp.maximum(jnp.sum(at), 1).astype(jnp.float32)
+
+
+def train_scope(
+    scope: Scope,
+    phi: PyTree,
+    batches: Iterator[ScopeBatch],
+    steps: int,
+    say: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
+) -> PyTree:
+    """The scope's parameters after so many steps of Adam, warmed up and along a cosine.
+
+    Args:
+      say: called with the number of steps done, and the losses of the last.
+
+    Raises:
+      FloatingPointError: a loss is not finite.
+    """
+    warm_up = min(20, steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, max(steps, warm_up + 1))
+    optimiser = optax.adam(rate)
+
+    def step(phi: PyTree, moments: PyTree, batch: ScopeBatch) -> tuple[PyTree, PyTree, dict]:
+        gradient, losses = jax.grad(partial(scope_loss, scope), has_aux=True)(phi, batch)
+        updates, moments = optimiser.update(gradient, moments, phi)
+        return optax.apply_updates(phi, updates), moments, losses
+
+    jitted, moments = jax.jit(step, donate_argnums=(0, 1)), optimiser.init(phi)
+    for number in range(1, steps + 1):
+        phi, moments, losses = jitted(phi, moments, next(batches))
+        if number % 20 == 0 or number == steps:
+            found = {name: float(x) for name, x in losses.items()}
+            if not all(map(np.isfinite, found.values())):
+                raise FloatingPointError(f"the scope's loss is not finite at step {number}")
+            say(number, found)
+    return phi

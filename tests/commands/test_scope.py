@@ -1,0 +1,85 @@
+"""A trained editor gets a scope, is saved, holds many edits, and speaks."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from compare import assert_equal
+from tiny_run import Finished, some_records
+from typed import typed
+
+import mend_jax as mj
+from mend_jax.data.records import write_records
+
+pytest_plugins = ["finished_run"]
+
+@pytest.fixture(scope="module")
+def out(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scope")
+    write_records(folder / "train.jsonl", some_records(100, 24))
+    ended = typed(
+        "scope", "--editor", finished.config.out, "--out", folder / "scoped",
+        "--train", folder / "train.jsonl", "--steps", 40, "--batch", 12,
+    )  # fmt: skip
+    assert ended.code == 0, ended.error
+    assert "24 records to learn from" in ended.out and "step     40  after " in ended.out
+    return folder / "scoped"
+
+
+def test_the_editor_is_the_same_and_the_scope_is_new(finished: Finished, out: Path):
+    before, after = finished.run.saved, mj.load_editor(out)
+    assert_equal(after.state.phi.editor, before.state.phi)
+    assert_equal(after.state.stats, before.state.stats)
+    assert after.config["scoped"]["scope"]["stages"] == [1, 2]
+    assert after.config["training"]["scope"]["steps"] == 40
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after.state.phi.scope))
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "results.json").read_text())["metrics"]
+
+
+def test_edits_that_are_held_are_found(finished: Finished, out: Path, tmp_path: Path):
+    """Of subjects that neither editor nor scope has seen; its prompt always finds an edit."""
+    write_records(tmp_path / "records.jsonl", some_records(200, 8))
+    held, spoken = tmp_path / "held", tmp_path / "spoken"
+    line = ("evaluate", "--editor", out, "--records", tmp_path / "records.jsonl", "--k", 8)
+    ended = typed(*line, "--out", held)
+    assert ended.code == 0, ended.error
+    found = metrics(held)
+    assert {"found", "wrong", "fired", "fired_own"} - set(found) <= {"fired_own"}
+    ended = typed(*line, "--out", spoken, "--protocol", "contains")
+    assert ended.code == 0, ended.error
+    assert {"reliability", "generality"} <= set(metrics(spoken))
+
+
+def test_the_command_edit_speaks_with_it(out: Path):
+    ended = typed(
+        "edit", "--editor", out, "--prompt", "Person 300 lives in", "--target", "Oslo",
+        "--ask", "Person 7 likes to eat a",
+    )  # fmt: skip
+    assert ended.code == 0, ended.error
+    assert "Person 300 lives in -> Oslo" in ended.out
+    asked = ended.out.split("Person 7 likes to eat a")[1]
+    before, after = (line.split(":", 1)[1].strip() for line in asked.strip().splitlines()[:2])
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, "is not empty: give another --out"),
+        ({"--out": "new", "--editor": "scoped"}, "the editor has a scope already"),
+    ],
+)
+def test_what_is_refused(
+    finished: Finished, out: Path, tmp_path: Path, changes: dict[str, str], wanted: str
+):
+    places = {"scoped": out, "new": tmp_path / "new"}
+    options = {"--editor": finished.config.out, "--out": out}
+    options |= {name: places[value] for name, value in changes.items()}
+    ended = typed("scope", *(x for option in options.items() for x in option))
+    assert ended.code == 1 and wanted in ended.error

@@ -1,0 +1,176 @@
+"""Scoped edits: the base, exactly, where none acts; where one does, that edit; in any order."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from compare import assert_close, assert_equal
+from conftest import Tiny
+
+import mend_jax as mj
+from mend_jax.editors.base import Editor, EditorState
+from mend_jax.editors.scoped import acting, compressed, holding, scoped
+from mend_jax.example import Example, Pair
+from mend_jax.factors import to_dense
+from mend_jax.models.stages import run_trunk
+from mend_jax.scopes.network import Scope, two_keys
+
+SITES = (r"layers_(1|2)/mlp/(up|down)_proj",)
+STAGES = (1, 2)
+LENGTH, ANSWERS, N = 7, 2, 5
+
+
+class Setting(NamedTuple):
+    """A tiny base, an editor with a scope, and edits of texts that share no token with others."""
+
+    editor: Editor
+    scope: Scope
+    state: EditorState
+    params: Any
+    outputs: mj.Outputs
+    held: Any
+    edits: Pair
+    others: Pair
+
+
+def pairs(rng: np.random.Generator, n: int, low: int, high: int) -> Pair:
+    """n texts of their own tokens, the last two of which answer."""
+    x = rng.integers(low, high, (n, 1, LENGTH)).astype(np.int32)
+    read = np.tile(np.arange(LENGTH - ANSWERS, LENGTH, dtype=np.int32), (n, 1, 1))
+    labels = np.concatenate([x[..., -1:], rng.integers(low, high, (n, 1, 1))], -1).astype(np.int32)
+    return Pair(mj.Inputs(x, read), labels)
+
+
+@pytest.fixture(scope="module")
+def setting(tiny: Tiny) -> Setting:
+    model = tiny.model.clone(keep=STAGES)
+    trunk, tail = mj.split(model, SITES[0])
+    outputs = mj.outputs_of(tail, trunk)
+    scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
+    mend = mj.gradient_editor(outputs.loss, SITES[0], mj.chain(mj.rate(-0.5)))
+    editor = scoped(mend, scope, outputs.logits, "layers_2/", rows=LENGTH)
+    rng = np.random.default_rng(0)
+    edits, others = (
+        jax.tree.map(jnp.asarray, pairs(rng, n, *span)) for n, span in ((N, (0, 30)), (4, (30, 61)))
+    )
+    edits, others = (
+        p._replace(inputs=run_trunk(trunk, tiny.params, p.inputs)) for p in (edits, others)
+    )
+    one = jax.tree.map(lambda x: x[0], edits)
+    state = editor.init(jax.random.key(0), tiny.params, Example(one, one, one))
+    # a threshold that only a text itself passes
+    threshold = dict.fromkeys(state.phi.scope["threshold"], jnp.float32(0.9999))
+    phi = state.phi._replace(scope=state.phi.scope | {"threshold": threshold})
+    state = state._replace(phi=phi)
+    make = jax.jit(jax.vmap(editor.edit, (None, None, 0)))
+    made = make(state, tiny.params, Example(edits, edits, edits))
+    kept = jax.tree.map(lambda x: x[:, 0], made.kept)
+    held = holding().hold(kept, N + 2)
+    return Setting(editor, scope, state, tiny.params, outputs, held, edits, others)
+
+
+def answers(s: Setting, held: Any, texts: Pair) -> jax.Array:
+    """Logits of all texts, as one batch, under these edits: always the same program."""
+    flat = jax.tree.map(lambda x: x[:, 0], texts)
+    return _answers(s)(s.state, s.params, held, flat)
+
+
+_programs: dict[int, Any] = {}
+
+
+def _answers(s: Setting) -> Any:
+    def run(state: EditorState, params: Any, held: Any, flat: Pair) -> jax.Array:
+        return s.editor.apply(state, s.outputs.logits, held)(params, flat)
+
+    return _programs.setdefault(id(s.editor), jax.jit(run))
+
+
+def test_only_its_own_text_has_the_edit(setting: Setting):
+    for texts, wanted in ((setting.edits, np.arange(N)), (setting.others, np.full(4, -1))):
+        flat = jax.tree.map(lambda x: x[:, 0], texts)
+        which = acting(setting.scope, setting.state.phi.scope, setting.held, flat.inputs.seen)
+        np.testing.assert_array_equal(which[:, : LENGTH - ANSWERS], -1)
+        for place in range(LENGTH - ANSWERS, LENGTH):  # active while its target is said
+            np.testing.assert_array_equal(which[:, place], wanted)
+
+
+def test_where_no_edit_acts_the_base_answers_bit_for_bit(setting: Setting):
+    empty = holding().hold(jax.tree.map(lambda x: x[:0], setting.held.kept), N + 2)
+    none, some = (answers(setting, held, setting.others) for held in (empty, setting.held))
+    assert_equal(some, none)
+    flat = jax.tree.map(lambda x: x[:, 0], setting.others)
+    base = jax.jit(setting.outputs.logits)(setting.params, flat)
+    np.testing.assert_allclose(none, base, atol=1e-6 * float(jnp.max(jnp.abs(base))))
+
+
+def test_where_an_edit_acts_it_is_that_edit_at_those_positions(setting: Setting):
+    """As the parts of an unscoped edit that act where the answer is read."""
+    rows = setting.held.kept.rows
+    late = [site for site in rows if site.startswith("layers_2/")]
+    assert len(late) == 2 and len(rows) == 4
+    silent = {s: x if s in late else jax.tree.map(jnp.zeros_like, x) for s, x in rows.items()}
+    held = setting.held._replace(kept=setting.held.kept._replace(rows=silent))
+    got = answers(setting, held, setting.edits)
+    for i in range(N):
+        flat = jax.tree.map(lambda x, i=i: x[i], setting.edits)
+        edit = {site: mj.Factors(*(x[i] for x in rows[site])) for site in late}
+        base = setting.outputs.logits(setting.params, flat)
+        wanted = mj.edited(setting.outputs.logits, edit)(setting.params, flat)
+        assert float(jnp.max(jnp.abs(wanted - base))) > 0.01
+        assert_close(got[i], wanted[0], 1e-5)
+
+
+def test_any_order_of_adding_and_removing_gives_the_same_answers(setting: Setting):
+    hold = holding()
+    kept = [jax.tree.map(lambda x, i=i: x[i], setting.held.kept) for i in range(N)]
+    empty = hold.hold(jax.tree.map(lambda x: x[:0], setting.held.kept), N + 2)
+    wanted = answers(setting, setting.held, setting.edits)
+    for order in ((4, 2, 0, 1, 3), (1, 0, 3, 2, 4)):
+        held = empty
+        for i in order:
+            held = hold.add(held, kept[i])
+        assert_equal(answers(setting, held, setting.edits), wanted)
+        without = hold.remove(held, order.index(2))
+        base = answers(setting, empty, setting.edits)
+        again = answers(setting, without, setting.edits)
+        np.testing.assert_array_equal(again[2], base[2])
+        assert_equal(again[jnp.asarray([0, 1, 3, 4])], wanted[jnp.asarray([0, 1, 3, 4])])
+        assert_equal(answers(setting, hold.add(without, kept[2]), setting.edits), wanted)
+    assert hold.list(setting.held).tolist() == [True] * N + [False] * 2
+
+
+def test_a_padded_batch_is_one_by_one(setting: Setting):
+    both = jax.tree.map(lambda *x: jnp.concatenate(x), setting.edits, setting.others)
+    together = answers(setting, setting.held, both)
+    alone = [
+        answers(setting, setting.held, jax.tree.map(lambda x, i=i: x[i : i + 1], both))[0]
+        for i in range(len(together))
+    ]
+    assert_close(together, jnp.stack(alone), 1e-5)
+
+
+def test_few_rows_are_the_nearest_matrix():
+    rng = np.random.default_rng(1)
+    u, delta = (jnp.asarray(rng.standard_normal((6, d)), jnp.float32) for d in (9, 11))
+    part = mj.Factors(u, delta)
+    whole = to_dense(part)
+    assert_close(to_dense(compressed(part, 6)), whole, 1e-5)
+    left, sizes, right = np.linalg.svd(whole)
+    for rows in (1, 3, 5):
+        wanted = left[:, :rows] * sizes[:rows] @ right[:rows]
+        assert_close(to_dense(compressed(part, rows)), wanted, 1e-4)
+        assert compressed(part, rows).u.shape == (rows, 9)
+
+
+def test_keys_are_a_function_of_the_text_up_to_there(setting: Setting):
+    rng = np.random.default_rng(2)
+    states = jnp.asarray(rng.standard_normal((2, 9, 2, 24)), jnp.float32)
+    keys = setting.scope.keys(setting.state.phi.scope, states)
+    for cut in (1, 4, 8):
+        begun = setting.scope.keys(setting.state.phi.scope, states[:, :cut])
+        for part, whole in zip(begun, keys, strict=True):
+            np.testing.assert_allclose(part, whole[:, :cut], atol=1e-5)
+    for part in keys:
+        np.testing.assert_allclose(jnp.linalg.norm(part, axis=-1), 1.0, atol=1e-4)

@@ -1,0 +1,70 @@
+"""The model's own words under held edits: what full passes under the same edits give."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import Tiny
+
+import mend_jax as mj
+from mend_jax.editors.scoped import holding, scoped
+from mend_jax.example import Example, Pair
+from mend_jax.models.generate import generate
+from mend_jax.scopes.network import two_keys
+
+STAGES = (1, 2)
+SITES = r"layers_2/mlp/(up|down)_proj"
+LENGTHS = (5, 3, 4, 5)
+NEW = 4
+
+
+def test_decoding_with_a_cache_is_full_passes(tiny: Tiny):
+    """Prompts of several lengths, padded on the right; an edit whose target has three tokens."""
+    model = tiny.model.clone(keep=STAGES)
+    outputs = mj.outputs_of(model)
+    scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
+    mend = mj.gradient_editor(outputs.loss, SITES, mj.chain(mj.rate(3.0)))
+    editor = scoped(mend, scope, outputs.logits, "layers_2/", rows=8)
+    rng = np.random.default_rng(0)
+    texts = rng.integers(0, 61, (4, 5)).astype(np.int32)
+    lengths = np.asarray(LENGTHS, np.int32)
+    answers = rng.integers(0, 61, (3, 3)).astype(np.int32)
+
+    def edit_of(i: int) -> Pair:
+        n = LENGTHS[i]
+        x = np.zeros((1, 8), np.int32)
+        x[0, : n + 2] = [*texts[i, :n], *answers[i, :2]]
+        read = np.asarray([[n - 1, n, n + 1]], np.int32)
+        return Pair(mj.Inputs(x, read), answers[i : i + 1])
+
+    pairs = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *map(edit_of, range(3)))
+    one = jax.tree.map(lambda x: x[0], pairs)
+    state = editor.init(jax.random.key(0), tiny.params, Example(one, one, one))
+    near = dict.fromkeys(state.phi.scope["threshold"], jnp.float32(0.999))
+    phi = state.phi._replace(scope=state.phi.scope | {"threshold": near})
+    state = state._replace(phi=phi)
+    make = jax.jit(jax.vmap(editor.edit, (None, None, 0)))
+    made = make(state, tiny.params, Example(pairs, pairs, pairs))
+    kept = jax.tree.map(lambda x: x[:, 0], made.kept)
+    held = holding().hold(kept, 4)
+
+    @jax.jit
+    def speak(held: object, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
+        said = lambda params, x, n: generate(model, params, x, n, NEW)  # noqa: E731
+        return editor.apply(state, said, held)(tiny.params, tokens, lengths)
+
+    @jax.jit
+    def following(held: object, text: jax.Array, last: jax.Array) -> jax.Array:
+        pair = Pair(mj.Inputs(text, last[:, None]), None)
+        return jnp.argmax(editor.apply(state, outputs.logits, held)(tiny.params, pair)[:, 0], -1)
+
+    got = np.asarray(speak(held, jnp.asarray(texts), jnp.asarray(lengths)))
+    assert np.sum(got[:3, :3] == answers) >= 7  # the edits are said, if not to the last token
+    text = np.zeros((4, 5 + NEW), np.int32)
+    text[:, :5] = texts
+    for step in range(NEW):
+        ends = lengths + step
+        wanted = np.asarray(following(held, jnp.asarray(text), jnp.asarray(ends - 1)))
+        np.testing.assert_array_equal(got[:, step], wanted)
+        text[np.arange(4), ends] = wanted
+    none = speak(holding().remove(held, 0), jnp.asarray(texts), jnp.asarray(lengths))
+    assert np.any(none[0] != got[0]) and np.array_equal(none[1:], got[1:])
