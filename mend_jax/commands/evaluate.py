@@ -108,7 +108,7 @@ def evaluate(config: Evaluate) -> None:
     left_out |= {"file": given.notes} if given and given.notes else {}
     print(f"{len(encoded)} records; left out: {left_out}")
     encoded = encoded[:scored]
-    if config.k > 1 and not config.allow_conflicts:
+    if config.k > 1 and not config.allow_conflicts and "scoped" not in saved.config:
         check_conflicts(grouped(encoded, config.k))
     with Reporter(0) as reporter:
         work = Work(saved, encoded, mesh, reporter, config.seed)

@@ -1,0 +1,140 @@
+"""A scope learns both questions from texts whose roles are known; what it is taught, by hand."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mend_jax.data.batches import TokenRecord
+from mend_jax.data.codec import Tokens
+from mend_jax.data.records import Record
+from mend_jax.data.scope_texts import (
+    AFTER,
+    ASKED,
+    EDIT,
+    NEAR,
+    OWN,
+    PAD,
+    RUNNING,
+    WITHIN,
+    ScopeBatch,
+    scope_batches,
+)
+from mend_jax.data.trunk_cache import TrunkCache
+from mend_jax.scopes.active import NONE, fires
+from mend_jax.scopes.network import Keys, two_keys
+from mend_jax.training.scope import scope_loss, standardised, train_scope
+
+D, SUBJECTS, RELATIONS = 48, 240, 6
+STAGES = (1, 2)
+
+
+def text(subject: int, relation: int, answer: int) -> Tokens:
+    """Its subject, its relation, a token that ends the prompt; then its answer."""
+    tokens = np.asarray([1000 + subject, 200 + relation, 300, 400 + answer], np.int32)
+    return Tokens(tokens[:4], np.asarray([2, 3], np.int32), tokens[2:4], None, None, "")
+
+
+def record(subject: int, relation: int) -> TokenRecord:
+    other = (relation + 1) % RELATIONS
+    near, own = text(subject + 1, relation, 1), text(subject, other, 2)
+    words = Record("p", "t", subject=str(subject))
+    again = text(subject, relation, 3)
+    return TokenRecord(text(subject, relation, 0), (again,), (near, own), ("near", "own"), words)
+
+
+def states(tokens: np.ndarray) -> np.ndarray:
+    """A random vector of each token; late, also those of all before it."""
+    vectors = np.stack([np.random.default_rng(int(t)).standard_normal(D) for t in tokens])
+    late = np.cumsum(vectors, axis=0)
+    return np.concatenate([late, vectors, late], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def cache() -> tuple[list[TokenRecord], list[np.ndarray], TrunkCache]:
+    records = [record(s, s % RELATIONS) for s in range(SUBJECTS)]
+    running = [np.arange(500 + 6 * i, 506 + 6 * i, dtype=np.int32) for i in range(20)]
+    texts = [p.tokens for r in records for p in (*r.outer, *r.locality)] + running
+    unique = {t.tobytes(): t for t in texts}
+    rows, places, done = [], {}, 0
+    for key, tokens in unique.items():
+        rows.append(states(tokens))
+        places[key] = (done, len(tokens))
+        done += len(tokens)
+    return records, running, TrunkCache(np.concatenate(rows), places, kept=2)
+
+
+def test_every_position_has_its_role(cache: Any):
+    batch = next(scope_batches(*cache, batch=5, seed=0, longest=8))
+    assert batch.states.shape == (5 * 5 + 16, 8, 2, D) and batch.record.tolist()[-1] == -1
+    seen = {tuple(row[:4]) for row, who in zip(batch.roles, batch.record, strict=True) if who >= 0}
+    assert seen == {(WITHIN, WITHIN, role, AFTER) for role in (EDIT, ASKED, NEAR, OWN)}
+    assert sum(row[0] == RUNNING for row in batch.roles) == 16
+    np.testing.assert_array_equal(batch.roles[batch.held, batch.at], EDIT)
+    np.testing.assert_array_equal(batch.record[batch.held], np.arange(5))
+    assert np.all(np.diag(batch.same)) and np.all(batch.roles[:, 6:] == PAD)
+
+
+def test_what_is_taught_by_hand(cache: Any):
+    """Two records: the losses of the plain definitions, position by position."""
+    scope = two_keys(STAGES, heads=2, width=4, subject=8, relation=8, hidden=8)
+    phi = scope.init(jax.random.key(1), D)
+    batch: ScopeBatch = next(scope_batches(*cache, batch=2, seed=0, longest=8))
+    total, losses = scope_loss(scope, phi, batch)
+    keys = scope.keys(phi, jnp.asarray(batch.states))
+    held = Keys(*(x[batch.held, batch.at] for x in keys))
+    near = (np.asarray(x, np.float64) for x in scope.near(phi, keys, held))
+    p, q = (1 / (1 + np.exp(-x)) for x in near)
+    found: dict[int, list[float]] = {}
+    wrong: dict[int, list[float]] = {}
+    for i, j in itertools.product(*map(range, batch.roles.shape)):
+        who, role = batch.record[i], int(batch.roles[i, j])
+        a, b = (x[i, j, max(who, 0)] for x in (p, q))
+        taught = {
+            ASKED: -np.log(a) - np.log(b),
+            NEAR: -np.log(1 - a) - 0.3 * np.log(b),
+            OWN: -0.3 * np.log(a) - np.log(1 - b),
+            WITHIN: -np.log(1 - b),
+            AFTER: -np.log(1 - b),
+        }
+        found.setdefault(role, []).append(taught.get(role, 0.0))
+        others = [e for e in range(2) if who < 0 or not batch.same[who, e]]
+        wrong.setdefault(role, []).append(-sum(np.log(1 - p[i, j, e] * q[i, j, e]) for e in others))
+    named = {"asked": ASKED, "near": NEAR, "own": OWN, "within": WITHIN, "after": AFTER}
+    for name, role in named.items():
+        np.testing.assert_allclose(losses[name], np.mean(found[role]), rtol=1e-3, atol=1e-5)
+    groups = ((ASKED, NEAR, OWN), (WITHIN, AFTER), (RUNNING,))
+    wanted = sum(np.mean([x for role in group for x in wrong[role]]) for group in groups)
+    np.testing.assert_allclose(losses["others"], wanted, rtol=1e-3, atol=3e-5)
+    np.testing.assert_allclose(total, sum(map(float, losses.values())), rtol=1e-5)
+
+
+def test_it_learns_to_say_and(cache: Any):
+    """Of subjects it never saw: another phrasing fires, a neighbour and another relation do not."""
+    records, running, kept = cache
+    scope = two_keys(STAGES, heads=2, width=32, subject=64, relation=16, hidden=32)
+    phi = standardised(scope.init(jax.random.key(0), D), kept._rows[:, D:].reshape(-1, 2, D))
+    batches = scope_batches(records, running, kept, batch=40, seed=0, longest=8)
+    said: list[int] = []
+    phi = train_scope(scope, phi, batches, 140, lambda step, losses: said.append(step))
+    assert said == [20, 40, 60, 80, 100, 120, 140]
+
+    def keys(subject: int, relation: int, answer: int) -> Keys:
+        tokens = text(subject, relation, answer).tokens
+        seen = states(tokens)[None, :, D:].reshape(1, -1, 2, D)
+        return Keys(*(x[0, 2] for x in scope.keys(phi, jnp.asarray(seen))))
+
+    new = range(400, 420)
+    held = jax.tree.map(lambda *x: jnp.stack(x), *(keys(s, s % RELATIONS, 0) for s in new))
+    used = jnp.ones(len(new), bool)
+
+    def fired(move: int, turn: int) -> np.ndarray:
+        asked = (keys(s + move, (s + turn) % RELATIONS, 3) for s in new)
+        near = scope.near(phi, jax.tree.map(lambda *x: jnp.stack(x), *asked), held)
+        return np.asarray(fires(near, used))
+
+    assert np.mean(fired(0, 0) == np.arange(20)) >= 0.9
+    assert np.mean(fired(100, 0) == NONE) >= 0.9 and np.mean(fired(0, 1) == NONE) >= 0.8
