@@ -55,7 +55,7 @@ def test_the_definitions():
         "perplexity_drawdown": np.exp(1) - np.exp(0.5),
     }
     assert list(got) == list(wanted)  # in the order of results.json
-    others = {"failed", "locality_agreement_own"}
+    others = {"failed", "locality_agreement_own", "found", "wrong", "fired", "fired_own"}
     assert [name for name in METRICS if name not in others] == list(wanted)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-12, err_msg=name)
@@ -71,6 +71,21 @@ def test_what_else_is_asked_of_the_subject_is_in_no_other_number():
     other = summarise(plain._replace(**lost))
     assert {name for name in got if got[name] != other[name]} == {"locality_agreement_own"}
     assert got["locality_agreement"].value == (got["locality_agreement_near"].value + 0.0) / 2
+
+
+def test_what_acted_is_counted_apart():
+    """Found and wrong of rephrases only; fired of near and far together, and of own."""
+    acted = {
+        "found": [[1, 1, 0], [1, 0, NAN], [1, NAN, NAN]],
+        "wrong": [[0, 0, 1], [0, 0, NAN], [0, NAN, NAN]],
+        "fired": [[1, 0, 1], [0, NAN, NAN], [NAN, NAN, NAN]],
+    }
+    kinds = np.asarray([[0, 1, 2], [0] * 3, [0] * 3])
+    arrays = {name: np.asarray(values, float) for name, values in acted.items()}
+    got = summarise(hand_made(kinds=kinds)._replace(**arrays))
+    assert got["found"].value == (1 / 2 + 0) / 2 and got["wrong"].value == (1 / 2 + 0) / 2
+    assert got["fired"].value == (1 / 2 + 0) / 2 and got["fired_own"].value == 1.0
+    assert not {"found", "wrong", "fired"} & set(summarise(hand_made()))
 
 
 def test_with_one_kind_of_locality_the_headline_is_that_kind():
@@ -169,8 +184,8 @@ def test_the_table_of_metrics_refers_to_itself():
     headlines = [metric.name for metric in METRICS.values() if metric.headline]
     assert headlines == ["edit_success", "locality_agreement"]
     assert [metric.name for metric in columns()] == [
-        "edit_success", "reliability", "generality", "failed", "locality_agreement",
-            "locality_agreement_own",
+        "edit_success", "reliability", "generality", "found", "wrong", "failed",
+        "locality_agreement", "locality_agreement_own", "fired", "fired_own",
         "accuracy_after", "drawdown", "perplexity_after", "perplexity_drawdown",
     ]  # fmt: skip
 
