@@ -46,7 +46,8 @@ def test_random_examples_are_of_the_planned_shapes(config: dict[str, Any]):
     made = random_examples(work, 4)
     planned = jax.tree.map(lambda x: (x.shape, x.dtype), example_shapes(work, 4))
     assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == planned
-    x, read, _, _, target = made.edit.inputs
+    inputs = made.edit.inputs
+    x, read, target = inputs.x, inputs.read, inputs.target
     labels = np.asarray(made.edit.labels)
     if read is not None:
         read = np.asarray(read)
