@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Holding, Slots, alone, check_weights, count, put, slots, take_out
@@ -40,18 +40,39 @@ class ScopedPhi(NamedTuple):
     scope: PyTree
 
 
-def compressed(part: Factors, rows: int) -> Factors:
-    """At most so many rows, whose matrix is the nearest to that of all (Eckart and Young 1936).
+ROUNDS = 30
+"""Of the iteration that finds the rows of an edit that are kept."""
 
-    Both factors are first made small by QR; no d x d matrix is formed.
+
+def compressed(part: Factors, rows: int) -> Factors:
+    """At most so many rows, whose matrix is all but the nearest to that of all rows.
+
+    That is M V V^T, where V spans the first right singular vectors of M = U^T D (Eckart and Young
+    1936). They are found by orthogonal iteration among the rows: with V = D^T A, a round takes A to
+    (U U^T) (D D^T) A. No d x d matrix is formed, and LAPACK is not called from within a program.
     """
-    if part.u.shape[0] <= rows:
+    n = part.u.shape[0]
+    if n <= rows:
         return part
-    q_u, r_u = jnp.linalg.qr(part.u.T)
-    q_d, r_d = jnp.linalg.qr(part.delta.T)
-    left, sizes, right = jnp.linalg.svd(r_u @ r_d.T, full_matrices=False)
-    root = jnp.sqrt(sizes[:rows])
-    return Factors((q_u @ left[:, :rows] * root[None]).T, (q_d @ right[:rows].T * root[None]).T)
+    gram_u, gram = (x @ x.T for x in part)
+    tiny = jnp.float32(1e-30)
+    turn = gram_u @ gram / jnp.maximum(jnp.trace(gram_u) * jnp.trace(gram), tiny)
+
+    def orthonormal(a: Float[Array, "n rows"]) -> Float[Array, "n rows"]:
+        """By Gram and Schmidt, in the metric of V; what is left of no size is dropped."""
+        found: list[Array] = []
+        for column in a.T:
+            size = jnp.sqrt(jnp.maximum(column @ gram @ column, tiny))
+            for _ in range(2):
+                for other in found:
+                    column = column - other * (other @ gram @ column)
+            left = jnp.sqrt(jnp.maximum(column @ gram @ column, tiny))
+            found.append(jnp.where(left > 1e-4 * size, column / left, 0.0))
+        return jnp.stack(found, axis=1)
+
+    begun = orthonormal(jax.random.normal(jax.random.key(0), (n, rows), jnp.float32))
+    a = jax.lax.fori_loop(0, ROUNDS, lambda _, a: orthonormal(turn @ a), begun)
+    return Factors((gram @ a).T @ part.u, a.T @ part.delta)
 
 
 def scoped(

@@ -151,17 +151,23 @@ def test_a_padded_batch_is_one_by_one(setting: Setting):
     assert_close(together, jnp.stack(alone), 1e-5)
 
 
-def test_few_rows_are_the_nearest_matrix():
+@pytest.mark.parametrize("rank", [2, 6])
+def test_few_rows_are_the_nearest_matrix(rank: int):
+    """To a part in a hundred; exactly, where so few rows are enough."""
     rng = np.random.default_rng(1)
-    u, delta = (jnp.asarray(rng.standard_normal((6, d)), jnp.float32) for d in (9, 11))
-    part = mj.Factors(u, delta)
-    whole = to_dense(part)
-    assert_close(to_dense(compressed(part, 6)), whole, 1e-5)
-    left, sizes, right = np.linalg.svd(whole)
-    for rows in (1, 3, 5):
-        wanted = left[:, :rows] * sizes[:rows] @ right[:rows]
-        assert_close(to_dense(compressed(part, rows)), wanted, 1e-4)
-        assert compressed(part, rows).u.shape == (rows, 9)
+    draw = rng.standard_normal((6, rank))
+    u = jnp.asarray(draw @ rng.standard_normal((rank, 9)), jnp.float32)
+    part = mj.Factors(u, jnp.asarray(rng.standard_normal((6, 11)), jnp.float32))
+    whole = np.asarray(to_dense(part), np.float64)
+    sizes = np.linalg.svd(whole, compute_uv=False)
+    assert compressed(part, 6) is part
+    for rows in (1, 2, 3, 5):
+        few = compressed(part, rows)
+        assert few.u.shape == (rows, 9) and few.delta.shape == (rows, 11)
+        gap = np.linalg.norm(np.asarray(to_dense(few)) - whole)
+        assert gap <= 1.01 * np.linalg.norm(sizes[rows:]) + 1e-4 * sizes[0]
+    nothing = mj.Factors(jnp.zeros((6, 9)), jnp.zeros((6, 11)))
+    assert not np.any(to_dense(compressed(nothing, 2)))
 
 
 def test_keys_are_a_function_of_the_text_up_to_there(setting: Setting):
