@@ -93,7 +93,11 @@ def scores(ready: Ready, tiny: Any, records: list[TokenRecord]) -> Scores:
 
 
 def assert_same(a: Scores, b: Scores) -> None:
+    acted = ("found", "wrong", "fired")  # of held edits alone
     for name, x, y in zip(Scores._fields, a, b, strict=True):
+        if name in acted:
+            assert x is y is None
+            continue
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-5, err_msg=name)
 
 

@@ -69,6 +69,9 @@ def test_padding_moves_no_score(family: str):
     loose = score(
         scorer, state, params, [records[i] for i in order], Batching(wider, batch=4)
     )
+    where = np.argsort(order)
     for name, a, b in zip(Scores._fields, tight, loose, strict=True):
-        where = np.argsort(order)
+        if a is None:  # of held edits alone
+            assert b is None
+            continue
         np.testing.assert_allclose(a, b[where], rtol=1e-4, atol=1e-5, err_msg=name)
