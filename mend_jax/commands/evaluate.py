@@ -37,7 +37,7 @@ from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, Work, known_of, measure
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import check_conflicts, own_records, reading_of
-from mend_jax.saved.directory import build_editor, load_editor
+from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +81,7 @@ def evaluate(config: Evaluate) -> None:
     saved = load_editor(
         config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
     )
+    check_scoped(config, saved)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
         editor = build_editor(editing, outputs_of(saved.base.model))
@@ -138,6 +139,21 @@ def check(config: Evaluate) -> None:
         raise ValueError(
             "--sequential makes one edit after another and scores them under the protocol "
             "`sequence`: --k, --at-once, --alone, --protocol and --generate do not go with it"
+        )
+
+
+def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
+    """Raises ValueError for options that an editor with a scope does not obey."""
+    if "scoped" not in saved.config:
+        return
+    wrong = {
+        "--sequential": bool(config.sequential), "--at-once": config.at_once is not None,
+        "--alone": config.alone, "--mesh": config.mesh != "1x1",
+    }  # fmt: skip
+    if given := [option for option, is_given in wrong.items() if is_given]:
+        raise ValueError(
+            f"{', '.join(given)}: not for an editor with a scope. Its edits are made alone, "
+            "whatever is held: --k N holds N of them, on one device"
         )
 
 

@@ -69,6 +69,17 @@ def test_the_command_edit_speaks_with_it(out: Path):
 
 
 @pytest.mark.parametrize(
+    "option", [("--sequential", 2), ("--k", 2, "--at-once", "summed"), ("--alone",)]
+)
+def test_options_that_a_scope_does_not_obey(out: Path, tmp_path: Path, option: tuple[Any, ...]):
+    write_records(tmp_path / "records.jsonl", some_records(200, 8))
+    records = ("--records", tmp_path / "records.jsonl")
+    ended = typed("evaluate", "--editor", out, *records, "--out", tmp_path / "new", *option)
+    assert ended.code == 1 and "not for an editor with a scope" in ended.error
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
     ("changes", "wanted"),
     [
         ({}, "is not empty: give another --out"),
