@@ -153,7 +153,8 @@ def speak(options: ScoreOptions, work: Work) -> list[Interview]:
         every: list[Interview] = []
         for group in grouped(work.records, options.k):
             part = work._replace(records=list(group))
-            _, state, batching = held_of(options, "sequence", part)
+            bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in group]
+            _, state, _ = held_of(options, "sequence", part._replace(records=bare))
             standing = saved._replace(editor=kept(saved.editor), state=state)
             alone = replace(options, k=1)
             every += speak(alone, part._replace(saved=standing))
