@@ -59,7 +59,7 @@ def with_own(records: Sequence[Record], seed: int = 0, count: int = ASKED) -> li
             continue
         rng = random.Random(f"own {seed} {record.prompt}")
         drawn = (rng.choice(known) for _ in range(TRIES * count))
-        others = [other for other in drawn if apart(question, other)]
+        others = (other for other in drawn if apart(question, other))
         own = own_questions(record, others, count)
         found.append(record._replace(locality=record.locality + own))
     return found
@@ -74,7 +74,9 @@ def own_questions(
     asked: list[Locality] = []
     for template, answer, separator in questions:
         prompt = template.replace("{}", record.subject.strip())
-        if len(asked) < count and prompt not in texts:
+        if prompt not in texts:
             texts.add(prompt)
             asked.append(Locality(prompt, answer, "own", separator))
+        if len(asked) == count:
+            break
     return tuple(asked)
