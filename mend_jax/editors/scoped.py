@@ -2,8 +2,7 @@
 
 Each edit is made on the base alone, and kept with its keys and its target. In a text, an edit acts
 at those positions only where it is active (`scopes.active`); everywhere else the base answers,
-exactly. So thousands are held with little more harm than one, in any order, and one that is removed
-is gone.
+exactly. So edits are held beside each other, in any order, and one that is removed is gone.
 """
 
 from collections.abc import Callable
