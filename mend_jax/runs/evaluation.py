@@ -114,7 +114,8 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
             more[f"fluency_{when}"] = value
     if interviews:
         more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
-    return summarise(scores, work.seed, options.k), more
+    share_fate = 1 if is_held(options, work) else options.k
+    return summarise(scores, work.seed, share_fate), more
 
 
 def forced(options: ScoreOptions, protocol: Forced, work: Work) -> Scores:
