@@ -163,6 +163,12 @@ PRESETS = {
         "with the quickstart's editor and CounterFact's validation file: 58.9 s on two CPU cores, "
         "187.9 s with --alone, the same scores (results/evaluate_500_smollm2.json)",
     ),
+    "held_1000": Preset(
+        {"limit": 1000, "k": 1000, "longest": 48, "batch": 16},
+        "with the quickstart's editor, a scope of 2,000 records of CounterFact and its validation "
+        "file: 172 s on two CPU cores, reliability 0.986, near answers that stay 0.944, own "
+        "0.958 (results/held_1000_smollm2.json)",
+    ),
 }
 
 COMMAND = Command(Evaluate, evaluate, __doc__, PRESETS)
