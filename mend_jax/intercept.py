@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
 from mend_jax.passes import all_passes, mark, marks
@@ -111,12 +111,17 @@ def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[...
     return capturing
 
 
-def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
+def edited(
+    function: Callable[..., Any], edit: Edit, at: Mapping[str, Bool[Array, "*rows"]] | None = None
+) -> Callable[..., Any]:
     """`function` as if the edit had been added to the kernels: z + x u^T delta at every site.
 
     The base's weights are neither read for this nor written; dropping the edit undoes it. The
     factors are applied in float32, whatever the layer's dtype. With an empty edit the function is
     unchanged.
+
+    Args:
+      at: of each site, at which of its rows the edit is felt (None: at all).
 
     Raises:
       SiteError: the function does not call one of the sites, or the shapes do not fit.
@@ -125,13 +130,15 @@ def edited(function: Callable[..., Any], edit: Edit) -> Callable[..., Any]:
         return function
 
     def as_edited(*args: Any, **kwargs: Any) -> Any:
-        return run(_editing, function, (), edit, args, kwargs)
+        return run(_editing, function, (), edit, at, args, kwargs)
 
     return as_edited
 
 
-def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], Any], Any]:
-    def as_edited(edit: Edit, args: tuple[Any, ...], kwargs: Any) -> Any:
+def _editing(function: Callable[..., Any]) -> Callable[..., Any]:
+    def as_edited(
+        edit: Edit, at: Mapping[str, Array] | None, args: tuple[Any, ...], kwargs: Any
+    ) -> Any:
         visited: set[str] = set()
 
         def shift(site: str, x: Seen, y: Array) -> Array:
@@ -141,7 +148,8 @@ def _editing(function: Callable[..., Any]) -> Callable[[Edit, tuple[Any, ...], A
                     f"is {' x '.join(map(str, shape_of(edit[site])))}: made for another model?"
                 )
             visited.add(site)
-            return (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
+            moved = (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
+            return moved if at is None else jnp.where(at[site][..., None], moved, y)
 
         try:
             with intercepting(frozenset(edit), shift):

@@ -140,6 +140,8 @@ Weight = Annotated[float, between(1e-6, 1e6)]
 """Of a part of a loss."""
 Ridge = Annotated[float, between(1e-6, 1.0)]
 """Share of the identity in a correlation matrix: below, float32 cannot invert it."""
+Share = Annotated[float, between(1e-6, 1.0)]
+"""Of records or subjects."""
 Radius = Annotated[float, between(1e-6, 1e6)]
 Minutes = Annotated[float, between(1e-3, 1e5)]
 Gigabytes = Annotated[float, between(1e-9, 1e4)]

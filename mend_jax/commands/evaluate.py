@@ -10,13 +10,16 @@ results.json and scores.png; the metrics are defined in mend_jax/evaluation/metr
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command, Preset
-from mend_jax.data.batches import encode_records, grouped
+from mend_jax.data.batches import TokenRecord, encode_records, grouped
 from mend_jax.data.codec import codec_of
-from mend_jax.data.sources.registry import read_noted
+from mend_jax.data.edited_subjects import without_edited_subjects
+from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.sources.registry import read_noted, read_records
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
 from mend_jax.models.memory import Dtype
@@ -34,9 +37,10 @@ from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
-from mend_jax.runs.evaluation import ScoreOptions, Work, known_of, measure
+from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
-from mend_jax.runs.splits import check_conflicts, own_records, reading_of
+from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
+from mend_jax.runs.work import Work
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 
 
@@ -57,6 +61,12 @@ class Evaluate(ReadingOptions, ScoreOptions):
     all of mend_jax/data/sources); without it, the held-out subjects of the project's facts."""
     limit: Times = 0
     """Score only so many records (0: all)."""
+    hold: Times = 0
+    """Hold so many edits, of an editor with a scope, while each group of k is scored (0: k): their
+    own, and those of --distractors."""
+    distractors: Input | None = None
+    """File of records whose edits are held beside, and not scored; those with subjects that the
+    editor was trained on come last."""
     at_once: AtOnce | None = None
     """Of k edits: one gradient of their mean loss; or k edits that are made alone and added, or
     joined without their crosstalk; by default as the editor was trained."""
@@ -89,7 +99,8 @@ def evaluate(config: Evaluate) -> None:
     records, dataset = (
         (given.records, str(config.records)) if given else own_records(saved.base, reading)
     )
-    known = known_of(saved, records)
+    seen = trained_on(saved)
+    known = None if seen is None else len(records) - len(drop_known_subjects(records, seen)[0])
     if known:
         print(f"warning: {known} of {len(records)} records have subjects that were trained on")
     began = time.perf_counter()
@@ -104,15 +115,19 @@ def evaluate(config: Evaluate) -> None:
             f"(left out: {skipped.too_long._asdict() | skipped.in_words()})"
         )
     scored = config.sequential or len(encoded) // config.k * config.k
+    beside, seen_beside = beside_of(config, saved, records)
     left_out = skipped.too_long._asdict() | skipped.in_words()
     left_out |= {"records that fill no group": len(encoded) % config.k}
     left_out |= {"file": given.notes} if given and given.notes else {}
+    encoded, obeyed = without_edited_subjects(
+        encoded[:scored], config.sequential or config.k, beside
+    )
+    left_out |= {OBEYED: obeyed} if obeyed else {}
     print(f"{len(encoded)} records; left out: {left_out}")
-    encoded = encoded[:scored]
     if config.k > 1 and not config.allow_conflicts and "scoped" not in saved.config:
         check_conflicts(grouped(encoded, config.k))
     with Reporter(0) as reporter:
-        work = Work(saved, encoded, mesh, reporter, config.seed)
+        work = Work(saved, encoded, mesh, reporter, config.seed, beside)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     protocol = PROTOCOLS[config.protocol]
@@ -120,12 +135,44 @@ def evaluate(config: Evaluate) -> None:
         About(saved.config["editor"], saved.base.name, dataset, len(encoded), protocol),
         metrics,
         time.perf_counter() - began,
-        options | {"left_out": left_out, "records of subjects trained on": known},
+        options
+        | {"left_out": left_out, "records of subjects trained on": known}
+        | ({"held beside, of subjects trained on": seen_beside} if beside else {}),
     )
     config.out.mkdir(parents=True, exist_ok=True)
     score_bars(config.out / "scores.png", results)
     write_results(config.out / "results.json", results | more)  # last: a run with it is done
     print(table(results))
+
+
+def beside_of(
+    config: Evaluate, saved: SavedEditor, scored: Sequence[Record]
+) -> tuple[list[TokenRecord], int | None]:
+    """The records whose edits are held beside every group, and how many of them are about subjects
+    that the editor was trained on (None: not known).
+
+    Raises:
+      ValueError: there are too few.
+    """
+    if config.distractors is None:
+        return [], 0
+    others, _ = drop_known_subjects(read_records(config.distractors), scored)
+    known = trained_on(saved)
+    new = others if known is None else drop_known_subjects(others, known)[0]
+    old = drop_known_subjects(others, new)[0]
+    limits = (config.longest, config.longest_answer)
+    bare = [record._replace(rephrases=(), locality=()) for record in (*new, *old)]
+    encoded, _ = encode_records(bare, codec_of(saved.base).pair, *limits)
+    wanted = config.hold - config.k
+    if len(encoded) < wanted:
+        raise ValueError(
+            f"{config.distractors}: {wanted} edits are wanted beside, and {len(encoded)} records "
+            "can be used"
+        )
+    chosen = encoded[:wanted]
+    fresh = {record.subject for record in new}
+    seen = sum(entry.record.subject not in fresh for entry in chosen)
+    return chosen, None if known is None else seen
 
 
 def check(config: Evaluate) -> None:
@@ -134,6 +181,11 @@ def check(config: Evaluate) -> None:
     check_options(config)
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
+    if (config.distractors is not None) != (config.hold > config.k):
+        raise ValueError(
+            "--hold N and --distractors FILE go together: N edits are held while each group of "
+            f"--k {config.k} is scored, so N is more than that"
+        )
     single = config.k == 1 and config.at_once is None and not config.alone
     if config.sequential and not (single and config.protocol == "sequence" and not config.generate):
         raise ValueError(
@@ -143,8 +195,10 @@ def check(config: Evaluate) -> None:
 
 
 def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
-    """Raises ValueError for options that an editor with a scope does not obey."""
+    """Raises ValueError for options that an editor with a scope does not obey, or one without."""
     if "scoped" not in saved.config:
+        if config.hold or config.elsewhere:
+            raise ValueError("--hold and --elsewhere are for editors with a scope: this has none")
         return
     wrong = {
         "--sequential": bool(config.sequential), "--at-once": config.at_once is not None,

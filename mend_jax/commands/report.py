@@ -4,7 +4,8 @@
 
 Writes report.md, with one table for each protocol (numbers under different protocols never share a
 column), and its figures: scores with their intervals, curves over the number of edits made at once
-(results of one editor with several --k) and over sequences (results of --sequential).
+(results of one editor with several --k) and over sequences (results of --sequential); and of edits
+with a scope, what is found against where they fire.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from mend_jax.commands.command import Command
 from mend_jax.evaluation.metrics import METRICS
 from mend_jax.files import write_text
 from mend_jax.option_types import Input, OutFolder, check_options
-from mend_jax.reports.figures import over_edits, success_and_locality
+from mend_jax.reports.figures import found_against_fired, over_edits, success_and_locality
 from mend_jax.reports.tables import Results, by_protocol, data_of, name_of, read_results, report
 
-LINES = ("edit_success", "locality_agreement", "drawdown")
+LINES = ("edit_success", "locality_agreement", "locality_agreement_own", "drawdown")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def write_report(config: Report) -> None:
             about = f"{sizes[0]['editor']} on {sizes[0]['model']}, {how}, {data_of(sizes[0])}"
             figures.append((f"Edits made at once, {about}, {protocol}", file))
     for one in results:
+        if "roc" in one:
+            file = f"roc_{len(figures)}.png"
+            found_against_fired(config.out / file, one["roc"])
+            about = f"{number_of(one)} edits held, {name_of(one)}, {data_of(one)}"
+            figures.append((f"What a scope finds, and where it fires: {about}", file))
         if "curve" in one:
             file = f"sequence_{len(figures)}.png"
             draw_sequence(config.out / file, one["curve"])
@@ -71,7 +77,7 @@ def at_once(group: Sequence[Results]) -> list[list[Results]]:
             options = one.get("config", {})
             about = (*(one[k] for k in ("editor", "model", "dataset")), options.get("editor"))
             key = tuple(map(str, (*about, options.get("at_once"))))
-            found.setdefault(key, {})[options.get("k", 1)] = one
+            found.setdefault(key, {})[number_of(one)] = one
     return [[sizes[k] for k in sorted(sizes)] for sizes in found.values() if len(sizes) > 1]
 
 
@@ -82,8 +88,13 @@ def draw_at_once(path: Path, sizes: Sequence[Results]) -> None:
         for name in LINES
         if all(name in one["metrics"] for one in sizes)
     }
-    ks = [one.get("config", {}).get("k", 1) for one in sizes]
-    over_edits(path, "edits made at once", ks, lines)
+    over_edits(path, "edits made at once", [number_of(one) for one in sizes], lines)
+
+
+def number_of(one: Results) -> int:
+    """Edits that were made, or held, at once."""
+    options = one.get("config", {})
+    return max(options.get("k", 1), options.get("hold", 0))
 
 
 def draw_sequence(path: Path, curve: Sequence[dict[str, float]]) -> None:

@@ -23,7 +23,7 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.runs.options import Length, ReadingOptions
-from mend_jax.runs.scoping import ScopeTraining, add_scope
+from mend_jax.runs.scoping import ScopeTraining, add_scope, parted
 from mend_jax.runs.splits import own_records, reading_of
 from mend_jax.saved.directory import load_editor, save_editor
 
@@ -37,7 +37,8 @@ class ScopeOptions(ReadingOptions):
     out: OutFolder
     """Directory for the same editor with its scope; must be empty or absent."""
     train: Input | None = None
-    """Records to learn from, with rephrases and neighbours; without it, the project's facts."""
+    """Records to learn from, with rephrases and neighbours; without it, the project's facts. The
+    thresholds are set on a tenth of them."""
     max_train: Times = 2500
     """Use only so many of them (0: all)."""
     steps: Steps = 300
@@ -46,8 +47,6 @@ class ScopeOptions(ReadingOptions):
     """Records of a step, whose edits are held beside each other."""
     longest: Length = 32
     """Longest text in tokens; longer ones are left out and counted."""
-    rows: Batch = 4
-    """Rows of an edit that are kept at each site."""
     trust: ImportPath = ""
     """Import path (package.module:name) of the code that makes this editor, if it has its own."""
     force: bool = False
@@ -67,7 +66,7 @@ def scope(config: ScopeOptions) -> None:
         print(f"{config.train}: {note}")
     began = time.perf_counter()
     training = ScopeTraining(config.steps, config.batch, config.longest, config.seed)
-    scoped = add_scope(saved, records[: config.max_train or None], training, config.rows)
+    scoped = add_scope(saved, parted(records[: config.max_train or None], config.seed), training)
     told = {"train": str(config.train) if config.train else None, **training._asdict()}
     how = saved.config["training"] | {"scope": told}
     save_editor(config.out, scoped.editor, scoped.state, scoped.base, scoped.sites, how)

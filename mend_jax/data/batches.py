@@ -27,7 +27,7 @@ ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 class TokenRecord(NamedTuple):
-    """A record's pairs as tokens."""
+    """A record's pairs as tokens; `record` has the texts of these locality pairs, in this order."""
 
     edit: Tokens
     rephrases: tuple[Tokens, ...]
@@ -116,16 +116,16 @@ def encode_records(
             continue
         rephrases = [tokens("rephrases", r, record.separator) for r in rephrases_of(record)]
         locality = [
-            (tokens("locality", (x.prompt, x.answer), x.separator), x.kind) for x in record.locality
+            (tokens("locality", (x.prompt, x.answer), x.separator), x) for x in record.locality
         ]
-        stays = [(pair, kind) for pair, kind in locality if pair is not None]
+        stays = [(pair, text) for pair, text in locality if pair is not None]
         kept.append(
             TokenRecord(
                 edit,
                 tuple(pair for pair in rephrases if pair is not None),
                 tuple(pair for pair, _ in stays),
-                tuple(kind for _, kind in stays),
-                record,
+                tuple(text.kind for _, text in stays),
+                record._replace(locality=tuple(text for _, text in stays)),
             )
         )
     skipped = (Counts(*(count[why, what] for what in Counts._fields)) for why in Skipped._fields)

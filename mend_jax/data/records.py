@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import xxhash
+
 KINDS = ("near", "far", "own")
 """Of locality: what is like the edit, what is not, and what else is asked of its own subject; of no
 kind counts as the first."""
@@ -223,5 +225,16 @@ def drop_known_subjects(
     return kept, len(records) - len(kept)
 
 
+def of_some_subjects(records: Sequence[Record], share: float) -> list[Record]:
+    """The records of about this share of all subjects, which are chosen by their names alone: the
+    others of a file are about subjects that none of these is about."""
+
+    def place(record: Record) -> float:
+        return xxhash.xxh64_intdigest(_identity(record).encode()) / 2**64
+
+    return [record for record in records if place(record) < share]
+
+
 def _identity(record: Record) -> str:
+    """Whom it is about."""
     return (record.subject or record.prompt).strip().casefold()

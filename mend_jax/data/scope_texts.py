@@ -10,14 +10,16 @@ Nothing is asked at any other position: not earlier in a prompt, not after an an
 text, whoever it is about.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mend_jax.data.batches import TokenRecord
-from mend_jax.data.trunk_cache import TrunkCache
+
+States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d"]]
+"""Of the tokens of a text, the states that a scope reads (`TrunkCache.states`)."""
 
 EDIT, ASKED, NEAR, OWN, WITHIN, AFTER, RUNNING, PAD = range(8)
 """Roles of positions. WITHIN: earlier in a prompt; AFTER: in its answer."""
@@ -67,7 +69,7 @@ def texts_of_record(record: TokenRecord) -> list[ScopeText]:
 def scope_batches(
     records: Sequence[TokenRecord],
     running: Sequence[Int[np.ndarray, "_"]],
-    cache: TrunkCache,
+    states: States,
     batch: int,
     seed: int,
     longest: int = 32,
@@ -75,7 +77,7 @@ def scope_batches(
     """Endless batches; what is longer than `longest` is cut at its end.
 
     Args:
-      records: each with a rephrase. cache: of the states that the scope reads.
+      records: each with a rephrase.
     """
     known = [texts_of_record(record) for record in records]
     subjects = np.asarray([record.record.subject.casefold() for record in records])
@@ -92,7 +94,7 @@ def scope_batches(
             texts.append((-1, ScopeText(running[index], -1, RUNNING)))
         room = batch * 5 + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
-        yield _collated(texts, held, names[:, None] == names[None], cache, (room, longest))
+        yield _collated(texts, held, names[:, None] == names[None], states, (room, longest))
 
 
 def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
@@ -112,16 +114,17 @@ def _collated(
     texts: Sequence[tuple[int, ScopeText]],
     held: Int[np.ndarray, "records"],
     same: Bool[np.ndarray, "records records"],
-    cache: TrunkCache,
+    states: States,
     room: tuple[int, int],
 ) -> ScopeBatch:
-    states = np.zeros((*room, cache.kept, cache.width), cache.dtype)
+    known = [states(text.tokens) for _, text in texts]
+    padded = np.zeros((*room, *known[0].shape[1:]), known[0].dtype)
     roles = np.full(room, PAD, np.int32)
     record = np.full(room[0], -1, np.int32)
     at = np.zeros(len(held), np.int32)
     for place, (index, text) in enumerate(texts):
         n = min(len(text.tokens), room[1])
-        states[place, :n] = cache.states(text.tokens)[:n]
+        padded[place, :n] = known[place][:n]
         record[place] = index
         roles[place, :n] = RUNNING if text.role == RUNNING else AFTER
         if text.role != RUNNING:
@@ -129,4 +132,4 @@ def _collated(
             roles[place, text.at] = text.role
         if text.role == EDIT:
             at[index] = text.at
-    return ScopeBatch(states, roles, record, held, at, same)
+    return ScopeBatch(padded, roles, record, held, at, same)

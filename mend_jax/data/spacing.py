@@ -10,6 +10,9 @@ UNSPACED = frozenset(
     "CJK HIRAGANA KATAKANA HALFWIDTH BOPOMOFO YI THAI LAO KHMER MYANMAR TIBETAN".split()
 )
 """Scripts without spaces between words, by the first word of their characters' Unicode names."""
+UNENDED = UNSPACED | {"HANGUL"}
+"""Scripts in which a word does not end at a space: they have none between words, or (Hangul)
+particles follow a word without one."""
 
 
 def script_of(character: str) -> str:
@@ -50,3 +53,15 @@ def _opens(text: str) -> bool:
 def _is_wide(character: str) -> bool:
     """Whether it is a mark that is as wide as a Chinese character, space included."""
     return unicodedata.east_asian_width(character) in "WF" and not character.isalnum()
+
+
+def ends_between(text: str, place: int) -> bool:
+    """Whether a word may end, or begin, before this place of the text."""
+    return not (0 < place < len(text) and all(map(_in_a_word, text[place - 1 : place + 1])))
+
+
+def _in_a_word(character: str) -> bool:
+    """Whether it is part of a word that only a space or a mark ends."""
+    if not (character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"):
+        return False
+    return script_of(character) not in UNENDED

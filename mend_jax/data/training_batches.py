@@ -23,7 +23,7 @@ class Draw(NamedTuple):
     swap: any of a record's phrasings may be its edit input, not only its prompt. The record's
       prompt, edited by a rephrase, is an edit as well; more of them to learn from.
     near, far: of the locality prompts of this kind; those of no kind count as near. Those about the
-      own subject score an editor, and do not train it.
+      own subject score an editor, and do not train it. Of neither, there is an empty place.
     k: records that are edited at once, as one edit.
     """
 
@@ -96,4 +96,4 @@ def _draw_locality(
         pool = [p for p, kind in zip(record.locality, record.kinds, strict=True) if kind in kinds]
         chosen = [pool[i] for i in rng.permutation(len(pool))[:k]]
         row += [*chosen, *[None] * (k - len(chosen))]
-    return row
+    return row or [None]

@@ -84,6 +84,9 @@ class TrunkCache:
             )
         return found
 
+    def __contains__(self, tokens: Int[np.ndarray, "n"]) -> bool:
+        return tokens.tobytes() in self._places
+
     def __len__(self) -> int:
         return len(self._places)
 

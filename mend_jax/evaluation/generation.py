@@ -28,7 +28,7 @@ from mend_jax.data.batches import (
 )
 from mend_jax.data.codec import Codec, Tokens
 from mend_jax.data.decoding import pad_prompts
-from mend_jax.data.spacing import UNSPACED, script_of
+from mend_jax.data.spacing import ends_between
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, all_pairs, as_scores, widths
@@ -163,11 +163,6 @@ def scores_of(
     )
 
 
-UNENDED = UNSPACED | {"HANGUL"}
-"""Scripts in which a word does not end at a space: they have none between words, or (Hangul)
-particles follow a word without one."""
-
-
 def matches(said: str, answer: str, protocol: Free) -> bool:
     """Whether the words are the answer, or have it in them as whole words.
 
@@ -180,22 +175,10 @@ def matches(said: str, answer: str, protocol: Free) -> bool:
     start = said.find(answer)
     while start >= 0:
         end = start + len(answer)
-        if _ends_between(said, start) and _ends_between(said, end):
+        if ends_between(said, start) and ends_between(said, end):
             return True
         start = said.find(answer, start + 1)
     return False
-
-
-def _ends_between(text: str, place: int) -> bool:
-    """Whether a word may end before this place of the text."""
-    return not (0 < place < len(text) and all(map(_in_a_word, text[place - 1 : place + 1])))
-
-
-def _in_a_word(character: str) -> bool:
-    """Whether it is part of a word that only a space or a mark ends."""
-    if not (character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"):
-        return False
-    return script_of(character) not in UNENDED
 
 
 def fluency(texts: Sequence[str]) -> float:

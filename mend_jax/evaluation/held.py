@@ -11,15 +11,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, collate, shapes_of, shapes_of_edits
+from mend_jax.data.records import KINDS
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Slots
-from mend_jax.editors.scoped import acting, holding
-from mend_jax.evaluation.metrics import Scores
+from mend_jax.editors.scoped import acting
+from mend_jax.evaluation.metrics import HEADLINE, Scores
 from mend_jax.evaluation.teacher_forced import (
     Batching,
+    Scorer,
     collate_records,
     kept,
     make_scorer,
@@ -27,10 +29,10 @@ from mend_jax.evaluation.teacher_forced import (
     score,
     widths,
 )
-from mend_jax.example import Example
+from mend_jax.example import Example, Pair
 from mend_jax.objectives import Forced, Outputs, after_trunk
-from mend_jax.scopes.active import NONE
-from mend_jax.scopes.network import Scope
+from mend_jax.scopes.active import NONE, passed
+from mend_jax.scopes.network import Keys, Scope
 
 
 class Holder(NamedTuple):
@@ -46,52 +48,94 @@ class Holder(NamedTuple):
     protocol: Forced = "sequence"
 
 
-def make_held(
-    holder: Holder,
-    state: EditorState,
-    params: PyTree,
-    records: Sequence[TokenRecord],
-    batching: Batching = Batching(),
-) -> Slots:
-    """The edits of all records, in as many slots, in their order."""
-    shapes, batch = shapes_of_edits([record.edit for record in records]), batching.batch
+class Asked(NamedTuple):
+    """At the end of each prompt: the slot of the edit that acts there, or NONE; the slot of the one
+    that passes both thresholds best, and by how many logits (below 0: it does not)."""
+
+    acts: Int[Any, "edits pairs"]
+    nearest: Int[Any, "edits pairs"]
+    margin: Float[Any, "edits pairs"]
+
+
+class Programs(NamedTuple):
+    """Of a holder, jitted once for all groups of edits that are held.
+
+    make(state, params, examples) -> kept edits, for independent edits along a leading axis.
+    score: of the `kept` editor. ask(phi, params, held, examples) -> of outer and locality pairs.
+    """
+
+    make: Callable[[EditorState, PyTree, Example], PyTree]
+    score: Scorer
+    ask: Callable[[PyTree, PyTree, Slots, Example], tuple[Asked, Asked]]
+
+
+def programs_of(holder: Holder) -> Programs:
+    """The three programs."""
 
     def make(state: EditorState, params: PyTree, examples: Example) -> PyTree:
         examples = after_trunk(holder.trunk, params, examples)
         edits: Any = jax.vmap(holder.editor.edit, (None, None, 0))(state, params, examples)
         return jax.tree.map(lambda x: x[:, 0], edits.kept)
 
-    jitted, parts = jax.jit(make), []
-    for i in range(0, len(records), batch):
-        chosen = records[i : i + batch]
+    def ask(phi: PyTree, params: PyTree, held: Slots, examples: Example) -> tuple[Asked, Asked]:
+        examples = after_trunk(holder.trunk, params, examples)
+
+        def at_end(pair: Pair) -> Asked:
+            end = pair.inputs.read[:, :1]
+            which = acting(holder.scope, phi, held, pair.inputs.seen)
+            keys = holder.scope.keys(phi, pair.inputs.seen.states)
+            asking = Keys(*(jnp.take_along_axis(x, end[..., None], axis=1)[:, 0] for x in keys))
+            both = passed(holder.scope.near(phi, asking, held.kept.keys), held.used)
+            acts = jnp.take_along_axis(which, end, axis=1)[:, 0]
+            return Asked(acts, jnp.argmax(both, axis=-1), jnp.max(both, axis=-1))
+
+        return jax.vmap(at_end)(examples.outer), jax.vmap(at_end)(examples.locality)
+
+    scorer = make_scorer(
+        kept(holder.editor), holder.outputs.logits, holder.trunk, protocol=holder.protocol
+    )
+    return Programs(jax.jit(make), scorer, jax.jit(ask))
+
+
+def make_kept(
+    programs: Programs,
+    state: EditorState,
+    params: PyTree,
+    records: Sequence[TokenRecord],
+    batching: Batching = Batching(),
+) -> PyTree:
+    """The edits of all records along a leading axis, in their order, on the host."""
+    edits, batch = [record.edit for record in records], batching.batch
+    shapes, parts = batching.shapes or shapes_of_edits(edits), []
+    for i in range(0, len(edits), batch):
+        chosen = edits[i : i + batch]
         filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
-        pair = collate([[record.edit] for record in filled], shapes.edit, batching.cache)
-        made = jax.device_get(jitted(state, params, Example(pair, pair, pair)))
+        pair = collate([[edit] for edit in filled], shapes.edit, batching.cache)
+        made = jax.device_get(programs.make(state, params, Example(pair, pair, pair)))
         parts.append(jax.tree.map(lambda x, n=len(chosen): x[:n], made))
-    together = jax.tree.map(lambda *x: jnp.asarray(np.concatenate(x)), *parts)
-    held: Slots = holding().hold(together, len(records))
-    return held
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def score_held(
-    holder: Holder,
+    programs: Programs,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
     batching: Batching = Batching(),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Scores:
+) -> tuple[Scores, tuple[Asked, Asked]]:
     """Scores records whose edits are held in the first slots, in their order.
 
     Args:
       state: of the editor, and as `stats` the held edits, as `kept` has them.
       batching: its k is 1. progress: as in `teacher_forced.score`.
+
+    Returns:
+      scores, and what the scope said of the outer and of the locality pairs.
     """
-    scorer = make_scorer(
-        kept(holder.editor), holder.outputs.logits, holder.trunk, protocol=holder.protocol
-    )
-    scores = score(scorer, state, params, records, batching, progress)
-    return scores._replace(**_acting(holder, state, params, records, batching))
+    scores = score(programs.score, state, params, records, batching, progress)
+    asked = ask_held(programs, state, params, records, batching)
+    return scores._replace(**_acting(asked, records)), asked
 
 
 def joined(parts: Sequence[Scores]) -> Scores:
@@ -111,33 +155,83 @@ def joined(parts: Sequence[Scores]) -> Scores:
     return found
 
 
-def _acting(
-    holder: Holder,
+def ask_held(
+    programs: Programs,
     state: EditorState,
     params: PyTree,
     records: Sequence[TokenRecord],
     batching: Batching,
-) -> dict[str, np.ndarray]:
-    """Of each pair, whether its own edit acts at the end of its prompt, and whether any does."""
-    shapes, width, batch = shapes_of(records), widths(records), batching.batch
-
-    def ask(phi: PyTree, params: PyTree, held: Slots, examples: Example) -> list[Int[Array, "_ _"]]:
-        examples = after_trunk(holder.trunk, params, examples)
-
-        def at_end(pair: Any) -> Array:
-            which = acting(holder.scope, phi, held, pair.inputs.seen)
-            return jnp.take_along_axis(which, pair.inputs.read[:, :1], axis=1)[:, 0]
-
-        return [jax.vmap(at_end)(pair) for pair in (examples.outer, examples.locality)]
-
-    jitted, found = jax.jit(ask), []
+) -> tuple[Asked, Asked]:
+    """Of each record's outer and locality pairs, in their places; others are anything."""
+    shapes, batch = batching.shapes or shapes_of(records), batching.batch
+    width, found = widths(records), []
     for i in range(0, len(records), batch):
         chosen = records[i : i + batch]
         filled = [[record] for record in (*chosen, *[chosen[-1]] * (batch - len(chosen)))]
         examples = collate_records(filled, shapes, width, batching.cache)
-        slots = jax.device_get(jitted(state.phi.phi.scope, params, state.stats, examples))
-        found.append([x[: len(chosen)] for x in slots])
-    outer, locality = (np.concatenate(x) for x in zip(*found, strict=True))
+        asked = jax.device_get(programs.ask(state.phi.phi.scope, params, state.stats, examples))
+        found.append(jax.tree.map(lambda x, n=len(chosen): x[:n], asked))
+    together: tuple[Asked, Asked] = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    return together
+
+
+class Point(NamedTuple):
+    """With both thresholds lower by so many logits: the shares of rephrases whose own edit passes
+    them best, or another; and of locality prompts (of the headline, of the own subject) at which
+    any does. None: there are no such prompts."""
+
+    lower: float
+    found: float | None
+    wrong: float | None
+    fired: float | None
+    fired_own: float | None
+
+
+LOWER = np.arange(-10.0, 10.5, 1.0)
+
+
+def trade_off(asked: Sequence[tuple[Asked, Asked]], scores: Scores) -> list[Point]:
+    """What other thresholds would have found, and where they would have fired.
+
+    Args:
+      asked: of each group that was scored, in the order of the scores.
+    """
+    own = np.concatenate([np.arange(len(outer.nearest)) for outer, _ in asked])[:, None]
+    outer = _together([part for part, _ in asked], scores.found.shape[1])
+    locality = _together([part for _, part in asked], scores.fired.shape[1])
+    rephrase = ~np.isnan(scores.found)
+    rephrase[:, 0] = False
+    there = ~np.isnan(scores.fired)
+    headline = np.isin(scores.kinds, [KINDS.index(kind) for kind in HEADLINE])
+
+    def share(values: np.ndarray, at: np.ndarray) -> float | None:
+        return float(np.mean(values[at])) if np.any(at) else None
+
+    points = []
+    for lower in LOWER:
+        passes, leaks = outer.margin > -lower, locality.margin > -lower
+        mine = outer.nearest == own
+        points.append(
+            Point(
+                float(lower), share(passes & mine, rephrase), share(passes & ~mine, rephrase),
+                share(leaks, there & headline), share(leaks, there & ~headline),
+            )
+        )  # fmt: skip
+    return points
+
+
+def _together(parts: Sequence[Asked], width: int) -> Asked:
+    """One after another, with as many places for each record."""
+
+    def join(*arrays: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.pad(x, [(0, 0), (0, width - x.shape[1])]) for x in arrays])
+
+    return Asked(*map(join, *parts))
+
+
+def _acting(asked: tuple[Asked, Asked], records: Sequence[TokenRecord]) -> dict[str, np.ndarray]:
+    """Of each pair, whether its own edit acts at the end of its prompt, and whether any does."""
+    outer, locality = (part.acts for part in asked)
     own = np.arange(len(records))[:, None]
     no_outer, no_locality = missing(records)
     return {

@@ -5,6 +5,7 @@
     success_and_locality      several runs beside each other                  of report.md
     success_against_drawdown  a comparison of editors, a point for each       compare.png
     over_edits                curves over the number of edits                 of report.md
+    found_against_fired       a scope's thresholds, from high to low          of report.md
 
 A metric's title and colour are those of `evaluation.metrics.METRICS` and of its kind.
 """
@@ -171,6 +172,28 @@ def over_edits(
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(label)
     _legend(axes, 3)
+    figure.savefig(path, dpi=150)
+
+
+def found_against_fired(path: str | Path, points: Sequence[Mapping[str, float | None]]) -> None:
+    """Rephrases that find their edit against prompts at which any edit fires, as both thresholds
+    of a scope sink; a ring is where they are."""
+    figure, axes = _figure(width=5.4, height=4.0)
+    kinds = (("fired", "neighbours and others", _LOCALITY), ("fired_own", "own subject", _EDIT))
+    for name, label, colour in kinds:
+        line = [p for p in points if p[name] is not None and p["found"] is not None]
+        if not line:
+            continue
+        across, up = ([p[key] for p in line] for key in (name, "found"))
+        axes.plot(across, up, ".-", color=colour, label=label, linewidth=1)
+        here = [p for p in line if p["lower"] == 0]
+        ring = {"marker": "o", "fillstyle": "none", "markersize": 11, "color": colour}
+        axes.plot([p[name] for p in here], [p["found"] for p in here], **ring)
+    axes.set_xlim(-0.01, 0.5)
+    axes.set_ylim(0.4, 1.01)
+    axes.set_xlabel("an edit acts where none should")
+    axes.set_ylabel("a rephrase finds its edit")
+    _legend(axes, 2)
     figure.savefig(path, dpi=150)
 
 

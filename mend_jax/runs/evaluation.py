@@ -2,20 +2,14 @@
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import flax.linen as nn
-from jax.sharding import Mesh
-
-from mend_jax.data.batches import TokenRecord, grouped, shapes_of
+from mend_jax.data.batches import shapes_of
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.records import Record, of_some_subjects
 from mend_jax.data.sources.registry import read_records
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
-from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import (
     Interview,
     fluency,
@@ -24,16 +18,14 @@ from mend_jax.evaluation.generation import (
     scores_of,
     speak_of,
 )
-from mend_jax.evaluation.held import Holder, joined, make_held, score_held
 from mend_jax.evaluation.metrics import Estimate, Scores, summarise
 from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
-from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
-from mend_jax.models.stages import split
-from mend_jax.objectives import Forced, Outputs, outputs_of
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
+from mend_jax.objectives import Forced
 from mend_jax.option_types import Batch, Times, between
-from mend_jax.reports.progress import Reporter
+from mend_jax.runs.held import elsewhere_of, forced_held, spoken_held
+from mend_jax.runs.work import Work, tail_of
 from mend_jax.saved.directory import SavedEditor, build_editor
-from mend_jax.scopes.network import scope_of
 
 TEXTS = 10
 """Edits whose texts are kept in results.json."""
@@ -58,6 +50,9 @@ class ScoreOptions:
     generate: Annotated[int, between(0, 4096)] = 0
     """Let the model speak before and after, so many tokens or as many as the answers need;
     results.json shows it for some edits. `exact` and `contains` do so anyway, with 0 too."""
+    elsewhere: Times = 0
+    """With an editor that has a scope: texts of each kind that are looked at for what held edits do
+    where nothing is asked of them (running text, passages about edited subjects, after answers)."""
     batch: Batch = 8
     """Records evaluated side by side; at least one group of k."""
     alone: bool = False
@@ -65,27 +60,22 @@ class ScoreOptions:
     the plainest way, to check the others by."""
 
 
-class Work(NamedTuple):
-    """A loaded editor, and the records to score it on."""
-
-    saved: SavedEditor
-    records: list[TokenRecord]
-    mesh: Mesh | None
-    reporter: Reporter
-    seed: int = 0
-
-
-def known_of(saved: SavedEditor, records: Sequence[Record]) -> int | None:
-    """How many of the records have a subject that the editor was trained on; None, with a warning,
-    if its file of training records is no longer there, or cannot be read any more. That is no
-    fault of the records, so they are scored all the same."""
-    path = saved.config.get("training", {}).get("train")
-    if not path:
-        return 0
+def trained_on(saved: SavedEditor) -> list[Record] | None:
+    """The records of files that the editor, or its scope, was trained on; None, with a warning, if
+    a file is no longer there, or cannot be read any more. That is no fault of the records that are
+    scored."""
+    training = saved.config.get("training", {})
+    scope = training.get("scope")
+    told = [training, *([scope] if isinstance(scope, dict) else [])]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about that file, told when it was trained on
-            return drop_known_subjects(records, read_records(path))[1]
+            return [
+                record
+                for one in told
+                if (path := one.get("train"))
+                for record in of_some_subjects(read_records(path), one.get("train_share", 1.0))
+            ]
     except (ValueError, OSError) as error:
         warnings.warn(
             f"the records that the editor was trained on cannot be read any more ({error}): "
@@ -98,35 +88,35 @@ def known_of(saved: SavedEditor, records: Sequence[Record]) -> int | None:
 def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dict[str, Any]]:
     """The metrics, and what else belongs in results.json: texts, or the curves of a sequence."""
     if options.sequential:
-        scores, points = in_sequence(options, work)
-        return summarise(scores, work.seed), {"curve": [point._asdict() for point in points]}
+        scores, curve = in_sequence(options, work)
+        return summarise(scores, work.seed), {"curve": [point._asdict() for point in curve]}
+    more: dict[str, Any] = {}
     if options.protocol == "exact" or options.protocol == "contains":
         interviews = speak(options, work)
         scores = scores_of(interviews, work.records, options.protocol)
     else:
-        scores = forced(options, options.protocol, work)
+        if is_held(options, work):
+            scores, points = forced_held(work, options.protocol, options.k, options.batch)
+            more["roc"] = [point._asdict() for point in points]
+        else:
+            scores = forced(options, options.protocol, work)
         some = work.records[: max(TEXTS // options.k, 1) * options.k]
         interviews = speak(options, work._replace(records=some)) if options.generate else []
-    more: dict[str, Any] = {}
     for when in ("before", "after"):
         texts = [getattr(heard, when) for entry in interviews for heard in entry.outer]
         if not math.isnan(value := fluency(texts)):
             more[f"fluency_{when}"] = value
     if interviews:
         more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
+    if options.elsewhere:
+        found = elsewhere_of(work, options.k, options.elsewhere, options.batch)
+        more["elsewhere"] = found
     share_fate = 1 if is_held(options, work) else options.k
     return summarise(scores, work.seed, share_fate), more
 
 
 def forced(options: ScoreOptions, protocol: Forced, work: Work) -> Scores:
     """Scores under teacher forcing, over the tail of the base."""
-    if is_held(options, work):
-        parts = []
-        for group in grouped(work.records, options.k):
-            holder, state, batching = held_of(options, protocol, work._replace(records=list(group)))
-            params, progress = work.saved.base.params, work.reporter.scored
-            parts.append(score_held(holder, state, params, group, batching, progress))
-        return joined(parts)
     trunk, outputs, cache = tail_of(work, options.alone)
     editor = build_editor(work.saved.config, outputs)
     shapes = shapes_of(work.records) if options.alone else None
@@ -150,18 +140,10 @@ def in_sequence(options: ScoreOptions, work: Work) -> tuple[Scores, list[Point]]
 def speak(options: ScoreOptions, work: Work) -> list[Interview]:
     """The model's own words."""
     saved = work.saved
-    if is_held(options, work):
-        every: list[Interview] = []
-        for group in grouped(work.records, options.k):
-            part = work._replace(records=list(group))
-            bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in group]
-            _, state, _ = held_of(options, "sequence", part._replace(records=bare))
-            standing = saved._replace(editor=kept(saved.editor), state=state)
-            alone = replace(options, k=1)
-            every += speak(alone, part._replace(saved=standing))
-        return every
     longest = max(len(p.labels) for r in work.records for p in (*r.outer, *r.locality))
     new = max(options.generate, longest + ROOM)  # a right answer is never cut, a wrong one shows
+    if is_held(options, work):
+        return spoken_held(work, options.k, options.batch, new)
     speaker = make_speaker(saved.editor, speak_of(saved.base.model, new), codec_of(saved.base))
     return interview(
         speaker, saved.state, saved.base.params, work.records,
@@ -171,44 +153,12 @@ def speak(options: ScoreOptions, work: Work) -> list[Interview]:
 
 def is_held(options: ScoreOptions, work: Work) -> bool:
     """Whether many edits are held, each in its scope, and not one program makes them all."""
-    return options.k > 1 and "scoped" in work.saved.config
-
-
-def held_of(
-    options: ScoreOptions, protocol: Forced, work: Work
-) -> tuple[Holder, EditorState, Batching]:
-    """The edits of all records, held as a state of the `kept` editor, over the tail of the base."""
-    trunk, outputs, cache = tail_of(work)
-    saved = work.saved
-    editor = build_editor(saved.config, outputs)
-    holder = Holder(
-        editor, scope_of(saved.config["scoped"]["scope"]), outputs, trunk, protocol
-    )
-    batching = Batching(None, cache, options.batch)
-    held = make_held(holder, saved.state, saved.base.params, work.records, batching)
-    return holder, EditorState(saved.state, held), batching
+    return bool(options.k > 1 or work.beside) and "scoped" in work.saved.config
 
 
 def side_by_side(options: ScoreOptions) -> int:
     """Groups of k records that are evaluated at a time."""
     return 1 if options.alone else max(1, options.batch // options.k)
-
-
-def tail_of(
-    work: Work, alone: bool = False
-) -> tuple[nn.Module | None, Outputs, TrunkCache | None]:
-    """(trunk to run on every example, outputs of the tail, cached outputs of the trunk); one of the
-    outer two. `alone`: neither, and outputs of the whole base."""
-    base = work.saved.base
-    if alone:
-        return None, outputs_of(base.model), None
-    trunk, tail = split(base.model, work.saved.sites)
-    outputs = outputs_of(tail, trunk)
-    if trunk is None or not can_be_cached(trunk):
-        return trunk, outputs, None
-    sequences = [p.tokens for r in work.records for p in (*r.outer, *r.locality)]
-    cache = cache_trunk(trunk, base.params, sequences, progress=work.reporter.cached)
-    return None, outputs, cache
 
 
 def texts_of(entry: Interview) -> dict[str, list[dict[str, str]]]:

@@ -20,6 +20,7 @@ from mend_jax.option_types import (
     OutFolder,
     Rate,
     Seed,
+    Share,
     SiteNames,
     Some,
     Steps,
@@ -80,6 +81,9 @@ class RecordOptions:
     of mend_jax/data/sources); without it, the project's facts."""
     validation: Input | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
+    train_share: Share = 1.0
+    """Train on the records of this share of the subjects of --train, chosen by their names; the
+    others are new to the editor."""
     max_train: Times = 0
     """Use only so many training records (0: all)."""
     max_validation: Times = 0
@@ -113,6 +117,19 @@ class DrawOptions:
     disturbs the others (as in MALMEN)."""
     allow_conflicts: bool = False
     """Let one prompt be edited to two targets at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScopeOptions:
+    """Where edits are felt."""
+
+    scope: bool = False
+    """Give the editor a scope, of causal models only: its edits are trained to act where they are
+    asked for, a scope learns where that is, and many are held beside each other."""
+    scope_steps: Steps = 300
+    """Training steps of the scope."""
+    scope_batch: Batch = 160
+    """Records of such a step, whose edits are held beside each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +192,7 @@ class TrainConfig(
     ReadingOptions,
     MendOptions,
     DrawOptions,
+    ScopeOptions,
     LoopOptions,
     DeviceOptions,
 ):
@@ -221,6 +239,13 @@ class PaperConfig(TrainConfig):
     anything_knows_facts: ClassVar[bool] = False
 
 
+WITH_SCOPE: dict[str, Any] = {
+    "ridge": 1.0, "alpha": 1e-3, "alpha_learning_rate": 1e-4, "near": 0, "far": 0,
+}  # fmt: skip
+"""What an editor is trained with that will be given a scope, unless the options say otherwise.
+Where an edit acts is the scope's business; so it is the paper's chain, to which all phrasings look
+alike, and nothing is asked of it about other texts."""
+
 KNOWS_FACTS = "pretraining.json"
 """The file that `mend-jax pretrain` leaves in the folder of a base."""
 
@@ -234,6 +259,11 @@ def check_config(config: TrainConfig) -> None:
     check_options(config)
     if config.words and config.ridge >= 1:
         raise ExperimentError("--words needs a --ridge below 1, in whose coordinates it works")
+    if config.scope and (config.k > 1 or config.mesh != "1x1" or config.at_once != "joint"):
+        raise ExperimentError(
+            "--scope: each of its edits is made alone, on one device: --k, --at-once and --mesh do "
+            "not go with it"
+        )
     cluster = (config.address, config.processes, config.process_id)
     if cluster != (None, None, None):
         if config.address is None or config.processes is None or config.process_id is None:

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from mend_jax.data.records import Record
+from mend_jax.editors.answering import answering
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of
@@ -25,11 +26,18 @@ from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of
 from mend_jax.runs.options import TrainConfig, as_json, check_config, check_data
 from mend_jax.runs.out import State, begin, out_of, taken
+from mend_jax.runs.scoping import (
+    ScopeRecords,
+    ScopeTraining,
+    add_scope,
+    check_can_scope,
+    last_block,
+)
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
-from mend_jax.runs.task import make_task
+from mend_jax.runs.task import Task, make_task
 from mend_jax.runs.training import check_together, first_held_out, score_held_out, train
 from mend_jax.saved.arrays import check_trained
-from mend_jax.saved.directory import SavedEditor, save_editor
+from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
 from mend_jax.training.loop import Fit
 
 RESULTS = "results.json"
@@ -64,6 +72,9 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     began = time.perf_counter()
     given = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
+    if config.scope:
+        stages = check_can_scope(base, sites)
+        base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
     say(
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
@@ -113,10 +124,15 @@ def _made(
         check_together(task, chosen.method)
         made = options_of(task, chosen)
         editor = editor_of(task, chosen, made, task.outputs)
+        if config.scope:
+            editor = answering(editor, last_block(base))
         trained, fitted = train(task, editor, reporter, say)
         check_trained(trained, str(config.out))
         options = as_json(chosen.config)
         whole = editor_of(task, chosen, made, outputs_of(base.model))
+        if config.scope:
+            found = _with_scope(task, SavedEditor(whole, trained, base, sites, whole.config), say)
+            editor, whole, trained = build_editor(found.config, task.outputs), *found[:2]
         save_editor(config.out, whole, trained, base, sites, options)
         edit = None
         if chosen.method.together:
@@ -137,6 +153,15 @@ def _made(
     say(table(results))
     saved = SavedEditor(whole, trained, base, sites, options)
     return Run(saved, results, [record.record for record in data.validation])
+
+
+def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> SavedEditor:
+    """The editor with a scope, trained on the run's own records."""
+    config = task.config
+    saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
+    parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
+    training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)
+    return add_scope(saved, ScopeRecords(*parts), training, task.cache, say)
 
 
 def _of_training(fitted: Fit | None) -> dict[str, Any]:

@@ -1,28 +1,31 @@
 """A scope for an editor that is trained already: both are one editor from then on."""
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.codec import codec_of
+from mend_jax.data.decoding import answers
+from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
-from mend_jax.data.records import Record
-from mend_jax.data.scope_texts import scope_batches
+from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.scope_texts import States, scope_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
-from mend_jax.models.generate import generate, sampled
+from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.objectives import outputs_of
 from mend_jax.saved.directory import SavedEditor, build_editor
 from mend_jax.scopes.network import stages_for, two_keys
 from mend_jax.training.scope import SAMPLE, standardised, train_scope
+from mend_jax.training.thresholds import ask, with_thresholds
 
 OWN = 3
 """Questions about its own subject that each record is given for training."""
@@ -30,6 +33,13 @@ PASSAGES = 128
 """Texts that the base writes itself, about some of the subjects."""
 WRITTEN = 48
 """Tokens of one."""
+ROWS = 4
+"""Of an edit that are kept at each site."""
+
+
+DEVELOPMENT = 0.1
+"""Share of the records, by subject, that the thresholds are set on; MOST of them at most."""
+MOST = 300
 
 
 class ScopeTraining(NamedTuple):
@@ -41,44 +51,82 @@ class ScopeTraining(NamedTuple):
     seed: int = 0
 
 
+class ScopeRecords(NamedTuple):
+    """What it learns from, and what its thresholds are set on; no subject is in both."""
+
+    train: Sequence[Record]
+    dev: Sequence[Record]
+
+
+def parted(records: Sequence[Record], seed: int) -> ScopeRecords:
+    """The records of a scope, of which some are held out by subject."""
+    mixed = list(records)
+    random.Random(seed).shuffle(mixed)
+    dev = mixed[: min(MOST, round(DEVELOPMENT * len(mixed)))]
+    return ScopeRecords(drop_known_subjects(mixed[len(dev) :], dev)[0], dev)
+
+
+def check_can_scope(base: Base, sites: tuple[str, ...]) -> tuple[int, ...]:
+    """The stages whose states a scope reads.
+
+    Raises:
+      ValueError: the base is no causal model with a block below the first edited one.
+    """
+    if getattr(base.model, "kind", None) != "causal" or not hasattr(base.model, "keep"):
+        raise ValueError("scopes are for causal models only")
+    trunk, _ = split(base.model, sites)
+    return stages_for(len(base.model.stages) - 2, 0 if trunk is None else trunk.stop)
+
+
+def last_block(base: Base) -> str:
+    """The beginning of the names of sites that see no positions but those `read`."""
+    return f"{base.model.stages[-2]}/"
+
+
 def add_scope(
     saved: SavedEditor,
-    records: Sequence[Record],
+    records: ScopeRecords,
     training: ScopeTraining = ScopeTraining(),
-    rows: int = 4,
+    known: TrunkCache | None = None,
     say: Callable[[str], None] = print,
 ) -> SavedEditor:
     """The editor with a scope that was trained on these records.
+
+    Args:
+      known: the states of some of the texts, if they were made already.
 
     Raises:
       ValueError: the base is no causal model with a block below the first edited one; the editor
         has a scope; no record has a rephrase.
     """
-    base = saved.base
     if "scoped" in saved.config:
         raise ValueError("the editor has a scope already: give one without")
-    if getattr(base.model, "kind", None) != "causal" or not hasattr(base.model, "keep"):
-        raise ValueError("scopes are for causal models only")
-    trunk, _ = split(base.model, saved.sites)
-    blocks = len(base.model.stages) - 2
-    stages = stages_for(blocks, 0 if trunk is None else trunk.stop)
-    limits = (training.longest, training.longest)
-    encode = codec_of(base).pair
-    encoded, skipped = encode_records(with_own(records, training.seed, OWN), encode, *limits)
-    encoded = [record for record in encoded if record.rephrases]
-    if not encoded:
+    base = saved.base
+    stages = check_can_scope(base, saved.sites)
+    encode, limits = codec_of(base).pair, (training.longest, training.longest)
+    (train, skipped), (dev, _) = (
+        encode_records(with_own(part, training.seed, OWN), encode, *limits) for part in records
+    )
+    train = [record for record in train if record.rephrases]
+    dev, _ = without_edited_subjects(dev, len(dev))
+    if not train:
         raise ValueError("a scope learns from rephrases, and the records have none")
-    say(f"{len(encoded)} records to learn from; too long: {skipped.too_long._asdict()}")
-    passages = written(base, encoded, training.seed)
-    cache = states_of(base, stages, encoded, passages)
+    say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
+    passages = passages_of(base, train, PASSAGES, training.seed)
+    states = states_of(base, stages, [*train, *dev], passages, known)
+    sample = _sample(states, train, training.seed)
     scope = two_keys(stages)
-    phi = scope.init(jax.random.key(training.seed), cache.width)
-    phi = standardised(phi, _sample(cache, encoded, training.seed))
+    phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
+    phi = standardised(phi, sample)
     batches = scope_batches(
-        encoded, passages, cache, training.batch, training.seed, training.longest
+        train, passages, states, training.batch, training.seed, training.longest
     )
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
-    within = {"scope": scope.config, "last_block": f"{base.model.stages[-2]}/", "rows": rows}
+    if dev:
+        phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states))
+        shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
+        say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
+    within = {"scope": scope.config, "last_block": last_block(base), "rows": ROWS}
     config = saved.config | {"scoped": within}
     base = base._replace(model=base.model.clone(keep=stages))
     editor = build_editor(config, outputs_of(base.model))
@@ -87,28 +135,22 @@ def add_scope(
 
 
 def written(
-    base: Base, records: Sequence[TokenRecord], seed: int
+    base: Base, beginnings: Sequence[str], new: int, seed: int
 ) -> list[Int[np.ndarray, "_"]]:
-    """What the base writes of itself after the names of some subjects: running text."""
+    """What the base makes of beginnings of texts, by drawing so many new tokens: running text."""
+    prompts = [codec_of(base).prompt(text) for text in beginnings]
+    said = dict(answers(base, prompts, new, 32, sampled, seed))
+    return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
+
+
+def passages_of(
+    base: Base, records: Sequence[TokenRecord], count: int, seed: int
+) -> list[Int[np.ndarray, "_"]]:
+    """What the base writes about so many of the subjects."""
     rng = np.random.default_rng((seed, 3))
     names = [r.record.subject or r.record.prompt for r in records]
-    chosen = [names[i] for i in rng.permutation(len(names))[:PASSAGES]]
-    codec = codec_of(base)
-    begun = [codec.pair(name, " is").tokens[:12] for name in chosen]
-    lengths = np.asarray([len(tokens) for tokens in begun], np.int32)
-    tokens = np.zeros((len(begun), 12), np.int32)
-    for row, text in zip(tokens, begun, strict=True):
-        row[: len(text)] = text
-    choice = sampled(jax.random.key(seed))
-    said = jax.jit(
-        lambda params, tokens, lengths: generate(
-            base.model, params, tokens, lengths, WRITTEN, choice
-        )
-    )(base.params, jnp.asarray(tokens), jnp.asarray(lengths))
-    return [
-        np.concatenate([text, more]).astype(np.int32)
-        for text, more in zip(begun, np.asarray(said), strict=True)
-    ]
+    chosen = [f"{names[i]} is" for i in rng.permutation(len(names))[:count]]
+    return written(base, chosen, WRITTEN, seed)
 
 
 def states_of(
@@ -116,18 +158,28 @@ def states_of(
     stages: tuple[int, ...],
     records: Sequence[TokenRecord],
     passages: Sequence[Int[np.ndarray, "_"]],
-) -> TrunkCache:
-    """The states that a scope reads, of all texts."""
+    known: TrunkCache | None = None,
+) -> States:
+    """The states that a scope reads, of all texts; those of `known` are not made again."""
+    texts = [pair.tokens for r in records for pair in (*r.outer, *r.locality)]
+    new = [tokens for tokens in (*texts, *passages) if known is None or tokens not in known]
     trunk: Any = base.model.clone(stop=stages[-1], keep=stages)
-    pairs = [pair for r in records for pair in (*r.outer, *r.locality)]
-    return cache_trunk(trunk, base.params, [*(pair.tokens for pair in pairs), *passages])
+    made = cache_trunk(trunk, base.params, new)
+
+    def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
+        cache = known if known is not None and tokens in known else made
+        return cache.states(tokens)
+
+    return states
 
 
-def _sample(cache: TrunkCache, records: Sequence[TokenRecord], seed: int) -> np.ndarray:
+def _sample(
+    states: States, records: Sequence[TokenRecord], seed: int
+) -> Float[np.ndarray, "_ kept d"]:
     """States of some positions."""
     texts = [pair.tokens for r in records for pair in r.outer]
     order = np.random.default_rng((seed, 4)).permutation(len(texts))[: SAMPLE // 4]
-    return np.concatenate([cache.states(texts[i]) for i in order])
+    return np.concatenate([states(texts[i]) for i in order])
 
 
 def _told(say: Callable[[str], None]) -> Callable[[int, dict[str, float]], None]:

@@ -6,13 +6,17 @@ from typing import Any, Literal, NamedTuple
 
 from mend_jax.data.batches import Skipped, TokenRecord, encode_records, grouped, sum_of
 from mend_jax.data.codec import codec_of
-from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.edited_subjects import without_edited_subjects
+from mend_jax.data.records import Record, drop_known_subjects, of_some_subjects
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.registry import read_noted, replace_locality
 from mend_jax.models.registry import Base
 from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig
+
+OBEYED = "locality prompts about subjects that are edited beside"
+"""What the count of these is called."""
 
 
 class Given(NamedTuple):
@@ -48,7 +52,10 @@ def read_files(config: TrainConfig) -> Given | None:
     train = read_noted(config.train, reading_of(config, "train"))
     scored = read_noted(config.validation, reading_of(config, "validation"))
     notes = {"training file": train.notes, "validation file": scored.notes}
-    return Given(train.records, scored.records, name, notes)
+    chosen = of_some_subjects(train.records, config.train_share)
+    if others := len(train.records) - len(chosen):
+        notes["training file"] = [*train.notes, f"records of subjects that are left: {others}"]
+    return Given(chosen, scored.records, name, notes)
 
 
 def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
@@ -97,12 +104,15 @@ def prepare(config: TrainConfig, base: Base, given: Given) -> Data:
             raise ExperimentError(f"--k {k}: there are fewer {' and '.join(few)} records than that")
         if not config.allow_conflicts:
             check_conflicts([kept, *grouped(dev, k), *grouped(held_out, k)])
+    dev, _ = without_edited_subjects(dev, k)
+    held_out, obeyed = without_edited_subjects(held_out, k)
     left_out = {
         "validation records of known subjects": known,
         "training records of development subjects": shared,
         **_told("training", skipped, skipped_dev),
         **_told("validation", skipped_validation),
         "validation records that fill no group": len(held_out) % k,
+        **({OBEYED: obeyed} if obeyed else {}),
         **{file: notes for file, notes in given.notes.items() if notes},
     }
     if not kept or not held_out:

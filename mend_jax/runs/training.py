@@ -112,7 +112,8 @@ def developer(task: Task, editor: Editor) -> Callable[[EditorState], dict[str, f
         scores = scored(state, data.dev or data.train[:1], shapes)
         found = {k: v.value for k, v in summarise(scores).items()}
         edit_loss = float(np.mean(scores.edit_loss))
-        total = config.c_edit * edit_loss + found.get("locality_kl", 0.0)
+        drawn = found.get("locality_kl", 0.0) if config.near or config.far else 0.0
+        total = config.c_edit * edit_loss + drawn
         shown = ("reliability", "generality", "locality_agreement", "locality_kl")
         rest = {k: found[k] for k in shown if k in found}
         return {"loss": total, "edit_loss": edit_loss} | rest

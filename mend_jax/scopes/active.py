@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mend_jax.scopes.network import Near
 
@@ -30,10 +30,14 @@ def nobody(k: int) -> Place:
     return Place(jnp.full(k, NONE, jnp.int32), jnp.zeros(k, jnp.int32))
 
 
+def passed(near: Near, used: Bool[Array, "edits"]) -> Float[Array, "*at edits"]:
+    """By how many logits both thresholds are passed; -inf in slots that hold no edit."""
+    return jnp.where(used, jnp.minimum(near.subject, near.relation), -jnp.inf)
+
+
 def fires(near: Near, used: Bool[Array, "edits"]) -> Int[Array, "*at"]:
     """The slot of the edit that passes both thresholds best, or NONE."""
-    both = jnp.minimum(near.subject, near.relation)
-    both = jnp.where(used, both, -jnp.inf)
+    both = passed(near, used)
     best = jnp.argmax(both, axis=-1)
     return jnp.where(jnp.max(both, axis=-1) > 0, best, NONE).astype(jnp.int32)
 

@@ -8,11 +8,13 @@ import jax
 import numpy as np
 import pytest
 from compare import assert_equal
-from tiny_run import Finished, some_records
+from tiny_run import Files, Finished, options, some_records
 from typed import typed
 
 import mend_jax as mj
 from mend_jax.data.records import write_records
+from mend_jax.runs.options import ExperimentError
+from mend_jax.runs.run import run
 
 pytest_plugins = ["finished_run"]
 
@@ -25,7 +27,8 @@ def out(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--train", folder / "train.jsonl", "--steps", 40, "--batch", 12,
     )  # fmt: skip
     assert ended.code == 0, ended.error
-    assert "24 records to learn from" in ended.out and "step     40  after " in ended.out
+    assert "22 records to learn from" in ended.out and "step     40  after " in ended.out
+    assert "thresholds set on 2 edits that it has not seen: found 1.000" in ended.out
     return folder / "scoped"
 
 
@@ -51,11 +54,50 @@ def test_edits_that_are_held_are_found(finished: Finished, out: Path, tmp_path: 
     assert ended.code == 0, ended.error
     found = metrics(held)
     assert {"found", "wrong", "fired", "fired_own"} - set(found) <= {"fired_own"}
+    points = json.loads((held / "results.json").read_text())["roc"]
+    (here,) = (point for point in points if point["lower"] == 0)
+    for name in ("found", "wrong"):  # every record has two rephrases
+        np.testing.assert_allclose(here[name], found[name]["value"])
+    assert points[0]["found"] + points[0]["wrong"] == 0 and points[-1]["fired"] == 1
     apart = [x for x in found.values() if 0 < x["value"] < 1]
     assert not apart or any(x["low"] < x["high"] for x in apart)  # drawn edit by edit
     ended = typed(*line, "--out", spoken, "--protocol", "contains")
     assert ended.code == 0, ended.error
     assert {"reliability", "generality"} <= set(metrics(spoken))
+
+
+def test_others_are_held_beside(out: Path, tmp_path: Path):
+    """Eight are scored while twenty are held; what they do elsewhere is told."""
+    write_records(tmp_path / "records.jsonl", some_records(200, 8))
+    write_records(tmp_path / "others.jsonl", [*some_records(203, 20), *some_records(100, 4)])
+    line = ("evaluate", "--editor", out, "--records", tmp_path / "records.jsonl", "--k", 4)
+    more = ("--distractors", tmp_path / "others.jsonl", "--elsewhere", 3, "--out", tmp_path / "new")
+    ended = typed(*line, *more, "--hold", 20)
+    assert ended.code == 0, ended.error
+    results = json.loads((tmp_path / "new/results.json").read_text())
+    counts = results["config"]
+    assert counts["held beside, of subjects trained on"] == 1  # 16 are wanted, and 15 are new
+    assert counts["left_out"]["locality prompts about subjects that are edited beside"] == 3 + 4
+    parts = results["elsewhere"]
+    assert parts["after the answer"]["tokens"] == 3 * 16
+    assert all(np.isfinite(list(part.values())).all() for part in parts.values())
+    ended = typed(*line, *more[:-1], tmp_path / "few", "--hold", 40)
+    assert ended.code == 1 and "36 edits are wanted beside, and 19" in ended.error
+    ended = typed(*line, "--hold", 9, "--out", tmp_path / "few")
+    assert ended.code == 1 and "--hold N and --distractors FILE go together" in ended.error
+
+
+def test_a_run_trains_both(tiny_files: Files, out: Path, tmp_path: Path):
+    """Edits are trained where they are asked for; the scope is part of what is scored and saved."""
+    config = options(tiny_files, tmp_path / "run", scope=True, scope_steps=20, scope_batch=8)
+    said: list[str] = []
+    made = run(config, said.append)
+    assert made is not None and any("thresholds set on 4 edits" in text for text in said)
+    again = mj.load_editor(tmp_path / "run")
+    assert_equal(again.state, made.saved.state)
+    assert made.results["metrics"]["reliability"] and "scoped" in again.config
+    with pytest.raises(ExperimentError, match="--k, --at-once and --mesh do not go with it"):
+        run(options(tiny_files, tmp_path / "two", scope=True, k=2))
 
 
 def test_the_command_edit_speaks_with_it(out: Path):

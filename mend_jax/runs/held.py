@@ -1,0 +1,146 @@
+"""Scoped edits scored in groups: those of a group are held together, and others beside them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from mend_jax.data.batches import TokenRecord, shapes_of, shapes_of_edits
+from mend_jax.data.codec import codec_of
+from mend_jax.editors.base import EditorState
+from mend_jax.editors.held import count
+from mend_jax.editors.scoped import holding
+from mend_jax.evaluation.elsewhere import Under, elsewhere, gone_on, said_again
+from mend_jax.evaluation.generation import Interview, interview, make_speaker, speak_of
+from mend_jax.evaluation.held import (
+    Holder,
+    Point,
+    Programs,
+    joined,
+    make_kept,
+    programs_of,
+    score_held,
+    trade_off,
+)
+from mend_jax.evaluation.metrics import Scores
+from mend_jax.evaluation.teacher_forced import Batching, kept
+from mend_jax.objectives import Forced
+from mend_jax.runs.scoping import WRITTEN, passages_of, written
+from mend_jax.runs.work import Work, tail_of
+from mend_jax.saved.directory import build_editor
+from mend_jax.scopes.network import scope_of
+
+
+class Group(NamedTuple):
+    """Records, and the state of the `kept` editor that holds their edits in its first slots."""
+
+    records: Sequence[TokenRecord]
+    state: EditorState
+
+
+class Standing(NamedTuple):
+    """The programs of an evaluation, and how records are put through them."""
+
+    programs: Programs
+    batching: Batching
+
+
+def standing_of(work: Work, protocol: Forced, batch: int) -> Standing:
+    """Over the tail of the base."""
+    trunk, outputs, cache = tail_of(work)
+    editor = build_editor(work.saved.config, outputs)
+    scope = scope_of(work.saved.config["scoped"]["scope"])
+    programs = programs_of(Holder(editor, scope, outputs, trunk, protocol))
+    return Standing(programs, Batching(None, cache, batch))
+
+
+def groups_of(work: Work, standing: Standing, k: int) -> Iterator[Group]:
+    """Every k records in order, and the edits that are held while they are scored: their own, and
+    those beside. Each edit is made once, on the base."""
+    every = [*work.records[: len(work.records) // k * k], *work.beside]
+    batching = standing.batching._replace(shapes=shapes_of_edits([entry.edit for entry in every]))
+    made = make_kept(standing.programs, work.saved.state, work.saved.base.params, every, batching)
+    scored = len(every) - len(work.beside)
+
+    def rows(*spans: slice) -> PyTree:
+        return jax.tree.map(lambda x: jnp.asarray(np.concatenate([x[s] for s in spans])), made)
+
+    for i in range(0, scored, k):
+        some = rows(slice(i, i + k), slice(scored, None))
+        held = holding().hold(some, count(some))
+        yield Group(work.records[i : i + k], EditorState(work.saved.state, held))
+
+
+def forced_held(
+    work: Work, protocol: Forced, k: int, batch: int
+) -> tuple[Scores, list[Point]]:
+    """Scores under teacher forcing, k records at a time; and what other thresholds would do."""
+    standing = standing_of(work, protocol, batch)
+    programs, batching = standing
+    if len(work.records) // k > 1:  # one compilation for all groups
+        batching = batching._replace(shapes=shapes_of(work.records))
+    params, parts, asked = work.saved.base.params, [], []
+    for number, group in enumerate(groups_of(work, standing, k)):
+        part, said = score_held(
+            programs, group.state, params, group.records, batching,
+            lambda n, _, done=number * k: work.reporter.scored(done + n, len(work.records)),
+        )  # fmt: skip
+        parts.append(part)
+        asked.append(said)
+    scores = joined(parts)
+    return scores, trade_off(asked, scores)
+
+
+def spoken_held(work: Work, k: int, batch: int, new: int) -> list[Interview]:
+    """What the model says of k records at a time, up to so many new tokens."""
+    saved = work.saved
+    bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in work.records]
+    making = standing_of(work._replace(records=bare), "sequence", batch)
+    speaker = make_speaker(
+        kept(saved.editor), speak_of(saved.base.model, new), codec_of(saved.base)
+    )
+    found: list[Interview] = []
+    for group in groups_of(work, making, k):
+        found += interview(
+            speaker, group.state, saved.base.params, group.records, Batching(batch=batch),
+            lambda n, _, done=len(found): work.reporter.interviewed(done + n, len(work.records)),
+        )  # fmt: skip
+    return found
+
+
+OPENINGS = (
+    "The", "In the", "It was", "We", "When", "There is a", "How to", "This", "On the", "If you",
+    "A new", "My", "She said", "According to", "For many years", "First,",
+)  # fmt: skip
+"""Of running text, which is about whatever the base likes."""
+AFTER = 16
+"""Tokens after an answer that are looked at."""
+
+
+def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
+    """What the edits of the first k records, and those beside, do to so many texts of each kind:
+    running text, what the base writes about edited subjects, what follows an answer."""
+    base = work.saved.base
+    bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in work.records[:k]]
+    part = work._replace(records=bare)
+    state = next(groups_of(part, standing_of(part, "sequence", batch), k)).state
+    scope = scope_of(work.saved.config["scoped"]["scope"])
+    under = Under(
+        base.model, kept(work.saved.editor), scope, state.phi.phi.scope, state, base.params
+    )
+    openings = [OPENINGS[i % len(OPENINGS)] for i in range(texts)]
+    running = written(base, openings, WRITTEN, work.seed + 1)
+    about = passages_of(base, bare, texts, work.seed + 1)
+    chosen = [r.edit for r in bare[:texts]]
+    said = [np.append(pair.tokens, pair.labels[-1]).astype(np.int32) for pair in chosen]
+    both = gone_on(under, said, AFTER, batch)
+    after = [np.append(x, more).astype(np.int32) for x, more in zip(said, both[0], strict=True)]
+    return {
+        "running text": elsewhere(under, running, [0] * len(running))._asdict(),
+        "passages about edited subjects": elsewhere(under, about, [0] * len(about))._asdict(),
+        "after the answer": elsewhere(under, after, [len(x) for x in said])._asdict(),
+        "target said again": said_again(both, [pair.labels for pair in chosen])._asdict(),
+    }

@@ -1,0 +1,119 @@
+"""The two thresholds of a scope, set on edits that it was not trained on, once.
+
+All of these edits are held beside each other, and asked for in other words; their neighbours and
+their subjects are asked for in other relations. A miss and a leak count alike.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int, PyTree
+
+from mend_jax.data.batches import TokenRecord
+from mend_jax.data.scope_texts import ASKED, EDIT, NEAR, OWN, ScopeText, States, texts_of_record
+from mend_jax.scopes.network import Keys, Near, Scope
+
+SHIFTS = np.arange(-8.0, 8.25, 0.5)
+"""Logits by which either threshold may be moved from where training has put it."""
+CHUNK = 64
+"""Texts whose keys are made at a time."""
+
+
+class Asked(NamedTuple):
+    """What is asked while edits are held: logits [texts, edits] of both questions; of each text,
+    the number of its record; and its role."""
+
+    near: Near
+    record: Int[np.ndarray, "texts"]
+    role: Int[np.ndarray, "texts"]
+
+
+class Found(NamedTuple):
+    """Shares of the texts: rephrases that find their edit, or another; leaks, by kind of text."""
+
+    found: float
+    wrong: float
+    near: float
+    own: float
+
+
+def ask(
+    scope: Scope,
+    phi: PyTree,
+    records: Sequence[TokenRecord],
+    states: States,
+) -> Asked:
+    """Asks every text of every record while the edits of all are held.
+
+    Args:
+      states: of a text, those that the scope reads.
+    """
+    texts = [(i, text) for i, entry in enumerate(records) for text in texts_of_record(entry)]
+    every = _keys(scope, phi, [text for _, text in texts], states)
+    record = np.asarray([i for i, _ in texts])
+    role = np.asarray([text.role for _, text in texts])
+    held, asking = (Keys(*(x[at] for x in every)) for at in (role == EDIT, role != EDIT))
+    near = jax.device_get(scope.near(phi, asking, held))
+    return Asked(near, record[role != EDIT], role[role != EDIT])
+
+
+def _keys(
+    scope: Scope,
+    phi: PyTree,
+    texts: Sequence[ScopeText],
+    states: States,
+) -> Keys:
+    """Of the last token of each prompt."""
+    longest = max(text.at + 1 for text in texts)
+
+    def at_end(phi: PyTree, x: jax.Array, at: jax.Array) -> Keys:
+        return Keys(*(key[jnp.arange(CHUNK), at] for key in scope.keys(phi, x)))
+
+    jitted, parts = jax.jit(at_end), []
+    for begin in range(0, len(texts), CHUNK):
+        some = texts[begin : begin + CHUNK]
+        known = [states(text.tokens)[: text.at + 1] for text in some]
+        x = np.zeros((CHUNK, longest, *known[0].shape[1:]), known[0].dtype)
+        at = np.zeros(CHUNK, np.int32)
+        for place, rows in enumerate(known):
+            x[place, : len(rows)], at[place] = rows, len(rows) - 1
+        parts.append(jax.tree.map(lambda key, n=len(some): key[:n], jitted(phi, x, at)))
+    return Keys(*(jnp.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def found_at(asked: Asked, subject: float = 0.0, relation: float = 0.0) -> Found:
+    """What is found with both thresholds lower by so many logits."""
+    both = np.minimum(asked.near.subject + subject, asked.near.relation + relation)
+    best, fires = np.argmax(both, axis=1), np.max(both, axis=1) > 0
+    right = fires & (best == asked.record)
+
+    def share(which: Bool[np.ndarray, "texts"], role: int) -> float:
+        of_role = which[asked.role == role]
+        return float(np.mean(of_role)) if len(of_role) else 0.0
+
+    return Found(
+        share(right, ASKED), share(fires & ~right, ASKED), share(fires, NEAR), share(fires, OWN)
+    )
+
+
+def with_thresholds(scope: Scope, phi: PyTree, asked: Asked) -> tuple[PyTree, Found]:
+    """The scope's parameters with the thresholds that do best here, and what is found with them.
+
+    Of several that are as good, those that are nearest to where they were.
+    """
+    known = {(a, b): found_at(asked, a, b) for a in SHIFTS for b in SHIFTS}
+
+    def worth(shift: tuple[float, float]) -> tuple[float, float]:
+        at = known[shift]
+        return at.found - at.near - at.own, -abs(shift[0]) - abs(shift[1])
+
+    best = max(known, key=worth)
+    steep, threshold = phi["steep"], phi["threshold"]
+    moved = {
+        name: threshold[name] - jnp.float32(shift) / jnp.exp(steep[name])
+        for name, shift in zip(Near._fields, best, strict=True)
+    }
+    return phi | {"threshold": moved}, known[best]
