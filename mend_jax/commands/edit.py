@@ -18,6 +18,7 @@ from mend_jax.models.memory import Dtype
 from mend_jax.option_types import ImportPath, InputFolder, Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
+from mend_jax.reports.scope_trace import lines_of, trace
 from mend_jax.saved.directory import load_editor
 
 
@@ -38,6 +39,9 @@ class Edit:
     """Other prompts to ask before and after; may be given several times."""
     tokens: Tokens = 12
     """Longest answer, in tokens."""
+    show_scope: bool = False
+    """Of an editor with a scope: show at which tokens of each prompt the edit acts, and by how many
+    logits its subject and its relation pass their thresholds."""
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
     trust: ImportPath = ""
@@ -58,6 +62,8 @@ def edit(config: Edit) -> None:
         trust=config.trust,
         force=config.force,
     )
+    if config.show_scope and "scoped" not in saved.config:
+        raise ValueError(f"--show-scope: the editor in {config.editor} has no scope")
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt, config.target
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
@@ -70,6 +76,9 @@ def edit(config: Edit) -> None:
     print(f"{prompt} -> {target}   (edited in {seconds * 1000:.0f} ms, once compiled)")
     for answer in shown.ask(change, [prompt, *config.ask], len(target.strip().splitlines())):
         print(f"\n  {answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
+        if config.show_scope:
+            lines = lines_of(trace(saved, change, answer.prompt))
+            print("\n".join(f"      {line}" for line in lines))
 
 
 COMMAND = Command(Edit, edit, __doc__)

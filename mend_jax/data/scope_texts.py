@@ -6,8 +6,8 @@ The supervision is free. Of the last token of a prompt, before anything is answe
     near          another subject of the relation   its relation alone
     own           its subject in other relations    its subject alone
 
-Nothing is asked at any other position: not earlier in a prompt, not after an answer, not in running
-text, whoever it is about.
+Nothing is asked at any other position: not earlier in a prompt, not after an answer and in what
+follows it, not in running text, whoever it is about.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mend_jax.data.batches import TokenRecord
+from mend_jax.data.own_subject import question_of
 
 States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d"]]
 """Of the tokens of a text, the states that a scope reads (`TrunkCache.states`)."""
@@ -26,8 +27,13 @@ EDIT, ASKED, NEAR, OWN, WITHIN, AFTER, RUNNING, PAD = range(8)
 
 SWAPPED = 0.3
 """How often a record is held by a rephrase, and asked by its prompt."""
-RUNNING_TEXTS = 16
-"""Of a batch."""
+RUNNING_TEXTS = 32
+"""Of a batch; at most half of them are about its own records."""
+ALIKE = 0.5
+"""Share of a batch's records that come in groups of one template: there the subject alone tells
+which edit is asked for, as among a thousand edits that are held."""
+GROUP = 20
+"""Records of such a group."""
 
 
 class ScopeText(NamedTuple):
@@ -36,6 +42,13 @@ class ScopeText(NamedTuple):
     tokens: Int[np.ndarray, "n"]
     at: int
     role: int
+
+
+class Running(NamedTuple):
+    """Running text: tokens int32[n]; record: number of that whose subject it is about, or -1."""
+
+    tokens: Int[np.ndarray, "n"]
+    record: int = -1
 
 
 class ScopeBatch(NamedTuple):
@@ -55,46 +68,94 @@ class ScopeBatch(NamedTuple):
     same: Bool[np.ndarray, "records records"]
 
 
-def texts_of_record(record: TokenRecord) -> list[ScopeText]:
-    """All phrasings and locality prompts, each with its answer."""
+def texts_of_record(
+    record: TokenRecord, spoken: Int[np.ndarray, "n"] | None = None
+) -> list[ScopeText]:
+    """All phrasings and locality prompts, each with its answer.
+
+    Args:
+      spoken: the edit's prompt with all of its answer, and what a model goes on with.
+    """
     roles = {"own": OWN}
     pairs = [(record.edit, EDIT), *((pair, ASKED) for pair in record.rephrases)]
     pairs += [
         (pair, roles.get(kind, NEAR))
         for pair, kind in zip(record.locality, record.kinds, strict=True)
     ]
-    return [ScopeText(pair.tokens, int(pair.read[0]), role) for pair, role in pairs]
+    texts = [ScopeText(pair.tokens, int(pair.read[0]), role) for pair, role in pairs]
+    return texts if spoken is None else [texts[0]._replace(tokens=spoken), *texts[1:]]
+
+
+class Corpus(NamedTuple):
+    """What a scope learns from.
+
+    records: each with a rephrase. spoken: of each, its edit with what follows (`texts_of_record`).
+    running: other texts. states: of all texts.
+    """
+
+    records: Sequence[TokenRecord]
+    spoken: Sequence[Int[np.ndarray, "_"]]
+    running: Sequence[Running]
+    states: States
 
 
 def scope_batches(
-    records: Sequence[TokenRecord],
-    running: Sequence[Int[np.ndarray, "_"]],
-    states: States,
-    batch: int,
-    seed: int,
-    longest: int = 32,
+    corpus: Corpus, batch: int, seed: int, longest: int = 32
 ) -> Iterator[ScopeBatch]:
-    """Endless batches; what is longer than `longest` is cut at its end.
-
-    Args:
-      records: each with a rephrase.
-    """
-    known = [texts_of_record(record) for record in records]
+    """Endless batches; what is longer than `longest` is cut at its end."""
+    records, spoken, running, states = corpus
+    known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
     subjects = np.asarray([record.record.subject.casefold() for record in records])
+    alike = _alike(records)
     rng = np.random.default_rng((seed, 2))
     batch = min(batch, len(records))
     while True:
-        chosen = rng.choice(len(records), batch, replace=False)
+        chosen = _chosen(alike, batch, rng)
         texts: list[tuple[int, ScopeText]] = []
         held = np.zeros(batch, np.int32)
         for place, index in enumerate(chosen):
             held[place] = len(texts)
             texts += [(place, text) for text in _drawn(known[index], rng)]
-        for index in rng.choice(len(running), min(RUNNING_TEXTS, len(running)), replace=False):
-            texts.append((-1, ScopeText(running[index], -1, RUNNING)))
+        texts += _running(running, chosen, rng)
         room = batch * 5 + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
         yield _collated(texts, held, names[:, None] == names[None], states, (room, longest))
+
+
+def _alike(records: Sequence[TokenRecord]) -> list[np.ndarray]:
+    """Of each record, those with its template; where a prompt has none, the record alone."""
+    groups: dict[str, list[int]] = {}
+    for i, record in enumerate(records):
+        question = question_of(record.record)
+        groups.setdefault(question.template if question else f" {i}", []).append(i)
+    members = {i: np.asarray(group) for group in groups.values() for i in group}
+    return [members[i] for i in range(len(records))]
+
+
+def _chosen(
+    alike: Sequence[np.ndarray], batch: int, rng: np.random.Generator
+) -> Int[np.ndarray, "records"]:
+    """The records of a batch: some at random, then groups of one template."""
+    order = rng.permutation(len(alike))
+    chosen = dict.fromkeys(int(i) for i in order[: batch - round(ALIKE * batch)])
+    for first in order:
+        group = rng.permutation(alike[first])[: GROUP - 1] if len(chosen) < batch else ()
+        chosen |= dict.fromkeys(int(i) for i in (first, *group))
+    return np.asarray(list(chosen)[:batch])
+
+
+def _running(
+    running: Sequence[Running], chosen: Int[np.ndarray, "records"], rng: np.random.Generator
+) -> list[tuple[int, ScopeText]]:
+    """Running texts, those about records of the batch first, with their places in it."""
+    places = {int(index): place for place, index in enumerate(chosen)}
+    mixed = [running[i] for i in rng.permutation(len(running))]
+    about = [text for text in mixed if text.record in places][: RUNNING_TEXTS // 2]
+    others = [text for text in mixed if text.record not in places]
+    return [
+        (places.get(text.record, -1), ScopeText(text.tokens, -1, RUNNING))
+        for text in (*about, *others[: RUNNING_TEXTS - len(about)])
+    ]
 
 
 def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:

@@ -28,7 +28,7 @@ from mend_jax.evaluation.held import (
 from mend_jax.evaluation.metrics import Scores
 from mend_jax.evaluation.teacher_forced import Batching, kept
 from mend_jax.objectives import Forced
-from mend_jax.runs.scoping import WRITTEN, passages_of, written
+from mend_jax.runs.scoping import anything, passages_of
 from mend_jax.runs.work import Work, tail_of
 from mend_jax.saved.directory import build_editor
 from mend_jax.scopes.network import scope_of
@@ -111,11 +111,6 @@ def spoken_held(work: Work, k: int, batch: int, new: int) -> list[Interview]:
     return found
 
 
-OPENINGS = (
-    "The", "In the", "It was", "We", "When", "There is a", "How to", "This", "On the", "If you",
-    "A new", "My", "She said", "According to", "For many years", "First,",
-)  # fmt: skip
-"""Of running text, which is about whatever the base likes."""
 AFTER = 16
 """Tokens after an answer that are looked at."""
 
@@ -131,9 +126,12 @@ def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
     under = Under(
         base.model, kept(work.saved.editor), scope, state.phi.phi.scope, state, base.params
     )
-    openings = [OPENINGS[i % len(OPENINGS)] for i in range(texts)]
-    running = written(base, openings, WRITTEN, work.seed + 1)
-    about = passages_of(base, bare, texts, work.seed + 1)
+    running, about = (
+        [text.tokens for text in part]
+        for part in (
+            anything(base, work.seed + 1, texts), passages_of(base, bare, texts, work.seed + 1)
+        )
+    )  # fmt: skip
     chosen = [r.edit for r in bare[:texts]]
     said = [np.append(pair.tokens, pair.labels[-1]).astype(np.int32) for pair in chosen]
     both = gone_on(under, said, AFTER, batch)

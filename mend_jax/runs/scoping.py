@@ -14,7 +14,7 @@ from mend_jax.data.decoding import answers
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.scope_texts import States, scope_batches
+from mend_jax.data.scope_texts import Corpus, Running, States, scope_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
@@ -29,10 +29,16 @@ from mend_jax.training.thresholds import ask, with_thresholds
 
 OWN = 3
 """Questions about its own subject that each record is given for training."""
-PASSAGES = 128
-"""Texts that the base writes itself, about some of the subjects."""
+PASSAGES = 384
+"""Texts that the base writes itself, about some of the subjects; a quarter as many are about
+anything."""
 WRITTEN = 48
 """Tokens of one."""
+SPOKEN = 384
+"""Edits whose answer the base goes on from, and by how many tokens."""
+AFTER = 8
+HELD = 1000
+"""Edits that are held while thresholds are set: those of development, and of training."""
 ROWS = 4
 """Of an edit that are kept at each site."""
 
@@ -104,26 +110,30 @@ def add_scope(
     base = saved.base
     stages = check_can_scope(base, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
-    (train, skipped), (dev, _) = (
-        encode_records(with_own(part, training.seed, OWN), encode, *limits) for part in records
-    )
+    asked = with_own([*records.train, *records.dev], training.seed, OWN)
+    here = len(records.train)
+    train, skipped = encode_records(asked[:here], encode, *limits)
+    dev, _ = encode_records(asked[here:], encode, *limits)
     train = [record for record in train if record.rephrases]
     dev, _ = without_edited_subjects(dev, len(dev))
     if not train:
         raise ValueError("a scope learns from rephrases, and the records have none")
     say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
-    passages = passages_of(base, train, PASSAGES, training.seed)
-    states = states_of(base, stages, [*train, *dev], passages, known)
+    running = [*passages_of(base, train, PASSAGES, training.seed), *anything(base, training.seed)]
+    spoken = spoken_of(base, train, training.seed)
+    texts = [pair.tokens for r in (*train, *dev) for pair in (*r.outer, *r.locality)]
+    texts += [*spoken, *(text.tokens for text in running)]
+    states = states_of(base, stages, texts, known)
     sample = _sample(states, train, training.seed)
     scope = two_keys(stages)
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
-    batches = scope_batches(
-        train, passages, states, training.batch, training.seed, training.longest
-    )
+    corpus = Corpus(train, spoken, running, states)
+    batches = scope_batches(corpus, training.batch, training.seed, training.longest)
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
     if dev:
-        phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states))
+        beside = train[: max(HELD - len(dev), 0)]
+        phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
     within = {"scope": scope.config, "last_block": last_block(base), "rows": ROWS}
@@ -145,24 +155,49 @@ def written(
 
 def passages_of(
     base: Base, records: Sequence[TokenRecord], count: int, seed: int
-) -> list[Int[np.ndarray, "_"]]:
+) -> list[Running]:
     """What the base writes about so many of the subjects."""
     rng = np.random.default_rng((seed, 3))
     names = [r.record.subject or r.record.prompt for r in records]
-    chosen = [f"{names[i]} is" for i in rng.permutation(len(names))[:count]]
-    return written(base, chosen, WRITTEN, seed)
+    chosen = [int(i) for i in rng.permutation(len(names))[:count]]
+    texts = written(base, [f"{names[i]} is" for i in chosen], WRITTEN, seed)
+    return [Running(text, i) for text, i in zip(texts, chosen, strict=True)]
+
+
+OPENINGS = (
+    "The", "In the", "It was", "We", "When", "There is a", "How to", "This", "On the", "If you",
+    "A new", "My", "She said", "According to", "For many years", "First,",
+)  # fmt: skip
+"""Of texts about whatever the base likes."""
+
+
+def anything(base: Base, seed: int, count: int = PASSAGES // 4) -> list[Running]:
+    """What the base writes about nothing that was asked for."""
+    begun = [OPENINGS[i % len(OPENINGS)] for i in range(count)]
+    return [Running(text) for text in written(base, begun, WRITTEN, seed)]
+
+
+def spoken_of(
+    base: Base, records: Sequence[TokenRecord], seed: int
+) -> list[Int[np.ndarray, "_"]]:
+    """Each edit's prompt with all of its answer; some of them, as the base goes on from there."""
+    texts = [np.append(r.edit.tokens, r.edit.labels[-1]).astype(np.int32) for r in records]
+    chosen = np.random.default_rng((seed, 5)).permutation(len(texts))[:SPOKEN]
+    said = answers(base, [texts[i] for i in chosen], AFTER, 32)
+    for place, more in said:
+        i = chosen[place]
+        texts[i] = np.append(texts[i], np.asarray(more, np.int32))
+    return texts
 
 
 def states_of(
     base: Base,
     stages: tuple[int, ...],
-    records: Sequence[TokenRecord],
-    passages: Sequence[Int[np.ndarray, "_"]],
+    texts: Sequence[Int[np.ndarray, "_"]],
     known: TrunkCache | None = None,
 ) -> States:
     """The states that a scope reads, of all texts; those of `known` are not made again."""
-    texts = [pair.tokens for r in records for pair in (*r.outer, *r.locality)]
-    new = [tokens for tokens in (*texts, *passages) if known is None or tokens not in known]
+    new = [tokens for tokens in texts if known is None or tokens not in known]
     trunk: Any = base.model.clone(stop=stages[-1], keep=stages)
     made = cache_trunk(trunk, base.params, new)
 

@@ -44,6 +44,7 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
     wrong = _both(near.subject, near.relation)
     others = ~batch.same[jnp.maximum(batch.record, 0)][:, None, :] | ~known[:, None, None]
     wrong = jnp.sum(jnp.where(others, wrong, 0.0), axis=-1)
+    mine_not = jnp.where(known[:, None], _yes(-relation), 0.0)
     whose = jax.nn.one_hot(jnp.maximum(batch.record, 0), len(batch.at), dtype=bool)[:, None]
     rivals = jnp.where(others | whose, near.subject, -jnp.inf)
     mean = partial(_mean_at, roles)
@@ -52,7 +53,7 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
         "near": mean(_yes(-subject) + OTHER_QUESTION * _yes(relation), NEAR),
         "own": mean(OTHER_QUESTION * _yes(subject) + _yes(-relation), OWN),
         "within": mean(_yes(-relation), WITHIN),
-        "after": mean(_yes(-relation), AFTER),
+        "after": mean(_yes(-relation), AFTER) + mean(mine_not, RUNNING),
         "others": mean(wrong, ASKED, NEAR, OWN) + mean(wrong, WITHIN, AFTER) + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
     }

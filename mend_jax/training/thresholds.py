@@ -45,13 +45,15 @@ def ask(
     phi: PyTree,
     records: Sequence[TokenRecord],
     states: States,
+    beside: Sequence[TokenRecord] = (),
 ) -> Asked:
-    """Asks every text of every record while the edits of all are held.
+    """Asks every text of every record while the edits of all are held, and those of others beside.
 
     Args:
       states: of a text, those that the scope reads.
     """
     texts = [(i, text) for i, entry in enumerate(records) for text in texts_of_record(entry)]
+    texts += [(len(records) + i, texts_of_record(entry)[0]) for i, entry in enumerate(beside)]
     every = _keys(scope, phi, [text for _, text in texts], states)
     record = np.asarray([i for i, _ in texts])
     role = np.asarray([text.role for _, text in texts])

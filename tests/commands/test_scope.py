@@ -103,9 +103,11 @@ def test_a_run_trains_both(tiny_files: Files, out: Path, tmp_path: Path):
 def test_the_command_edit_speaks_with_it(out: Path):
     ended = typed(
         "edit", "--editor", out, "--prompt", "Person 300 lives in", "--target", "Oslo",
-        "--ask", "Person 7 likes to eat a",
+        "--ask", "Person 7 likes to eat a", "--show-scope",
     )  # fmt: skip
     assert ended.code == 0, ended.error
+    told = [line.split() for line in ended.out.splitlines() if line.endswith("edit 1 acts")]
+    assert all(float(line[-5]) > 0 and float(line[-4]) > 0 for line in told) and told
     assert "Person 300 lives in -> Oslo" in ended.out
     asked = ended.out.split("Person 7 likes to eat a")[1]
     before, after = (line.split(":", 1)[1].strip() for line in asked.strip().splitlines()[:2])

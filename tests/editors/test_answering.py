@@ -75,7 +75,8 @@ def test_the_edit_is_felt_at_those_positions_alone(tiny: Tiny):
 
 def test_the_gradient_reaches_the_edit(tiny: Tiny):
     def loss(edit: Any) -> jax.Array:
-        return jnp.sum(editor().apply(STATE, sequence_logits(tiny.model), edit)(tiny.params, pair()))
+        after = editor().apply(STATE, sequence_logits(tiny.model), edit)
+        return jnp.sum(after(tiny.params, pair()))
 
     slopes = jax.grad(loss)(edit_of(EARLY, LATE))
     assert all(float(jnp.max(jnp.abs(x))) > 0 for x in jax.tree.leaves(slopes))
