@@ -18,6 +18,7 @@ from mend_jax.commands.command import Command, Preset
 from mend_jax.data.batches import TokenRecord, encode_records, grouped
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
+from mend_jax.data.preceded import After, preceded
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.sources.registry import read_noted, read_records
 from mend_jax.editors.method import AtOnce
@@ -61,6 +62,10 @@ class Evaluate(ReadingOptions, ScoreOptions):
     all of mend_jax/data/sources); without it, the held-out subjects of the project's facts."""
     limit: Times = 0
     """Score only so many records (0: all)."""
+    after: After = "nothing"
+    """Text that is put before every rephrase and locality prompt, and before the edit's own prompt
+    as one more rephrase: a sentence about something else, five sentences, the statement of another
+    edit, or a turn of a chat."""
     hold: Times = 0
     """Hold so many edits, of an editor with a scope, while each group of k is scored (0: k): their
     own, and those of --distractors."""
@@ -105,9 +110,8 @@ def evaluate(config: Evaluate) -> None:
         print(f"warning: {known} of {len(records)} records have subjects that were trained on")
     began = time.perf_counter()
     limits = (config.longest, config.longest_answer)
-    encoded, skipped = encode_records(
-        records[: config.limit or None], codec_of(saved.base).pair, *limits
-    )
+    asked = preceded(records[: config.limit or None], config.after, config.seed)
+    encoded, skipped = encode_records(asked, codec_of(saved.base).pair, *limits)
     wanted = config.sequential or config.k
     if len(encoded) < wanted:
         raise ValueError(

@@ -15,6 +15,7 @@ from mend_jax.editors.scoped import acting, compressed, holding, scoped
 from mend_jax.example import Example, Pair
 from mend_jax.factors import to_dense
 from mend_jax.models.stages import run_trunk
+from mend_jax.objectives import negative_log_likelihood
 from mend_jax.scopes.network import Scope, two_keys
 
 SITES = (r"layers_(1|2)/mlp/(up|down)_proj",)
@@ -120,6 +121,29 @@ def test_where_an_edit_acts_it_is_that_edit_at_those_positions(setting: Setting)
         wanted = mj.edited(setting.outputs.logits, edit)(setting.params, flat)
         assert float(jnp.max(jnp.abs(wanted - base))) > 0.01
         assert_close(got[i], wanted[0], 1e-5)
+
+
+def test_a_scoped_loss_is_captured_as_that_of_the_edit_that_acts(setting: Setting):
+    """The gradient on top of held edits: as with the active one applied at its positions."""
+    rows = setting.held.kept.rows
+    logits = setting.outputs.logits
+    flat = jax.tree.map(lambda x: x[1], setting.edits)
+    here = jnp.zeros((1, LENGTH), bool).at[:, LENGTH - ANSWERS :].set(True)
+    late = jnp.ones((1, ANSWERS), bool)
+    at = {site: late if site.startswith("layers_2/") else here for site in rows}
+    edit = {site: mj.Factors(*(x[1] for x in part)) for site, part in rows.items()}
+
+    def loss(after: Any) -> Any:
+        return lambda params, pair: negative_log_likelihood(after(params, pair), pair.labels)
+
+    scoped_loss = loss(setting.editor.apply(setting.state, logits, setting.held))
+    got, wanted = (
+        jax.jit(mj.capture(x, SITES[0]))(setting.params, flat)
+        for x in (scoped_loss, loss(mj.edited(logits, edit, at)))
+    )
+    assert_close(got, wanted, 1e-5)
+    base = jax.jit(mj.capture(loss(logits), SITES[0]))(setting.params, flat)
+    assert abs(float(got[0] - base[0])) > 1e-3
 
 
 def test_any_order_of_adding_and_removing_gives_the_same_answers(setting: Setting):

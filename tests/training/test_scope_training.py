@@ -73,7 +73,8 @@ def cache() -> tuple[list[TokenRecord], list[np.ndarray], TrunkCache]:
 def told(cache: Any) -> Corpus:
     records, running, kept = cache
     spoken = [np.append(r.edit.tokens, r.edit.labels[-1]) for r in records]
-    return Corpus(records, spoken, [Running(x, i if i < 8 else -1) for i, x in enumerate(running)], kept.states)
+    texts = [Running(x, i if i < 8 else -1) for i, x in enumerate(running)]
+    return Corpus(records, spoken, texts, kept.states)
 
 
 def test_every_position_has_its_role(cache: Any):
