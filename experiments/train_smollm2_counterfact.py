@@ -41,6 +41,14 @@ class CounterFact(TrainConfig):
 
 
 PRESETS = {
+    "scoped": Preset(
+        {
+            "scope": True, "train_share": 0.5, "max_validation": 200, "dev": 300, "steps": 500,
+            "sites": r"layers_(28|29)/mlp/(gate|up)_proj", "swap": True, "calibrate": 60,
+            "evaluate_every": 250, "scope_steps": 600,
+        },
+        "HERE",
+    ),
     "zsre": Preset(
         {
             "near": 0, "far": 1, "longest": 48, "longest_answer": 8, "dev": 60, "swap": True,

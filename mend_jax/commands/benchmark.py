@@ -31,6 +31,7 @@ from mend_jax.cost.benchmark import (
     random_params,
     reset_peak,
 )
+from mend_jax.cost.held import held_actions
 from mend_jax.cost.torch_unit import make_unit
 from mend_jax.cost.workload import Sizes, Workload, make_workload
 from mend_jax.editors.mend import mend
@@ -40,7 +41,7 @@ from mend_jax.models.memory import Dtype
 from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import load
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
-from mend_jax.option_types import Batch, OutFile, Rank, Some, Tokens, check_options
+from mend_jax.option_types import Batch, OutFile, Rank, Some, Times, Tokens, check_options
 from mend_jax.training.state import init_state
 
 
@@ -66,6 +67,9 @@ class BenchmarkConfig:
     """Edits that are evaluated in a round."""
     rounds: Some = 7
     """Each thing is timed so often, in turns; the fastest counts."""
+    held: Times = 0
+    """Of a causal model: also time a pass over 8 texts of 64 tokens, and decoding of 16 texts, with
+    and without so many edits that have scopes (0: do not)."""
     only_step: bool = False
     """Only the training step of `batch` edits, without PyTorch."""
     json: OutFile | None = None
@@ -135,6 +139,15 @@ class Runs:
         return run, flops
 
 
+    def held(self, edits: int) -> dict[str, Callable[[], None]]:
+        """Passes and decoding, with and without so many edits held."""
+        width = self.work.params["embedding"].shape[-1]
+        return held_actions(self.work.model, self.params, self.work.sites, width, edits)
+
+
+HELD = ("pass", "pass_held", "decode", "decode_held")
+
+
 def run(config: BenchmarkConfig) -> dict[str, Any]:
     """Times everything; returns what is written to the file.
 
@@ -164,6 +177,8 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
         except ImportError as error:
             missing = f"left out: {error}"
     actions |= {name: action for name, (action, _) in wanted.items()}
+    if config.held:
+        actions |= runs.held(config.held)
     times = in_turns(actions, config.rounds)
     rate = matmul.flops / times["matmul"].seconds
     unit = times["unit"].seconds if "unit" in times else None
@@ -181,7 +196,7 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
         "setting": {
             "length": config.length, "answers": config.answers, "rank": config.rank,
             "batch": config.batch, "evaluated": config.evaluated, "sites": len(runs.work.sites),
-            "rounds": config.rounds,
+            "rounds": config.rounds, "held": config.held,
         },
         "matmul_flops_per_second": rate,
         "unit": _seconds(times["unit"]) if "unit" in times else missing,
@@ -190,6 +205,10 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
             for name, (_, flops) in wanted.items()
         },
         "peak_bytes": max(peaks.values()),
+        "held": {
+            name: {"seconds": times[name].seconds, "median": times[name].median}
+            for name in HELD if name in times
+        },
     }  # fmt: skip
 
 
@@ -243,6 +262,13 @@ def table(found: Mapping[str, Any]) -> str:
             f"{units:>7} {r['flops_per_edit'] / 1e9:8.1f} {r['share_of_matmul_rate']:8.0%} "
             f"{r['peak_bytes'] / 1e9:8.2f}"
         )
+    if held := found["held"]:
+        for name in ("pass", "decode"):
+            alone, together = (held[key]["median"] for key in (name, f"{name}_held"))
+            lines.append(
+                f"  {name:<18} {alone:9.4f} s, with {s['held']} edits held {together:9.4f} s "
+                f"({together / alone:.2f}x)"
+            )
     return "\n".join(lines)
 
 

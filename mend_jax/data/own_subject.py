@@ -5,12 +5,14 @@ ask that. So the subject is put into the prompts of other records, and their tar
 compared there; whether they are true of it does not matter, since what must stay is what the base
 says.
 
-Which prompts ask for the same is not known of every file. Prompts with another wording that share a
-target with the record's own (two ways to ask for a language) may, and are not used.
+Which prompts ask for the same is not known of every file. A prompt whose answers are of the kind
+that the record's own prompt asks for may (two ways to ask for a country), and is not used: a kind
+is the answers of a template, and those of all templates that share one of them.
 """
 
 import random
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from mend_jax.data.records import Locality, Record, rephrases_of
@@ -49,8 +51,18 @@ def with_own(records: Sequence[Record], seed: int = 0, count: int = ASKED) -> li
     for one in known:
         answers.setdefault(one.template, set()).add(one.answer.casefold())
 
+    templates: dict[str, set[str]] = {}
+    for template, said in answers.items():
+        for answer in said:
+            templates.setdefault(answer, set()).add(template)
+
+    @cache
+    def kind(template: str) -> frozenset[str]:
+        sharing = {other for answer in answers[template] for other in templates[answer]}
+        return frozenset(answer for other in sharing for answer in answers[other])
+
     def apart(a: Question, b: Question) -> bool:
-        return a.template != b.template and answers[a.template].isdisjoint(answers[b.template])
+        return a.template != b.template and answers[b.template].isdisjoint(kind(a.template))
 
     found = []
     for record, question in zip(records, questions, strict=True):

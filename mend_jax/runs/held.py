@@ -129,7 +129,8 @@ def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
     running, about = (
         [text.tokens for text in part]
         for part in (
-            anything(base, work.seed + 1, texts), passages_of(base, bare, texts, work.seed + 1)
+            anything(base, work.seed + 1, texts),
+            passages_of(base, [r.record for r in bare], texts, work.seed + 1),
         )
     )  # fmt: skip
     chosen = [r.edit for r in bare[:texts]]

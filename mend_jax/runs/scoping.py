@@ -13,7 +13,7 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
-from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.records import Record, Rephrase, drop_known_subjects
 from mend_jax.data.scope_texts import Corpus, Running, States, scope_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
@@ -37,6 +37,8 @@ WRITTEN = 48
 SPOKEN = 384
 """Edits whose answer the base goes on from, and by how many tokens."""
 AFTER = 8
+BEFORE = 14
+"""Tokens of other text before a prompt."""
 HELD = 1000
 """Edits that are held while thresholds are set: those of development, and of training."""
 ROWS = 4
@@ -111,15 +113,17 @@ def add_scope(
     stages = check_can_scope(base, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
     asked = with_own([*records.train, *records.dev], training.seed, OWN)
-    here = len(records.train)
-    train, skipped = encode_records(asked[:here], encode, *limits)
-    dev, _ = encode_records(asked[here:], encode, *limits)
-    train = [record for record in train if record.rephrases]
-    dev, _ = without_edited_subjects(dev, len(dev))
-    if not train:
+    fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
+    mine = [entry.record for entry in fits if entry.rephrases]
+    if not mine:
         raise ValueError("a scope learns from rephrases, and the records have none")
+    running = [*passages_of(base, mine, PASSAGES, training.seed), *anything(base, training.seed)]
+    after = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
+    train, _ = encode_records(after_text(mine, after, training.seed), encode, *limits)
+    dev, _ = encode_records(asked[len(records.train) :], encode, *limits)
+    beside = train[: max(HELD - len(dev), 0)]
+    dev, _ = without_edited_subjects(dev, len(dev), beside)
     say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
-    running = [*passages_of(base, train, PASSAGES, training.seed), *anything(base, training.seed)]
     spoken = spoken_of(base, train, training.seed)
     texts = [pair.tokens for r in (*train, *dev) for pair in (*r.outer, *r.locality)]
     texts += [*spoken, *(text.tokens for text in running)]
@@ -132,7 +136,6 @@ def add_scope(
     batches = scope_batches(corpus, training.batch, training.seed, training.longest)
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
     if dev:
-        beside = train[: max(HELD - len(dev), 0)]
         phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
@@ -153,12 +156,27 @@ def written(
     return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
 
 
-def passages_of(
-    base: Base, records: Sequence[TokenRecord], count: int, seed: int
-) -> list[Running]:
+def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
+    """The records with one phrasing and one neighbour more, each after some other text: where a
+    name is to be found, and that what stands before it asks for nothing."""
+    rng = random.Random(seed)
+
+    def one(record: Record) -> Record:
+        text = rng.choice(texts)
+        near = [item for item in record.locality if item.kind != "own"][:1]
+        return record._replace(
+            rephrases=(*record.rephrases, Rephrase(f"{text}. {record.prompt}", record.target)),
+            locality=record.locality
+            + tuple(item._replace(prompt=f"{text}. {item.prompt}") for item in near),
+        )
+
+    return [one(record) for record in records]
+
+
+def passages_of(base: Base, records: Sequence[Record], count: int, seed: int) -> list[Running]:
     """What the base writes about so many of the subjects."""
     rng = np.random.default_rng((seed, 3))
-    names = [r.record.subject or r.record.prompt for r in records]
+    names = [record.subject or record.prompt for record in records]
     chosen = [int(i) for i in rng.permutation(len(names))[:count]]
     texts = written(base, [f"{names[i]} is" for i in chosen], WRITTEN, seed)
     return [Running(text, i) for text, i in zip(texts, chosen, strict=True)]

@@ -32,6 +32,19 @@ def test_the_own_subject_in_another_relation():
         assert len(set(prompts)) == len(prompts) <= 2
 
 
+def test_prompts_of_one_kind_of_answer_are_not_asked_though_they_share_none():
+    """Two ways to ask for a country, which a third one has answers of both of."""
+    records = [
+        Record("Fado is from", "Peru", subject="Fado"),
+        Record("Polka began in", "Chad", subject="Polka"),
+        Record("Samba comes from", "Peru", subject="Samba"),
+        Record("Tango comes from", "Chad", subject="Tango"),
+        Record("Jazz is played by", "Ella", subject="Jazz"),
+    ]
+    fado, *_ = with_own(records)
+    assert [item.prompt for item in fado.locality] == ["Fado is played by"]
+
+
 def test_a_record_without_a_subject_or_with_its_own_questions_stays_as_it_is():
     own = Locality("Emma appeared in", "1815", "own")
     asked = Record("Emma is by", "Defoe", (), (own,), "Emma")
