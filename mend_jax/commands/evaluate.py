@@ -205,8 +205,8 @@ def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
             raise ValueError("--hold and --elsewhere are for editors with a scope: this has none")
         return
     wrong = {
-        "--sequential": bool(config.sequential), "--at-once": config.at_once is not None,
-        "--alone": config.alone, "--mesh": config.mesh != "1x1",
+        "--at-once": config.at_once is not None, "--alone": config.alone,
+        "--mesh": config.mesh != "1x1",
     }  # fmt: skip
     if given := [option for option, is_given in wrong.items() if is_given]:
         raise ValueError(

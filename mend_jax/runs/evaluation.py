@@ -23,7 +23,7 @@ from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.objectives import Forced
 from mend_jax.option_types import Batch, Times, between
-from mend_jax.runs.held import elsewhere_of, forced_held, spoken_held
+from mend_jax.runs.held import elsewhere_of, forced_held, spoken_held, standing_of
 from mend_jax.runs.work import Work, tail_of
 from mend_jax.saved.directory import SavedEditor, build_editor
 
@@ -87,7 +87,8 @@ def trained_on(saved: SavedEditor) -> list[Record] | None:
 
 def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dict[str, Any]]:
     """The metrics, and what else belongs in results.json: texts, or the curves of a sequence."""
-    if options.sequential:
+    scoped = "scoped" in work.saved.config
+    if options.sequential and not scoped:
         scores, curve = in_sequence(options, work)
         return summarise(scores, work.seed), {"curve": [point._asdict() for point in curve]}
     more: dict[str, Any] = {}
@@ -96,8 +97,12 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
         scores = scores_of(interviews, work.records, options.protocol)
     else:
         if is_held(options, work):
-            scores, points = forced_held(work, options.protocol, options.k, options.batch)
+            k, in_turn = options.sequential or options.k, bool(options.sequential)
+            standing = standing_of(work, options.protocol, options.batch, k, in_turn)
+            scores, points, seconds, subjects, right = forced_held(standing, work)
             more["roc"] = [point._asdict() for point in points]
+            more["making"] = {"edits": len(work.records) + len(work.beside), "seconds": seconds}
+            more["several edits of one subject"] = {"subjects": subjects, "all right": right}
         else:
             scores = forced(options, options.protocol, work)
         some = work.records[: max(TEXTS // options.k, 1) * options.k]
@@ -109,7 +114,8 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
     if interviews:
         more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
     if options.elsewhere:
-        found = elsewhere_of(work, options.k, options.elsewhere, options.batch)
+        k = options.sequential or options.k
+        found = elsewhere_of(work, k, options.elsewhere, options.batch)
         more["elsewhere"] = found
     share_fate = 1 if is_held(options, work) else options.k
     return summarise(scores, work.seed, share_fate), more
@@ -153,7 +159,8 @@ def speak(options: ScoreOptions, work: Work) -> list[Interview]:
 
 def is_held(options: ScoreOptions, work: Work) -> bool:
     """Whether many edits are held, each in its scope, and not one program makes them all."""
-    return bool(options.k > 1 or work.beside) and "scoped" in work.saved.config
+    many = options.k > 1 or options.sequential or work.beside
+    return bool(many) and "scoped" in work.saved.config
 
 
 def side_by_side(options: ScoreOptions) -> int:

@@ -1,17 +1,19 @@
 """Scoped edits scored in groups: those of a group are held together, and others beside them."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from mend_jax.data.batches import TokenRecord, shapes_of, shapes_of_edits
 from mend_jax.data.codec import codec_of
+from mend_jax.data.edited_subjects import folded
 from mend_jax.editors.base import EditorState
-from mend_jax.editors.held import count
+from mend_jax.editors.held import Slots, count
 from mend_jax.editors.scoped import holding
 from mend_jax.evaluation.elsewhere import Under, elsewhere, gone_on, said_again
 from mend_jax.evaluation.generation import Interview, interview, make_speaker, speak_of
@@ -42,24 +44,44 @@ class Group(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """The programs of an evaluation, and how records are put through them."""
+    """The programs of an evaluation, and how records are put through them.
+
+    k: records of a group. one_by_one: edits are added one after another, not all at once.
+    """
 
     programs: Programs
     batching: Batching
+    k: int
+    one_by_one: bool = False
 
 
-def standing_of(work: Work, protocol: Forced, batch: int) -> Standing:
+class Together(NamedTuple):
+    """Scores of groups, and what is told of them: what other thresholds would have found; seconds
+    that making the edits took, with compiling; and of the subjects that several edits of a group
+    are about, how many there are, and the share of which every edit is answered."""
+
+    scores: Scores
+    roc: list[Point]
+    seconds: float
+    subjects: int
+    subjects_right: float
+
+
+def standing_of(
+    work: Work, protocol: Forced, batch: int, k: int, one_by_one: bool = False
+) -> Standing:
     """Over the tail of the base."""
     trunk, outputs, cache = tail_of(work)
     editor = build_editor(work.saved.config, outputs)
     scope = scope_of(work.saved.config["scoped"]["scope"])
     programs = programs_of(Holder(editor, scope, outputs, trunk, protocol))
-    return Standing(programs, Batching(None, cache, batch))
+    return Standing(programs, Batching(None, cache, batch), k, one_by_one)
 
 
-def groups_of(work: Work, standing: Standing, k: int) -> Iterator[Group]:
+def groups_of(work: Work, standing: Standing) -> Iterator[Group]:
     """Every k records in order, and the edits that are held while they are scored: their own, and
     those beside. Each edit is made once, on the base."""
+    k = standing.k
     every = [*work.records[: len(work.records) // k * k], *work.beside]
     batching = standing.batching._replace(shapes=shapes_of_edits([entry.edit for entry in every]))
     made = make_kept(standing.programs, work.saved.state, work.saved.base.params, every, batching)
@@ -70,20 +92,29 @@ def groups_of(work: Work, standing: Standing, k: int) -> Iterator[Group]:
 
     for i in range(0, scored, k):
         some = rows(slice(i, i + k), slice(scored, None))
-        held = holding().hold(some, count(some))
+        held = added(some) if standing.one_by_one else holding().hold(some, count(some))
         yield Group(work.records[i : i + k], EditorState(work.saved.state, held))
 
 
-def forced_held(
-    work: Work, protocol: Forced, k: int, batch: int
-) -> tuple[Scores, list[Point]]:
-    """Scores under teacher forcing, k records at a time; and what other thresholds would do."""
-    standing = standing_of(work, protocol, batch)
-    programs, batching = standing
+def added(kept: PyTree) -> Slots:
+    """Edits along a leading axis, one added after another."""
+    hold, n = holding(), count(kept)
+    empty = hold.hold(jax.tree.map(lambda x: x[:0], kept), n)
+    held: Slots = jax.jit(
+        lambda kept: jax.lax.scan(lambda held, one: (hold.add(held, one), None), empty, kept)[0]
+    )(kept)
+    return held
+
+
+def forced_held(standing: Standing, work: Work) -> Together:
+    """Scores under teacher forcing, k records at a time."""
+    programs, batching, k, _ = standing
     if len(work.records) // k > 1:  # one compilation for all groups
         batching = batching._replace(shapes=shapes_of(work.records))
     params, parts, asked = work.saved.base.params, [], []
-    for number, group in enumerate(groups_of(work, standing, k)):
+    began, seconds = time.perf_counter(), 0.0
+    for number, group in enumerate(groups_of(work, standing)):
+        seconds = seconds or time.perf_counter() - began  # all are made before the first group
         part, said = score_held(
             programs, group.state, params, group.records, batching,
             lambda n, _, done=number * k: work.reporter.scored(done + n, len(work.records)),
@@ -91,19 +122,32 @@ def forced_held(
         parts.append(part)
         asked.append(said)
     scores = joined(parts)
-    return scores, trade_off(asked, scores)
+    right = of_one_subject(scores.success[:, 0], work.records, k)
+    share = float(np.mean(right)) if right else float("nan")
+    return Together(scores, trade_off(asked, scores), seconds, len(right), share)
+
+
+def of_one_subject(
+    success: Float[np.ndarray, "edits"], records: Sequence[TokenRecord], k: int
+) -> list[bool]:
+    """Of each subject that several edits of one group are about: whether all are answered."""
+    found: dict[tuple[int, str], list[bool]] = {}
+    for i, value in enumerate(success):
+        if name := folded(records[i].record.subject):
+            found.setdefault((i // k, name), []).append(value == 1)
+    return [all(answered) for answered in found.values() if len(answered) > 1]
 
 
 def spoken_held(work: Work, k: int, batch: int, new: int) -> list[Interview]:
     """What the model says of k records at a time, up to so many new tokens."""
     saved = work.saved
     bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in work.records]
-    making = standing_of(work._replace(records=bare), "sequence", batch)
+    making = standing_of(work._replace(records=bare), "sequence", batch, k)
     speaker = make_speaker(
         kept(saved.editor), speak_of(saved.base.model, new), codec_of(saved.base)
     )
     found: list[Interview] = []
-    for group in groups_of(work, making, k):
+    for group in groups_of(work, making):
         found += interview(
             speaker, group.state, saved.base.params, group.records, Batching(batch=batch),
             lambda n, _, done=len(found): work.reporter.interviewed(done + n, len(work.records)),
@@ -121,7 +165,7 @@ def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
     base = work.saved.base
     bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in work.records[:k]]
     part = work._replace(records=bare)
-    state = next(groups_of(part, standing_of(part, "sequence", batch), k)).state
+    state = next(groups_of(part, standing_of(part, "sequence", batch, k))).state
     scope = scope_of(work.saved.config["scoped"]["scope"])
     under = Under(
         base.model, kept(work.saved.editor), scope, state.phi.phi.scope, state, base.params

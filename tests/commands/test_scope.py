@@ -58,9 +58,15 @@ def test_edits_that_are_held_are_found(finished: Finished, out: Path, tmp_path: 
     (here,) = (point for point in points if point["lower"] == 0)
     for name in ("found", "wrong"):  # every record has two rephrases
         np.testing.assert_allclose(here[name], found[name]["value"])
-    assert points[0]["found"] + points[0]["wrong"] == 0 and points[-1]["fired"] == 1
+    for at in (lambda point: point["found"] + point["wrong"], lambda point: point["fired"]):
+        assert sorted(map(at, points)) == list(map(at, points)) and at(points[0]) == 0
     apart = [x for x in found.values() if 0 < x["value"] < 1]
     assert not apart or any(x["low"] < x["high"] for x in apart)  # drawn edit by edit
+    told = json.loads((held / "results.json").read_text())
+    assert told["making"]["edits"] == 8 and told["several edits of one subject"]["subjects"] == 0
+    ended = typed(*line[:-2], "--sequential", 8, "--out", tmp_path / "in_turn")
+    assert ended.code == 0, ended.error
+    assert metrics(tmp_path / "in_turn") == found  # one after another is all at once
     ended = typed(*line, "--out", spoken, "--protocol", "contains")
     assert ended.code == 0, ended.error
     assert {"reliability", "generality"} <= set(metrics(spoken))
@@ -115,7 +121,7 @@ def test_the_command_edit_speaks_with_it(out: Path):
 
 
 @pytest.mark.parametrize(
-    "option", [("--sequential", 2), ("--k", 2, "--at-once", "summed"), ("--alone",)]
+    "option", [("--k", 2, "--at-once", "summed"), ("--alone",)]
 )
 def test_options_that_a_scope_does_not_obey(out: Path, tmp_path: Path, option: tuple[Any, ...]):
     write_records(tmp_path / "records.jsonl", some_records(200, 8))
