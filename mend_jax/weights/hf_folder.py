@@ -214,7 +214,9 @@ def _stored_tokenizer(folder: Path, config: dict) -> Any:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
     except WeightsError:
         raise
-    except Exception as error:  # tokenizers raises bare Exception
+    except BaseException as error:  # tokenizers raises bare Exception; its Rust code may panic
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         names = ", ".join(path.name for path in _tokenizer_files(folder))
         raise WeightsError(f"{folder}: {names} cannot be read: {error}. {_AGAIN}") from error
     if "grapheme_chars" in config and "phoneme_chars" in config:

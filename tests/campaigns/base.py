@@ -57,7 +57,9 @@ def judged(kind: str, read: Callable[[], Any], same: Callable[[Any], bool], deta
         result = read()
     except (_Hang, MemoryError) as error:
         return Attempt(kind, "hang", f"{detail}: {type(error).__name__}")
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what Rust code panics with is no Exception
         if is_clear(error):
             return Attempt(kind, "error", detail)
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -70,7 +72,7 @@ def judged(kind: str, read: Callable[[], Any], same: Callable[[Any], bool], deta
     return Attempt(kind, "same" if same(result) else "other", detail)
 
 
-def is_clear(error: Exception) -> bool:
+def is_clear(error: BaseException) -> bool:
     """One of this package's errors, or the system's own about a path, with something to read."""
     ours = type(error).__module__.split(".")[0] == "mend_jax"
     return (ours or isinstance(error, OSError)) and bool(str(error).strip())

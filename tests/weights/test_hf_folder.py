@@ -231,6 +231,16 @@ def test_tokenizer_json(bare):
         read_folder(bare)
 
 
+def test_a_tokenizer_that_makes_the_library_panic(bare):
+    """A prefix longer than a merged part, which its Rust code cuts off unasked."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    said = json.loads(tokenizer.to_str())
+    said["model"]["continuing_subword_prefix"] = "#" * 8
+    (bare / "tokenizer.json").write_text(json.dumps(said))
+    with pytest.raises(WeightsError, match="tokenizer.json cannot be read"):
+        read_folder(bare)
+
+
 def test_vocab_and_merges(bare):
     (bare / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     words = ["Ġ", "a", "b", "ab", "Ġab", "<|endoftext|>"]
