@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from mend_jax.models.layers import Linear
+from mend_jax.models.layers import Linear, capped
+
+
+class Scoring(NamedTuple):
+    """How like a query a key is. scale: of their product, 1/sqrt(width) if None. cap: what scores
+    do not go beyond, cap tanh(score / cap); None: there is no such bound."""
+
+    scale: float | None = None
+    cap: float | None = None
 
 
 def attention(
@@ -19,20 +27,19 @@ def attention(
     value: Float[Array, "k keys kv_heads d"],
     mask: Bool[Array, "k #queries keys"] | None = None,
     bias: Float[Array, "#k #heads #queries #keys"] | None = None,
-    scale: float | None = None,
+    scoring: Scoring = Scoring(),
 ) -> Float[Array, "k queries heads_d"]:
     """Softmax attention with grouped heads, softmax in float32.
 
     Args:
       mask: which keys a query sees. bias: added to the scores (heads not grouped).
-      scale: 1/sqrt(d) unless given.
     """
     k, queries, heads, d = query.shape
     kv_heads = key.shape[2]
     grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
     scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key.astype(query.dtype))
     scores = scores.astype(jnp.float32)
-    scores = scores * (d**-0.5 if scale is None else scale)
+    scores = capped(scores * (d**-0.5 if scoring.scale is None else scoring.scale), scoring.cap)
     if bias is not None:
         scores = scores + bias[:, :, None]
     if mask is not None:
@@ -51,13 +58,21 @@ def everything_before(
 def rotary(
     x: Float[Array, "k length heads d"],
     positions: Int[Array, "k length"],
-    frequencies: Float[Array, "half_d"],
+    frequencies: Float[Array, "pairs"],
+    magnitude: float = 1.0,
 ) -> Float[Array, "k length heads d"]:
-    """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin)."""
+    """Rotary position embedding, halves convention: (a, b) -> (a cos - b sin, b cos + a sin).
+
+    Args:
+      frequencies: of the pairs; the features beyond them stay as they are.
+      magnitude: of the turned features (YaRN, arXiv 2309.00071, makes them longer).
+    """
+    pairs = len(frequencies)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    cos, sin = jnp.cos(angles) * magnitude, jnp.sin(angles) * magnitude
+    a, b = (x[..., i * pairs : (i + 1) * pairs].astype(jnp.float32) for i in (0, 1))
+    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([turned, x[..., 2 * pairs :]], axis=-1)
 
 
 def split_heads(x: Float[Array, "k length d"], heads: int) -> Float[Array, "k length heads hd"]:
@@ -100,7 +115,7 @@ def heads_alike(count: int, features: int) -> Heads:
 class Attention(nn.Module):
     """The four linear layers of an attention, and its cache; a subclass says who attends to whom.
 
-    A family says its `heads`, and in which `names`, `linear` layers or `scale` it differs.
+    A family says its `heads`, and in which `names`, `linear` layers or `scoring` it differs.
 
     Args:
       cache_length: with more than 0, keys and values are kept in the collection `cache`.
@@ -111,12 +126,16 @@ class Attention(nn.Module):
     cache_length: int = 0
 
     names: ClassVar[tuple[str, str, str, str]] = ("q_proj", "k_proj", "v_proj", "out_proj")
-    scale: ClassVar[float | None] = None  # of the scores; 1/sqrt(width)
 
     @property
     def heads(self) -> Heads:
         """How many, and how wide."""
         raise NotImplementedError
+
+    @property
+    def scoring(self) -> Scoring:
+        """By 1/sqrt(width)."""
+        return Scoring()
 
     def linear(self, name: str, features: int) -> nn.Module:
         """The layer of this name."""

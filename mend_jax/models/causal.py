@@ -4,7 +4,7 @@ A family is an attention, a block and a model made of the three classes below. W
 most families do; where a family differs, it says so.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -34,10 +34,15 @@ class CausalAttention(Attention):
     """Attention to the past; queries are made at `read` only.
 
     Args:
-      window: so many keys are seen, a position's own included (None: all of the past).
+      number: of the block that it is in.
     """
 
-    window: int | None = None
+    number: int = 0
+
+    @property
+    def window(self) -> int | None:
+        """How many keys a position sees, its own included (None: all of the past)."""
+        return None
 
     def split(
         self, x: Float[Array, "k length d"], read: Int[Array, "k answers"] | None
@@ -70,27 +75,51 @@ class CausalAttention(Attention):
             mask &= where[:, None, :] > asking[:, :, None] - self.window
         if places.mask is not None:
             mask &= places.mask[:, None, :]
-        return self.output(attention(query, key, value, mask, scale=self.scale), x.shape[-1])
+        return self.output(attention(query, key, value, mask, scoring=self.scoring), x.shape[-1])
+
+
+class Names(NamedTuple):
+    """Of the parts of a block: its attention, and the norms before and after attention and MLP,
+    None where there is none."""
+
+    attention: str = "attn"
+    before_attention: str | None = "ln_1"
+    after_attention: str | None = None
+    before_mlp: str | None = "ln_2"
+    after_mlp: str | None = None
 
 
 class CausalBlock(nn.Module):
-    """x <- x + attention(norm x), then x + mlp(norm x); the output holds the positions of `read`.
+    """x <- x + r attention(norm x), then x + r mlp(norm x), r = 1; at the positions of `read`.
 
-    A family says its `attention`, and how a `norm` and the `mlp` are made.
+    A family says its `attention`, and how a `norm` and the `mlp` are made; and where it has other
+    norms, by other `names`, or another `residual`, r.
     """
 
     config: Any
     dtype: Any
     cache_length: int = 0
-    window: int | None = None
+    number: int = 0
 
     attention: ClassVar[type[CausalAttention]]
-    names: ClassVar[tuple[str, str, str]] = ("ln_1", "attn", "ln_2")
-    """Of the norm before the attention, the attention, and the norm before the MLP."""
+
+    @property
+    def names(self) -> Names:
+        """A norm before each of the two."""
+        return Names()
+
+    @property
+    def residual(self) -> float:
+        """What outputs are multiplied by before they are added to the states."""
+        return 1.0
 
     def norm(self, name: str) -> nn.Module:
         """A norm of this name."""
         raise NotImplementedError
+
+    def normed(self, x: Float[Array, "k length d"], name: str | None) -> Float[Array, "k length d"]:
+        """By the norm of this name, if it has one."""
+        return x if name is None else self.norm(name)(x)
 
     def mlp(self) -> nn.Module:
         """The MLP, of the name `mlp`."""
@@ -100,16 +129,18 @@ class CausalBlock(nn.Module):
         self, x: Float[Array, "k length d"], places: Places
     ) -> Float[Array, "k queries d"]:
         """The attention of x, which is normed already."""
-        fields = (self.config, self.dtype, self.cache_length, self.window)
-        return self.attention(*fields, name=self.names[1])(x, places)
+        fields = (self.config, self.dtype, self.cache_length, self.number)
+        return self.attention(*fields, name=self.names.attention)(x, places)
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "k length d"], places: Places
     ) -> Float[Array, "k queries d"]:
-        first, _, second = self.names
-        x = take(x, places.read) + self.attend(self.norm(first)(x), places)
-        return x + self.mlp()(self.norm(second)(x))
+        names, much = self.names, self.residual
+        attended = self.attend(self.normed(x, names.before_attention), places)
+        x = take(x, places.read) + much * self.normed(attended, names.after_attention)
+        out = self.mlp()(self.normed(x, names.before_mlp))
+        return x + much * self.normed(out, names.after_mlp)
 
 
 class CausalModel(OneStack):
@@ -159,12 +190,7 @@ class CausalModel(OneStack):
         states = Cache(self.cache_length, name="seen_states")(seen.states, at)
         Watch(name="watch")(Seen(tokens[:, :, 0, 0], states), at, places.read)
 
-    def window(self, number: int) -> int | None:
-        """How many keys a position of this block sees (None: all of the past)."""
-        del number
-        return None
-
     def block(self, number: int, name: str) -> CausalBlock:
-        """All are alike but for the window."""
-        fields = (self.config, self.dtype, self.cache_length, self.window(number))
+        """All are of one type; each knows its number."""
+        fields = (self.config, self.dtype, self.cache_length, number)
         return self.block_type(*fields, name=name)

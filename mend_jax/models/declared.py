@@ -37,7 +37,7 @@ _ROTARY = {
     "num_attention_heads": count(32),
     "num_key_value_heads": count_or_null(None),
     "head_dim": count_or_null(None),
-    "hidden_act": one_of("silu"),
+    "hidden_act": _activation("silu"),
     "max_position_embeddings": count(2048),
     "rms_norm_eps": positive(1e-6),
     "rope_theta": positive(10000.0),
@@ -45,10 +45,11 @@ _ROTARY = {
     "rope_parameters": object_or_null(),
     "partial_rotary_factor": one_of(None, 1, 1.0),
     "rope_interleaved": one_of(False),
-    "attention_bias": one_of(False),
-    "mlp_bias": one_of(False),
+    "attention_bias": flag(False),
+    "mlp_bias": flag(False),
     "tie_word_embeddings": flag(False),
 }
+_UNBIASED = {"attention_bias": one_of(False), "mlp_bias": one_of(False)}
 
 _WINDOWED = {
     "vocab_size": count(151936),
@@ -69,32 +70,104 @@ LLAMA = Declared(
     {},
     ("LlamaForCausalLM", "LLaMAForCausalLM"),
 )
-MISTRAL = Declared(
-    "mistral",
-    {
-        **_ROTARY,
-        "intermediate_size": count(14336),
-        "num_key_value_heads": count(8),
-        "max_position_embeddings": count(131072),
-        "sliding_window": count_or_null(4096),
-    },
+_MISTRAL = {
+    **_ROTARY,
+    **_UNBIASED,
+    "intermediate_size": count(14336),
+    "num_key_value_heads": count(8),
+    "max_position_embeddings": count(131072),
+    "sliding_window": count_or_null(4096),
+}
+MISTRAL = Declared("mistral", _MISTRAL, {}, {}, ("MistralForCausalLM",))
+MINISTRAL = Declared(
+    "ministral",
+    {**_MISTRAL, "layer_types": object_or_null(list)},
     {},
     {},
-    ("MistralForCausalLM",),
+    ("MinistralForCausalLM",),
 )
 QWEN2 = Declared(
     "qwen2",
-    {**{k: v for k, v in _ROTARY.items() if k != "attention_bias"}, **_WINDOWED},
+    {
+        **{k: v for k, v in _ROTARY.items() if k != "attention_bias"},
+        **_WINDOWED,
+        "mlp_bias": one_of(False),
+    },
     {"attention_bias": "Qwen2's queries, keys and values have biases in any case"},
     {},
     ("Qwen2ForCausalLM",),
 )
 QWEN3 = Declared(
     "qwen3",
-    {**_ROTARY, **_WINDOWED, "head_dim": count(128)},
+    {**_ROTARY, **_WINDOWED, "mlp_bias": one_of(False), "head_dim": count(128)},
     {},
     {},
     ("Qwen3ForCausalLM",),
+)
+SEED_OSS = Declared(
+    "seed_oss",
+    {
+        **_ROTARY,
+        "vocab_size": count(155136),
+        "intermediate_size": count(27648),
+        "num_hidden_layers": count(64),
+        "num_attention_heads": count(80),
+        "num_key_value_heads": count_or_null(8),
+        "head_dim": count_or_null(128),
+        "max_position_embeddings": count(524288),
+        "attention_bias": flag(True),
+        "attention_out_bias": flag(False),
+    },
+    {},
+    {},
+    ("SeedOssForCausalLM",),
+)
+SMOLLM3 = Declared(
+    "smollm3",
+    {
+        **{k: v for k, v in _ROTARY.items() if k != "head_dim"},
+        "vocab_size": count(128256),
+        "hidden_size": count(2048),
+        "num_hidden_layers": count(36),
+        "num_attention_heads": count(16),
+        "num_key_value_heads": count_or_null(4),
+        "max_position_embeddings": count(32768),
+        "rope_theta": positive(2000000.0),
+        "use_sliding_window": flag(False),
+        "sliding_window": count_or_null(None),
+        "layer_types": object_or_null(list),
+        "no_rope_layers": object_or_null(list),
+        "no_rope_layer_interval": count(4),
+        "tie_word_embeddings": flag(True),
+    },
+    {"max_window_layers": "is of Qwen2's class; SmolLM3's reads layer_types"},
+    {},
+    ("SmolLM3ForCausalLM",),
+)
+GRANITE = Declared(
+    "granite",
+    {
+        **{k: v for k, v in _ROTARY.items() if k != "head_dim"},
+        "embedding_multiplier": positive(1.0),
+        "residual_multiplier": positive(1.0),
+        "attention_multiplier": positive(1.0),
+        "logits_scaling": positive(1.0),
+    },
+    {},
+    {},
+    ("GraniteForCausalLM",),
+)
+OLMO2 = Declared(
+    "olmo2",
+    {
+        **{k: v for k, v in _ROTARY.items() if k != "head_dim"},
+        "vocab_size": count(50304),
+        "rms_norm_eps": positive(1e-5),
+        "mlp_bias": one_of(False),
+    },
+    {},
+    {},
+    ("Olmo2ForCausalLM",),
 )
 
 # ------------------------------------------------------------------- GPTs
@@ -234,35 +307,51 @@ BART = Declared(
     },
     ("BartForConditionalGeneration", "BartModel"),
 )
+_T5 = {
+    **_SEQ2SEQ,
+    "vocab_size": count(32128),
+    "d_model": count(512),
+    "d_kv": count(64),
+    "d_ff": count(2048),
+    "num_layers": count(6),
+    "num_decoder_layers": count_or_null(None),
+    "num_heads": count(8),
+    "relative_attention_num_buckets": count(32, least=4),
+    "relative_attention_max_distance": count(128),
+    "layer_norm_epsilon": positive(1e-6),
+    "feed_forward_proj": _activation("relu", *_GATED),
+    "dense_act_fn": one_of(None, *ACTIVATIONS),
+    "is_gated_act": one_of(None, True, False),
+    "tie_word_embeddings": flag(True),
+    "scale_decoder_outputs": one_of(None, True, False),
+    "pad_token_id": count(0, least=0),
+    "eos_token_id": count(1, least=0),
+    "decoder_start_token_id": count_or_null(None, least=0),
+}
+_T5_POSITIONS = {"n_positions": "T5 has any number of positions"}
+_T5_NAMES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
 T5 = Declared(
-    "t5",
-    {
-        **_SEQ2SEQ,
-        "vocab_size": count(32128),
-        "d_model": count(512),
-        "d_kv": count(64),
-        "d_ff": count(2048),
-        "num_layers": count(6),
-        "num_decoder_layers": count_or_null(None),
-        "num_heads": count(8),
-        "relative_attention_num_buckets": count(32, least=4),
-        "relative_attention_max_distance": count(128),
-        "layer_norm_epsilon": positive(1e-6),
-        "feed_forward_proj": _activation("relu", *_GATED),
-        "dense_act_fn": one_of(None, *ACTIVATIONS),
-        "is_gated_act": one_of(None, True, False),
-        "tie_word_embeddings": flag(True),
-        "scale_decoder_outputs": one_of(None, True, False),
-        "pad_token_id": count(0, least=0),
-        "eos_token_id": count(1, least=0),
-        "decoder_start_token_id": count_or_null(None, least=0),
-    },
-    {"n_positions": "T5 has any number of positions"},
-    {
-        "hidden_size": "d_model",
-        "num_attention_heads": "num_heads",
-        "num_hidden_layers": "num_layers",
-        "head_dim": "d_kv",
-    },
-    ("T5ForConditionalGeneration", "T5WithLMHeadModel"),
+    "t5", _T5, _T5_POSITIONS, _T5_NAMES, ("T5ForConditionalGeneration", "T5WithLMHeadModel")
+)
+_MT5 = {
+    **_T5,
+    "vocab_size": count(250112),
+    "d_ff": count(1024),
+    "num_layers": count(8),
+    "num_heads": count(6),
+    "feed_forward_proj": one_of("gated-gelu", *ACTIVATIONS, *_GATED),
+    "decoder_start_token_id": count(0, least=0),
+}
+UMT5 = Declared("umt5", _MT5, _T5_POSITIONS, _T5_NAMES, ("UMT5ForConditionalGeneration",))
+MT5 = Declared(
+    "mt5",
+    {key: setting for key, setting in _MT5.items() if key != "scale_decoder_outputs"},
+    {**_T5_POSITIONS, "scale_decoder_outputs": "is of T5's; mT5's class scales nothing"},
+    _T5_NAMES,
+    ("MT5ForConditionalGeneration",),
 )

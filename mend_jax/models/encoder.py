@@ -22,7 +22,7 @@ class EncoderAttention(Attention):
     ) -> Float[Array, "k queries d"]:
         query, (key, value) = self.queries(take(x, places.read)), self.keys_values(x)
         mask = None if places.mask is None else places.mask[:, None]
-        return self.output(attention(query, key, value, mask, scale=self.scale), x.shape[-1])
+        return self.output(attention(query, key, value, mask, scoring=self.scoring), x.shape[-1])
 
 
 class EncoderBlock(nn.Module):

@@ -1,7 +1,7 @@
 """What a model family is: the five things that each family's file ends with, and its tables."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
+from dataclasses import asdict, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 from mend_jax.parallel import Partition
@@ -37,7 +37,21 @@ def last_blocks(n: int, count: int) -> str:
     return "|".join(str(i) for i in range(max(n - count, 0), n))
 
 
-# ----------------------------------------------------------------------------- reading config.json
+# ----------------------------------------------------------------------------- dimensions
+
+
+def later(default: T) -> T:
+    """A field of dimensions that came after editors had been saved: at its default it does not
+    count in a base's fingerprint, so that they know their base again."""
+    return field(default=default, metadata={"later": True})
+
+
+def told_apart(dimensions: Any) -> dict[str, Any]:
+    """What dimensions tell bases apart by: {field: value}."""
+    kept = (f for f in fields(dimensions) if not f.metadata.get("later"))
+    said = {f.name for f in fields(dimensions) if getattr(dimensions, f.name) != f.default}
+    names = said | {f.name for f in kept}
+    return {name: value for name, value in asdict(dimensions).items() if name in names}
 
 
 def read_dimensions(kind: type[T], settled: Mapping[str, Any], **own: Any) -> T:

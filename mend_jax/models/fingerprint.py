@@ -13,7 +13,6 @@ the rounding error, whose signs average out: about 1e-3 in bfloat16 and 1e-2 in 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from mend_jax.models.family import told_apart
 from mend_jax.models.quantize import float_kernel
 from mend_jax.models.registry import Base
 from mend_jax.parallel import fetch
@@ -39,7 +39,6 @@ def fingerprint(base: Base, sites: Sequence[str]) -> dict[str, Any]:
     Raises:
       SiteError: the base lacks a kernel at one of the sites.
     """
-    dimensions = json.dumps(asdict(base.config), sort_keys=True).encode()
     kernels, dtypes = {}, set()
     for site in sites:
         layer = base.params
@@ -52,11 +51,17 @@ def fingerprint(base: Base, sites: Sequence[str]) -> dict[str, Any]:
         values: Any = fetch(_project(layer, *signs))
         kernels[site] = [round(float(v), 6) for v in values]
     return {
-        "dimensions": hashlib.sha256(dimensions).hexdigest()[:16],
+        "dimensions": digest(base.config),
         "dtype": max(dtypes, key=lambda name: TOLERANCE[name]),
         "kernels": kernels,
         "checksums": dict(base.checksums),
     }
+
+
+def digest(dimensions: Any) -> str:
+    """16 hex digits of a family's dimensions."""
+    said = json.dumps(told_apart(dimensions), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def difference(a: dict[str, Any], b: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mend_jax.models import declared, gpt
-from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.attention import Heads, Scoring, heads_alike
 from mend_jax.models.causal import CausalAttention
 from mend_jax.models.family import (
     Family,
@@ -96,7 +96,16 @@ class Attention(CausalAttention):
 
     config: GPTNeoConfig
 
-    scale = 1.0
+    @property
+    def scoring(self) -> Scoring:
+        """As they are."""
+        return Scoring(scale=1.0)
+
+    @property
+    def window(self) -> int | None:
+        """Of the local blocks only."""
+        local = self.config.attention_layers[self.number] == "local"
+        return self.config.window_size if local else None
 
     @property
     def heads(self) -> Heads:
@@ -145,11 +154,6 @@ class GPTNeo(gpt.TiedGPT):
         """Of the whole model."""
         c = self.config
         return Sizes(c.vocab_size, c.hidden_size, c.num_layers, c.max_position_embeddings)
-
-    def window(self, number: int) -> int | None:
-        """Of the local blocks only."""
-        local = self.config.attention_layers[number] == "local"
-        return self.config.window_size if local else None
 
 
 def default_sites(config: GPTNeoConfig) -> str:

@@ -14,6 +14,7 @@ EMBEDDING_INIT = nn.initializers.normal(0.02)
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     "gelu_new": nn.gelu,  # the approximation by tanh
+    "gelu_pytorch_tanh": nn.gelu,
     "relu": nn.relu,
     "silu": nn.silu,
     "tanh": nn.tanh,
@@ -72,16 +73,22 @@ def layer_norm(epsilon: float, dtype: Any, name: str) -> nn.LayerNorm:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * scale over the last axis, computed in float32, returned in x's dtype."""
+    """x / rms(x) * scale over the last axis, computed in float32, returned in x's dtype.
+
+    Args:
+      offset: is added to the scale.
+    """
 
     epsilon: float
+    offset: float = 0.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*any d"]) -> Float[Array, "*any d"]:
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        init = nn.initializers.constant(1.0 - self.offset)
+        scale = self.param("scale", init, (x.shape[-1],))
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
-        scale = jnp.broadcast_to(scale.astype(jnp.float32), x.shape)
+        scale = jnp.broadcast_to(scale.astype(jnp.float32) + self.offset, x.shape)
         return (x32 * scale).astype(x.dtype)
 
 
@@ -132,6 +139,11 @@ class MLP(nn.Module):
         for gate in gates:
             h = h * gate
         return linear(x.shape[-1], narrow)(h)
+
+
+def capped(x: Float[Array, "*any"], cap: float | None) -> Float[Array, "*any"]:
+    """cap tanh(x / cap), which lies between -cap and cap; without a cap, x."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
 
 
 def logits_against(

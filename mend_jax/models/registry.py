@@ -31,10 +31,10 @@ FAMILIES: dict[str, Family] = {
     "gpt_neo": gpt_neo.FAMILY,
     "gptj": gptj.FAMILY,
     "llama": llama.FAMILY,
-    "mistral": llama.MISTRAL,
-    "qwen2": llama.QWEN2,
-    "qwen3": llama.QWEN3,
+    "mt5": t5.MT5,
     "t5": t5.FAMILY,
+    "umt5": t5.UMT5,
+    **llama.KIN,
 }
 """Hugging Face's `model_type` -> the family. A new one is a file, and a line here."""
 

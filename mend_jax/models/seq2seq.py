@@ -4,7 +4,7 @@ A family is an attention, a block, a stack (the encoder and the decoder are two 
 made of the classes below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -57,10 +57,10 @@ class StackAttention(Attention):
         query = self.queries(x)
         if across:
             key, value = self.once(cast(Array, sight.states))
-            out = attention(query, key, value, sight.states_mask, scale=self.scale)
+            out = attention(query, key, value, sight.states_mask, scoring=self.scoring)
         else:
             key, value = self.remember(*self.keys_values(x), sight.positions)
-            out = attention(query, key, value, sight.mask, sight.bias, self.scale)
+            out = attention(query, key, value, sight.mask, sight.bias, self.scoring)
         return self.output(out, x.shape[-1])
 
     def once(self, states: Float[Array, "k source d"]) -> tuple[Array, Array]:
@@ -128,12 +128,12 @@ class Stack(nn.Module):
         del positions
         return embedded(embedding, tokens)
 
-    def bias(
+    def biases(
         self, asking: Int[Array, "k length"], keys: Int[Array, "1 keys"]
-    ) -> Float[Array, "k heads length keys"] | None:
-        """What to add to the scores of the tokens' attention to each other."""
+    ) -> Sequence[Float[Array, "k heads length keys"] | None]:
+        """What to add to the scores of the tokens' attention to each other, in each block."""
         del asking, keys
-        return None
+        return [None] * (self.stop - self.start)
 
     def finish(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         """What is done with the states after `stop`."""
@@ -153,10 +153,10 @@ class Stack(nn.Module):
         source = None if inputs.mask is None else inputs.mask[:, None]
         mask = everything_before(positions, keys) if self.causal else source
         states: Any = inputs.x if self.causal else None
-        sight = Sight(positions, mask, self.bias(positions, keys), states, source)
+        sight = Sight(positions, mask, None, states, source)
         fields = (self.config, self.dtype, self.cache_length, self.causal)
-        for i in range(self.start, self.stop):
-            x = self.block_type(*fields, name=f"block_{i}")(x, sight)
+        for i, bias in enumerate(self.biases(positions, keys), self.start):
+            x = self.block_type(*fields, name=f"block_{i}")(x, sight._replace(bias=bias))
         return self.finish(x)
 
 

@@ -1,22 +1,19 @@
 """T5: 1.0 (ReLU, tied head) and 1.1 (gated GELU, head of its own), and all that was made of them.
 
 Raffel et al. 2020 (arXiv 1910.10683); google/t5-*-ssm-nq, t5-*-lm-adapt and flan-t5-* are of these
-two kinds. Relative position biases (one table a stack), RMS norm, no biases, no 1/sqrt(d).
+two kinds, mT5 and umT5 of the second. Relative position biases (one table a stack; in umT5 one a block), RMS norm, no biases, no 1/sqrt(d).
 
     x [k, length] -> embed -> encoder/block_0 ... -> x: encoder states [k, length, d]
     target [k, answers] -> decoder/block_0 ... -> head -> logits [k, answers, vocabulary]
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models import declared
-from mend_jax.models.attention import Heads
+from mend_jax.models.attention import Heads, Scoring
 from mend_jax.models.family import (
     Family,
     expect_blocks,
@@ -25,70 +22,13 @@ from mend_jax.models.family import (
     expect_table,
     features_apart,
     last_blocks,
-    read_dimensions,
 )
 from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
-from mend_jax.models.relative_positions import check_buckets, relative_bucket
+from mend_jax.models.relative_positions import relative_bucket
 from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
-from mend_jax.models.settings import check_token_ids, settle
+from mend_jax.models.t5_config import MT5Config, T5Config, UMT5Config
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
-
-
-@dataclass(frozen=True)
-class T5Config:
-    """The dimensions; field names are those of Hugging Face's config.json."""
-
-    vocab_size: int
-    d_model: int
-    d_kv: int
-    d_ff: int
-    num_layers: int
-    num_decoder_layers: int
-    num_heads: int
-    gated: bool = False
-    activation: str = "relu"
-    tied: bool = True
-    scale_decoder_outputs: bool = True
-    relative_attention_num_buckets: int = 32
-    relative_attention_max_distance: int = 128
-    layer_norm_epsilon: float = 1e-6
-    decoder_start_token_id: int = 0
-    eos_token_id: int = 1
-
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "T5Config":
-        """Reads a Hugging Face config.json; `names` are the tensors that there are.
-
-        Whether the head is tied cannot be told from a config written by transformers 5: a tensor
-        `lm_head.weight` says that it is not.
-
-        Raises:
-          ConfigError: a setting that is not implemented.
-        """
-        said = settle(config, declared.T5)
-        kind, tied = said["feed_forward_proj"], said["tie_word_embeddings"]
-        activation = "gelu_new" if kind == "gated-gelu" else kind.removeprefix("gated-")
-        # What transformers 5 derives from other keys, a file may say otherwise, and wins.
-        said |= {
-            "num_decoder_layers": said["num_decoder_layers"] or said["num_layers"],
-            "gated": _first(said["is_gated_act"], kind.startswith("gated-")),
-            "activation": _first(said["dense_act_fn"], activation),
-            "scale_decoder_outputs": _first(said["scale_decoder_outputs"], tied),
-            "decoder_start_token_id": _first(said["decoder_start_token_id"], said["pad_token_id"]),
-            "tied": tied and "lm_head.weight" not in names,
-        }
-        check_token_ids(said, "decoder_start_token_id", "eos_token_id")
-        check_buckets(
-            said["relative_attention_num_buckets"], said["relative_attention_max_distance"]
-        )
-        return read_dimensions(cls, said)
-
-
-def _first(given: Any, derived: Any) -> Any:
-    return derived if given is None else given
-
-
 
 
 class Attention(StackAttention):
@@ -97,7 +37,11 @@ class Attention(StackAttention):
     config: T5Config
 
     names = ("q", "k", "v", "o")
-    scale = 1.0
+
+    @property
+    def scoring(self) -> Scoring:
+        """As they are."""
+        return Scoring(scale=1.0)
 
     @property
     def heads(self) -> Heads:
@@ -138,24 +82,34 @@ class Block(StackBlock):
         return MLP(c.d_ff, c.activation, self.dtype, _mlp_names(c), bias=False, name="mlp")
 
 
+_BIAS = "relative_attention_bias"
+
+
 class T5Stack(Stack):
-    """One table of position biases for all blocks; the last norm belongs to the last of them."""
+    """One table of position biases for all blocks, or one for each; the last norm belongs to the
+    last of them."""
 
     config: T5Config
 
     block_type = Block
 
-    def bias(
+    def biases(
         self, asking: Int[Array, "k length"], keys: Int[Array, "1 keys"]
-    ) -> Float[Array, "k heads length keys"]:
+    ) -> list[Float[Array, "k heads length keys"]]:
         """Of each head, by how far the key stands from the query."""
-        c = self.config
+        c, blocks = self.config, range(self.start, self.stop)
         buckets, farthest = c.relative_attention_num_buckets, c.relative_attention_max_distance
         init = nn.initializers.normal(c.d_model**-0.5)
-        table = self.param("relative_attention_bias", init, (buckets, c.num_heads))
         distance = keys[:, None, :] - asking[:, :, None]
         bucket = relative_bucket(distance, not self.causal, buckets, farthest)
-        return jnp.moveaxis(table[bucket].astype(jnp.float32), -1, 1)
+
+        def read(name: str) -> Float[Array, "k heads length keys"]:
+            table = self.param(name, init, (buckets, c.num_heads))
+            return jnp.moveaxis(table[bucket].astype(jnp.float32), -1, 1)
+
+        if c.tables:
+            return [read(f"{_BIAS}_{i}") for i in blocks]
+        return [read(_BIAS)] * len(blocks)
 
     def finish(self, x: Float[Array, "k length d"]) -> Float[Array, "k length d"]:
         """Normed, if these were the last blocks."""
@@ -220,9 +174,10 @@ def expected_weights(config: T5Config) -> dict[str, Expected]:
                 )
             block |= expect_norm(f"layer.{i}.layer_norm", d, f"{ours}_norm", bias=False)
         table |= expect_blocks(blocks_of[stack], f"{stack}.block", f"{stack}/block", block)
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias"
         shape = (c.relative_attention_num_buckets, c.num_heads)
-        table |= expect_table(bias, shape, f"{stack}/relative_attention_bias")
+        for i in range(blocks_of[stack] if c.tables else 1):
+            theirs = f"{stack}.block.{i}.layer.0.SelfAttention.{_BIAS}"
+            table |= expect_table(theirs, shape, f"{stack}/{_BIAS}{f'_{i}' * c.tables}")
         table |= expect_norm(f"{stack}.final_layer_norm", d, bias=False)
     return table
 
@@ -243,3 +198,5 @@ COPIES = {
 }
 
 FAMILY = Family(T5Config.from_hf, T5, expected_weights, default_sites, PARTITION, SPARE, COPIES)
+MT5 = FAMILY._replace(dimensions=MT5Config.from_hf)
+UMT5 = FAMILY._replace(dimensions=UMT5Config.from_hf)

@@ -29,6 +29,7 @@ from mend_jax.weights import Weights, WeightsError
 
 ABSENT = "take the key out"
 LENGTH = 13
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -91,6 +92,7 @@ LLAMA_SHAPE: dict[str, Any] = dict(
     rms_norm_eps=1e-5,
     tie_word_embeddings=False,
 )
+HEADLESS_SHAPE = {k: v for k, v in LLAMA_SHAPE.items() if k != "head_dim"}
 ROTARY_SAME: dict[str, tuple[Any, ...]] = {
     "rms_norm_eps": (1e-3, ABSENT),
     "rope_theta": (50.0, ABSENT),
@@ -99,27 +101,47 @@ ROTARY_SAME: dict[str, tuple[Any, ...]] = {
         LLAMA3 | {"rope_theta": 50.0},
         LLAMA3 | {"rope_theta": 50.0, "original_max_position_embeddings": 16},
     ),
-    "rope_scaling": (None, LLAMA3, LLAMA3 | {"original_max_position_embeddings": 8}),
+    "rope_scaling": (
+        None,
+        LLAMA3,
+        LLAMA3 | {"original_max_position_embeddings": 8},
+        {"type": "linear", "factor": 2.0},
+        {"type": "dynamic", "factor": 2.0},
+        {"type": "yarn", "factor": 2.0},
+        YARN,
+        YARN | {"factor": None},
+        YARN | {"attention_factor": 0.5, "beta_fast": 8.0, "beta_slow": 2.0},
+        YARN | {"mscale": 0.7, "mscale_all_dim": 1.5, "truncate": False},
+    ),
     "head_dim": (10,),
     "num_key_value_heads": (4, 1, None),
-    "mlp_bias": (False,),
+    "attention_bias": (True, False),
+    "mlp_bias": (True, False),
+    "hidden_act": ("gelu", "relu", "gelu_pytorch_tanh", ABSENT),
 }
 ROTARY_KIN: dict[str, tuple[Any, ...]] = {
     "rms_norm_eps": (ABSENT,),
     "rope_theta": (ABSENT,),
-    "rope_scaling": (LLAMA3,),
+    "rope_scaling": (LLAMA3, YARN),
     "head_dim": (10,),
     "num_key_value_heads": (1,),
 }
+HEADLESS = {k: v for k, v in ROTARY_KIN.items() if k != "head_dim"}
 """Of what Llama's kin read by the same code."""
 ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
     "rms_norm_eps": NUMBERS,
     "rope_theta": NUMBERS,
     "rope_parameters": (
         {"rope_theta": 0},
-        {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
-        {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4},
-        {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "linear", "factor": True, "rope_theta": 1e4},
+        {"rope_type": "linear", "rope_theta": 1e4},
+        {"rope_type": "yarn", "factor": "2", "rope_theta": 1e4},
+        {"rope_type": "yarn", "rope_theta": 1e4},
+        {"rope_type": "dynamic", "factor": 0.0, "rope_theta": 1e4},
+        {"rope_type": "longrope", "factor": 2.0, "rope_theta": 1e4},
+        {"rope_type": "proportional", "factor": 2.0, "rope_theta": 1e4},
+        YARN | {"beta_fast": 0, "rope_theta": 1e4},
+        YARN | {"truncate": 1, "rope_theta": 1e4},
         {"rope_type": "default", "factor": 2.0, "rope_theta": 1e4},
         {"rope_type": "default", "partial_rotary_factor": 0.5, "rope_theta": 1e4},
         {"rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4},
@@ -127,10 +149,10 @@ ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
         LLAMA3 | {"factor": float("nan"), "rope_theta": 1e4},
         "default",
     ),
-    "rope_scaling": ({"type": "linear", "factor": 2.0}, {"factor": 2.0}),
+    "rope_scaling": ({"type": "linear", "factor": 2}, {"factor": 2.0}),
     "partial_rotary_factor": (0.5, 1.0),
     "original_max_position_embeddings": (8,),
-    "hidden_act": ("gelu", "relu", None, ABSENT),
+    "hidden_act": ("gelu", "mish", None, ABSENT),
     "attention_bias": (True, False),
     "mlp_bias": (True,),
     "head_dim": (7, 0, ABSENT),
@@ -143,6 +165,7 @@ ROTARY_OTHER: dict[str, tuple[Any, ...]] = {
 }
 WINDOW = (5, 4096, None)
 LISTS = (["full_attention"], ["sliding_attention"], ["chunked_attention"], [], None)
+PAIRS = (["full_attention", "sliding_attention"], ["sliding_attention", "full_attention"])
 QWEN_OTHER: dict[str, tuple[Any, ...]] = {
     "use_sliding_window": (True, False, None),
     "sliding_window": (5, 0),
@@ -186,16 +209,22 @@ KINDS = {
     "qwen2": kind(
         "Qwen2Config",
         "Qwen2ForCausalLM",
-        {k: v for k, v in LLAMA_SHAPE.items() if k != "head_dim"},
+        HEADLESS_SHAPE,
         ROTARY_KIN | {"sliding_window": (5, None, ABSENT), "attention_bias": (True, False)},
         ROTARY_OTHER | QWEN_OTHER,
     ),
     "qwen2, windowed": kind(
         "Qwen2Config",
         "Qwen2ForCausalLM",
-        LLAMA_SHAPE | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 0},
-        {"sliding_window": (5, 3), "max_window_layers": (0, 1, ABSENT)},
-        QWEN_OTHER | {"sliding_window": (None, ABSENT, 0)},
+        LLAMA_SHAPE
+        | {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 0}
+        | {"num_hidden_layers": 2},
+        {
+            "sliding_window": (5, 3),
+            "max_window_layers": (0, 1, 2, ABSENT),
+            "layer_types": (None, *PAIRS),
+        },
+        QWEN_OTHER | {"sliding_window": (None, ABSENT, 0), "layer_types": LISTS},
     ),
     "qwen3": kind(
         "Qwen3Config",
@@ -203,6 +232,81 @@ KINDS = {
         LLAMA_SHAPE,
         ROTARY_KIN | {"sliding_window": (5, None, ABSENT)},
         ROTARY_OTHER | QWEN_OTHER | {"head_dim": (None, 7)},
+    ),
+    "ministral": kind(
+        "MinistralConfig",
+        "MinistralForCausalLM",
+        LLAMA_SHAPE | {"sliding_window": 5, "num_hidden_layers": 2},
+        {
+            "rope_scaling": (LLAMA3, YARN),
+            "sliding_window": (3, ABSENT),  # with none, transformers cannot run it
+            "layer_types": (None, *PAIRS),
+        },
+        ROTARY_OTHER | {"layer_types": LISTS, "use_sliding_window": (True,), "head_dim": (7, 0)},
+    ),
+    "seed_oss": kind(
+        "SeedOssConfig",
+        "SeedOssForCausalLM",
+        LLAMA_SHAPE,
+        ROTARY_KIN
+        | {"attention_bias": (True, False), "attention_out_bias": (True, False)}
+        | {"mlp_bias": (True, False)},
+        ROTARY_OTHER | {"attention_out_bias": (None, 1), "layer_types": LISTS},
+    ),
+    "smollm3": kind(
+        "SmolLM3Config",
+        "SmolLM3ForCausalLM",
+        HEADLESS_SHAPE
+        | {"num_hidden_layers": 2, "no_rope_layer_interval": 2, "pad_token_id": 0},
+        HEADLESS
+        | {
+            "no_rope_layers": (None, [0, 1], [1, 1, 0], [0, 0]),
+            "no_rope_layer_interval": (1, 4, ABSENT),
+            "layer_types": (None, ["full_attention"] * 2),
+            "attention_bias": (True, False),
+            "mlp_bias": (True,),
+            "sliding_window": (5, None),
+        },
+        ROTARY_OTHER
+        | QWEN_OTHER
+        | {"no_rope_layers": ([1], [2, 1], "1", []), "no_rope_layer_interval": (0, None)},
+    ),
+    "smollm3, windowed": kind(
+        "SmolLM3Config",
+        "SmolLM3ForCausalLM",
+        HEADLESS_SHAPE
+        | {"num_hidden_layers": 2, "pad_token_id": 0}
+        | {"use_sliding_window": True, "sliding_window": 5},
+        {
+            "no_rope_layers": (None, [0, 1], [1, 1], [0, 0]),
+            "no_rope_layer_interval": (1, 2),
+            "layer_types": (None, *PAIRS),
+        },
+        {"layer_types": LISTS, "sliding_window": (None, 0), "use_sliding_window": (False,)},
+    ),
+    "granite": kind(
+        "GraniteConfig",
+        "GraniteForCausalLM",
+        HEADLESS_SHAPE,
+        HEADLESS
+        | {
+            "embedding_multiplier": (12.0, 12, ABSENT),
+            "residual_multiplier": (0.22, ABSENT),
+            "attention_multiplier": (0.0078125, ABSENT),
+            "logits_scaling": (8.0, ABSENT),
+            "attention_bias": (True,),
+            "mlp_bias": (True,),
+        },
+        ROTARY_OTHER
+        | {f"{name}_multiplier": NUMBERS for name in ("embedding", "residual", "attention")}
+        | {"logits_scaling": NUMBERS},
+    ),
+    "olmo2": kind(
+        "Olmo2Config",
+        "Olmo2ForCausalLM",
+        HEADLESS_SHAPE,
+        HEADLESS | {"attention_bias": (True, False)},
+        ROTARY_OTHER | {"clip_qkv": (None, 8.0)},
     ),
     "gpt2": kind(
         "GPT2Config",

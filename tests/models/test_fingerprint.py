@@ -1,5 +1,6 @@
 """A base is known again in every dtype, and no other base is taken for it."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -7,11 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mend_jax.models.fingerprint import difference, fingerprint
+from mend_jax.models.fingerprint import difference, digest, fingerprint
+from mend_jax.models.published import PUBLISHED
 from mend_jax.models.quantize import quantize
-from mend_jax.models.registry import Base
+from mend_jax.models.registry import FAMILIES, Base
+
+KNOWN = {
+    "smollm2-135m": "ed0b7f39fc9b2b87",
+    "google/t5-small-ssm-nq": "58c1f22bfd737862",
+    "gpt2": "e0262a8e8d119bd6",
+    "EleutherAI/gpt-neo-2.7B": "4cb503804f57531a",
+    "EleutherAI/gpt-j-6B": "a6a070683b0278e5",
+    "facebook/bart-base": "feb38b2f82aa173f",
+    "bert-base-uncased": "5f8bcb09dfefef25",
+}
+"""What saved editors know these models' dimensions by."""
 
 SITES = ("layers_1/mlp/up_proj", "layers_2/mlp/down_proj")
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_dimensions_keep_their_print(name: str):
+    config = PUBLISHED[name]
+    dimensions = FAMILIES[config["model_type"]].dimensions(config, ())
+    assert digest(dimensions) == KNOWN[name]
+    assert digest(replace(dimensions, vocab_size=dimensions.vocab_size + 1)) != KNOWN[name]
+
+
+def test_a_later_field_counts_when_it_says_something():
+    config = PUBLISHED["smollm2-135m"]
+    dimensions = FAMILIES["llama"].dimensions(config, ())
+    assert digest(replace(dimensions, mlp_bias=True)) != KNOWN["smollm2-135m"]
 
 
 @pytest.fixture(scope="module")

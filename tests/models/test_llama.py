@@ -25,9 +25,9 @@ from transformers import (
 
 import mend_jax as mj
 from mend_jax.models.generate import generate
-from mend_jax.models.llama import LlamaConfig as Dimensions
-from mend_jax.models.llama import Qwen2Config as Qwen2Dimensions
-from mend_jax.models.llama import expected_weights
+from mend_jax.models.llama import Llama, expected_weights
+from mend_jax.models.llama_config import LlamaConfig as Dimensions
+from mend_jax.models.llama_config import Qwen2Config as Qwen2Dimensions
 from mend_jax.models.registry import Base, load
 from mend_jax.models.settings import ConfigError
 from mend_jax.models.stages import Inputs
@@ -113,12 +113,10 @@ def test_llama3_scaling_is_read():
 
 def test_what_is_not_implemented_is_refused(tmp_path: Path):
     config = LlamaConfig(**SHAPE).to_dict()
-    with pytest.raises(ConfigError, match="yarn.*default and llama3"):
-        Dimensions.from_hf(config | {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}})
-    with pytest.raises(ConfigError, match="attention_bias = True is not supported"):
-        Dimensions.from_hf(config | {"attention_bias": True})
-    with pytest.raises(ConfigError, match="hidden_act = 'gelu' is not supported"):
-        Dimensions.from_hf(config | {"hidden_act": "gelu"})
+    with pytest.raises(ConfigError, match="'proportional' is not supported.*llama3.*yarn are"):
+        Dimensions.from_hf(config | {"rope_parameters": {"rope_type": "proportional"}})
+    with pytest.raises(ConfigError, match="hidden_act = 'mish' is not supported"):
+        Dimensions.from_hf(config | {"hidden_act": "mish"})
     for key, value in {"sliding_window": 5, "layer_types": ["full_attention"] * 2}.items():
         with pytest.raises(ConfigError, match=f"{key} = .* llama models have no such setting"):
             Dimensions.from_hf(config | {key: value})
@@ -149,15 +147,27 @@ def test_qwens_window_is_in_the_layers_after_the_first_few():
     read = Qwen2Dimensions.from_hf
     assert read(config).sliding_window is None
     config["use_sliding_window"] = True
-    for first, window in ((0, 5), (2, None), (28, None)):
-        assert read(config | {"max_window_layers": first}).sliding_window == window
-    with pytest.raises(ConfigError, match="window in some layers"):
-        read(config | {"max_window_layers": 1})
-    mixed = {"layer_types": ["full_attention", "sliding_attention"]}
-    with pytest.raises(ConfigError, match="window in some layers"):
-        read(config | mixed)
+    for first, window in ((0, [5, 5]), (1, [None, 5]), (2, [None] * 2), (28, [None] * 2)):
+        assert list(map(read(config | {"max_window_layers": first}).window, (0, 1))) == window
+    mixed = {"layer_types": ["sliding_attention", "full_attention"]}
+    assert list(map(read(config | mixed).window, (0, 1))) == [5, None]
+    for kinds in (["full_attention"], ["full_attention", "chunked_attention"]):
+        with pytest.raises(ConfigError, match="layer_types"):
+            read(config | {"layer_types": kinds})
     del config["use_sliding_window"]
     assert read(config).sliding_window is None
+
+
+def test_dynamic_scaling_ends_where_it_would_begin():
+    """Up to the model's own context there is none; beyond, texts are refused."""
+    config = LlamaConfig(**SHAPE, max_position_embeddings=8).to_dict()
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    dimensions = Dimensions.from_hf(config | {"rope_parameters": dynamic})
+    assert dimensions.longest == 8 and dimensions.rope_scaling == ()
+    model = Llama(dimensions)
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), model.example_inputs()))
+    with pytest.raises(ValueError, match="9 positions are asked for .* this model has 8"):
+        jax.eval_shape(model.apply, shapes, Inputs(jnp.zeros((1, 9), jnp.int32)))
 
 
 def test_read_positions_are_the_full_logits_there(tiny: Tiny):

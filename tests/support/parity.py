@@ -134,6 +134,26 @@ def assert_same_words(theirs: Any, base: Base, case: Case, new: int = 6) -> None
         np.testing.assert_array_equal(said, wanted[-new:].numpy())
 
 
+def assert_same_sentences(theirs: Any, base: Base, new: int = 40) -> None:
+    """Greedy generation of many tokens after four prompts of different lengths, padded to one."""
+    lengths = (17, 4, 11, 8)
+    tokens, _ = padded(lengths, seed=2)
+    prompts, places = jnp.asarray(tokens), jnp.asarray(lengths, jnp.int32)
+    ours = np.asarray(generate(base.model, base.params, prompts, places, new))
+    for row, n, said in zip(tokens, lengths, ours, strict=True):
+        with torch.no_grad():
+            wanted = theirs.generate(
+                torch.tensor(row[None, :n]).long(),
+                attention_mask=torch.ones(1, n, dtype=torch.long),
+                max_new_tokens=new,
+                min_new_tokens=new,
+                do_sample=False,
+                num_beams=1,
+                pad_token_id=0,
+            )[0]
+        np.testing.assert_array_equal(said, wanted[-new:].numpy())
+
+
 def assert_parts_are_the_model(base: Base, case: Case, at: str) -> None:
     """The tail after the trunk is the model, cut anywhere from the first block of `at` on."""
     variables = {"params": base.params}
