@@ -1,7 +1,8 @@
 """T5: 1.0 (ReLU, tied head) and 1.1 (gated GELU, head of its own), and all that was made of them.
 
 Raffel et al. 2020 (arXiv 1910.10683); google/t5-*-ssm-nq, t5-*-lm-adapt and flan-t5-* are of these
-two kinds, mT5 and umT5 of the second. Relative position biases (one table a stack; in umT5 one a block), RMS norm, no biases, no 1/sqrt(d).
+two kinds, mT5 and umT5 of the second. Relative position biases (one table a stack; in umT5 one a
+block), RMS norm, no biases, no 1/sqrt(d).
 
     x [k, length] -> embed -> encoder/block_0 ... -> x: encoder states [k, length, d]
     target [k, answers] -> decoder/block_0 ... -> head -> logits [k, answers, vocabulary]

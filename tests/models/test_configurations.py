@@ -179,6 +179,43 @@ GPT_OTHER: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (True,),
 }
 ACTIVATIONS = ("relu", ABSENT)
+T5_SHAPE: dict[str, Any] = dict(
+    d_model=24,
+    d_kv=10,
+    d_ff=46,
+    num_layers=1,
+    num_decoder_layers=1,
+    num_heads=2,
+    relative_attention_num_buckets=8,
+    relative_attention_max_distance=20,
+    decoder_start_token_id=0,
+)
+T5_SAME: dict[str, tuple[Any, ...]] = {
+    "feed_forward_proj": ("gated-gelu", "gelu", ABSENT),
+    "dense_act_fn": ("relu", "gelu_new"),
+    "is_gated_act": (True, False),
+    "layer_norm_epsilon": (1e-3, ABSENT),
+    "num_decoder_layers": (2, None),
+    "relative_attention_num_buckets": (9, ABSENT),
+    "relative_attention_max_distance": (12,),
+    "n_positions": (512,),
+    "scale_decoder_outputs": (False,),
+}
+T5_KIN: dict[str, tuple[Any, ...]] = {
+    "feed_forward_proj": ("relu", ABSENT),
+    "num_decoder_layers": (2,),
+    "num_layers": (2,),
+    "scale_decoder_outputs": (True, False),
+}
+T5_OTHER: dict[str, tuple[Any, ...]] = {
+    "feed_forward_proj": ("gated-mish", "gated-", "a-b-c", None),
+    "dense_act_fn": ("mish",),
+    "relative_attention_num_buckets": (1, 2, 3, 41, 0),
+    "relative_attention_max_distance": (3, 4, 0),
+    "layer_norm_epsilon": NUMBERS,
+    "eos_token_id": ([1, 2], 61),
+    "is_encoder_decoder": (False,),
+}
 
 KINDS = {
     "llama": kind(
@@ -425,40 +462,20 @@ KINDS = {
             "is_encoder_decoder": (False,),
         },
     ),
-    "t5": kind(
-        "T5Config",
-        "T5ForConditionalGeneration",
-        dict(
-            d_model=24,
-            d_kv=10,
-            d_ff=46,
-            num_layers=1,
-            num_decoder_layers=1,
-            num_heads=2,
-            relative_attention_num_buckets=8,
-            relative_attention_max_distance=20,
-            decoder_start_token_id=0,
-        ),
-        {
-            "feed_forward_proj": ("gated-gelu", "gelu", ABSENT),
-            "dense_act_fn": ("relu", "gelu_new"),
-            "is_gated_act": (True, False),
-            "layer_norm_epsilon": (1e-3, ABSENT),
-            "num_decoder_layers": (2, None),
-            "relative_attention_num_buckets": (9, ABSENT),
-            "relative_attention_max_distance": (12,),
-            "n_positions": (512,),
-            "scale_decoder_outputs": (False,),
-        },
-        {
-            "feed_forward_proj": ("gated-mish", "gated-", "a-b-c", None),
-            "dense_act_fn": ("mish",),
-            "relative_attention_num_buckets": (1, 2, 3, 41, 0),
-            "relative_attention_max_distance": (3, 4, 0),
-            "layer_norm_epsilon": NUMBERS,
-            "eos_token_id": ([1, 2], 61),
-            "is_encoder_decoder": (False,),
-        },
+    "t5": kind("T5Config", "T5ForConditionalGeneration", T5_SHAPE, T5_SAME, T5_OTHER),
+    "mt5": kind(
+        "MT5Config",
+        "MT5ForConditionalGeneration",
+        T5_SHAPE,
+        T5_KIN | {"tie_word_embeddings": (True, False)},
+        T5_OTHER | {"tie_word_embeddings": (None,)},
+    ),
+    "umt5": kind(
+        "UMT5Config",
+        "UMT5ForConditionalGeneration",
+        T5_SHAPE,
+        T5_KIN | {"tie_word_embeddings": (True, False)},
+        T5_OTHER | {"tie_word_embeddings": (None,)},
     ),
 }
 

@@ -20,6 +20,8 @@ LAYER = {
     "bert": "bert.encoder.layer.0.intermediate.dense",
     "bart": "model.encoder.layers.0.fc1",
     "t5": "encoder.block.0.layer.0.SelfAttention.q",
+    "mt5": "encoder.block.0.layer.0.SelfAttention.q",
+    "umt5": "encoder.block.0.layer.0.SelfAttention.q",
 }
 TIED = {
     "llama": ("lm_head.weight", "model.embed_tokens.weight"),

@@ -7,7 +7,14 @@ import numpy as np
 import parity
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    MT5Config,
+    MT5ForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
 from transformers.models.t5.modeling_t5 import T5Attention
 
 import mend_jax as mj
@@ -29,16 +36,20 @@ SHAPE = dict(
     decoder_start_token_id=0,
     eos_token_id=1,
 )
-KINDS: dict[str, dict[str, Any]] = {
-    "1.0": {},
-    "1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-    "1.1, tied": {"feed_forward_proj": "gated-gelu"},
+GATED = {"feed_forward_proj": "gated-gelu"}
+KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
+    "1.0": (T5Config, T5ForConditionalGeneration, {}),
+    "1.1": (T5Config, T5ForConditionalGeneration, GATED | {"tie_word_embeddings": False}),
+    "1.1, tied": (T5Config, T5ForConditionalGeneration, GATED),
+    "mT5": (MT5Config, MT5ForConditionalGeneration, {"tie_word_embeddings": False}),
+    "umT5": (UMT5Config, UMT5ForConditionalGeneration, {}),
 }
 
 
 def torch_model(kind: str) -> Any:
     torch.manual_seed(0)
-    model = T5ForConditionalGeneration(T5Config(**SHAPE, **KINDS[kind]))
+    config, module, own = KINDS[kind]
+    model = module(config(**SHAPE, **own))
     if kind == "1.1":  # transformers 5 ties what was never tied, and would not save it
         model.lm_head.weight = torch.nn.Parameter(torch.randn(parity.VOCABULARY, 24))
     return parity.shaken(model, 0.1)  # scores are not scaled: with more, softmax is one-hot

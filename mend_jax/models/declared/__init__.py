@@ -1,0 +1,40 @@
+"""What the config.json of each model type may say: keys, transformers' defaults, what is possible.
+
+One table a model type, after transformers' config class of that name (5.x); `settings.settle`
+reads by them. A value that is not in its table's reach is not implemented.
+"""
+
+from mend_jax.models.declared.encoders import BART, BERT
+from mend_jax.models.declared.gpts import GPT2, GPT_NEO, GPTJ
+from mend_jax.models.declared.llama import (
+    GRANITE,
+    LLAMA,
+    MINISTRAL,
+    MISTRAL,
+    OLMO2,
+    QWEN2,
+    QWEN3,
+    SEED_OSS,
+    SMOLLM3,
+)
+from mend_jax.models.declared.t5 import MT5, T5, UMT5
+
+__all__ = [
+    "BART",
+    "BERT",
+    "GPT2",
+    "GPTJ",
+    "GPT_NEO",
+    "GRANITE",
+    "LLAMA",
+    "MINISTRAL",
+    "MISTRAL",
+    "MT5",
+    "OLMO2",
+    "QWEN2",
+    "QWEN3",
+    "SEED_OSS",
+    "SMOLLM3",
+    "T5",
+    "UMT5",
+]
