@@ -87,6 +87,17 @@ def expect_linear(
     return table
 
 
+def expect_fused(theirs: str, parts: Mapping[str, tuple[int, int]]) -> dict[str, Expected]:
+    """Kernels of several linear layers of one input that the file has as one, [d_out, d_in].
+
+    Args:
+      theirs: name in the file, without ".weight". parts: {path here, with dots: [d_in, d_out]}.
+    """
+    each = tuple(Expected((*_path("", to), "kernel"), shape, True) for to, shape in parts.items())
+    shape = (each[0].shape[0], sum(one.shape[1] for one in each))
+    return {f"{theirs}.weight": Expected((), shape, True, each)}
+
+
 def expect_norm(theirs: str, d: int, ours: str = "", bias: bool = True) -> dict[str, Expected]:
     """Scale and bias of one norm; names as in `expect_linear`."""
     path = _path(ours, theirs)
@@ -111,7 +122,7 @@ def expect_blocks(
       block: the tensors of one of them, without these.
     """
     return {
-        f"{theirs}.{i}.{name}": one._replace(path=(*f"{ours}_{i}".split("/"), *one.path))
+        f"{theirs}.{i}.{name}": one.under(tuple(f"{ours}_{i}".split("/")))
         for i in range(count)
         for name, one in block.items()
     }

@@ -19,13 +19,14 @@ from mend_jax.models.causal import CausalAttention, CausalBlock, CausalModel, Na
 from mend_jax.models.family import (
     Family,
     expect_blocks,
+    expect_fused,
     expect_linear,
     expect_norm,
     expect_table,
     features_apart,
     last_blocks,
 )
-from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
+from mend_jax.models.layers import MLP, Head, Linear, RMSNorm, capped
 from mend_jax.models.llama_config import LlamaConfig
 from mend_jax.models.one_stack import Places, Sizes
 from mend_jax.models.rotary_scaling import magnitude, rotary_frequencies
@@ -47,8 +48,8 @@ class Attention(CausalAttention):
 
     @property
     def scoring(self) -> Scoring:
-        """By the model's multiplier, if it has one."""
-        return Scoring(self.config.attention_multiplier)
+        """By the model's multiplier and cap, if it has them."""
+        return Scoring(self.config.attention_multiplier, self.config.attn_logit_softcapping)
 
     @property
     def heads(self) -> Heads:
@@ -79,7 +80,7 @@ class Attention(CausalAttention):
     ) -> Float[Array, "k length heads d"]:
         """Each head's features, or those of all heads together."""
         c = self.config
-        norm = RMSNorm(c.rms_norm_eps, name=name)
+        norm = RMSNorm(c.rms_norm_eps, c.norm_offset, name=name)
         if c.qk_norm == "head":
             return norm(x)
         return norm(x.reshape(*x.shape[:2], -1)).reshape(x.shape)
@@ -104,7 +105,7 @@ class Block(CausalBlock):
 
     def norm(self, name: str) -> RMSNorm:
         """Without a bias."""
-        return RMSNorm(self.config.rms_norm_eps, name=name)
+        return RMSNorm(self.config.rms_norm_eps, self.config.norm_offset, name=name)
 
     def mlp(self) -> MLP:
         """Gated."""
@@ -142,8 +143,9 @@ class Llama(CausalModel):
     ) -> Float[Array, "k answers vocabulary"]:
         """Tied to the embedding, or by a table of its own."""
         c = self.config
-        norm = partial(RMSNorm, c.rms_norm_eps, name="norm")
-        return Head(norm, c.tie_word_embeddings, name="head")(x, embedding) / c.logits_scaling
+        norm = partial(RMSNorm, c.rms_norm_eps, c.norm_offset, name="norm")
+        logits = Head(norm, c.tie_word_embeddings, name="head")(x, embedding)
+        return capped(logits / c.logits_scaling, c.final_logit_softcapping)
 
 
 def default_sites(config: LlamaConfig) -> str:
@@ -161,10 +163,17 @@ def expected_weights(config: LlamaConfig) -> dict[str, Expected]:
     d, f, hd = c.hidden_size, c.intermediate_size, c.head_dim
     heads, kv = c.num_attention_heads * hd, c.num_key_value_heads * hd
     block = expect_linear("self_attn.o_proj", (heads, d), bias=c.out_bias)
-    for name, features in {"q": heads, "k": kv, "v": kv}.items():
-        block |= expect_linear(f"self_attn.{name}_proj", (d, features), bias=c.qkv_bias)
-    for name, shape in {"gate": (d, f), "up": (d, f), "down": (f, d)}.items():
-        block |= expect_linear(f"mlp.{name}_proj", shape, bias=c.mlp_bias)
+    block |= expect_linear("mlp.down_proj", (f, d), bias=c.mlp_bias)
+    asks = {f"self_attn.{n}_proj": (d, wide) for n, wide in (("q", heads), ("k", kv), ("v", kv))}
+    for fused, parts, bias in (
+        ("self_attn.qkv_proj", asks, c.qkv_bias),
+        ("mlp.gate_up_proj", {f"mlp.{name}_proj": (d, f) for name in ("gate", "up")}, c.mlp_bias),
+    ):
+        if c.fused:
+            block |= expect_fused(fused, parts)
+            continue
+        for name, shape in parts.items():
+            block |= expect_linear(name, shape, bias=bias)
     norms = {name: d for name in c.names[1:] if name is not None}
     if c.qk_norm:
         each = c.qk_norm == "head"

@@ -24,6 +24,7 @@ class LlamaConfig:
     unturned: layers without rotation. longest: positions, None for any number of them.
     embedding_multiplier, residual_multiplier, attention_multiplier (None: 1/sqrt(head_dim)): of the
       embeddings, of what a block adds, and of the scores. logits_scaling: divides the logits.
+    attn_logit_softcapping, final_logit_softcapping: what scores and logits do not go beyond.
     """
 
     vocab_size: int
@@ -51,10 +52,15 @@ class LlamaConfig:
     residual_multiplier: float = later(1.0)
     attention_multiplier: float | None = later(None)
     logits_scaling: float = later(1.0)
+    attn_logit_softcapping: float | None = later(None)
+    final_logit_softcapping: float | None = later(None)
 
     declared: ClassVar[Declared] = declared.LLAMA
     qk_norm: ClassVar[Literal["", "head", "all"]] = ""
     """Whether queries and keys are normed, each head's or all of them together."""
+    norm_offset: ClassVar[float] = 0.0
+    fused: ClassVar[bool] = False
+    """Whether files have queries, keys and values as one tensor, and gate and up as another."""
     names: ClassVar[Names] = Names(
         "self_attn", before_attention="input_layernorm", before_mlp="post_attention_layernorm"
     )

@@ -13,7 +13,7 @@ from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from mend_jax.models import bart, bert, gpt2, gpt_neo, gptj, llama, t5
+from mend_jax.models import bart, bert, gemma, gpt2, gpt_neo, gptj, llama, phi3, t5
 from mend_jax.models.family import Family
 from mend_jax.models.memory import Dtype, check_room
 from mend_jax.models.quantize import quantize_kernel
@@ -32,8 +32,10 @@ FAMILIES: dict[str, Family] = {
     "gptj": gptj.FAMILY,
     "llama": llama.FAMILY,
     "mt5": t5.MT5,
+    "phi3": phi3.FAMILY,
     "t5": t5.FAMILY,
     "umt5": t5.UMT5,
+    **gemma.FAMILIES,
     **llama.KIN,
 }
 """Hugging Face's `model_type` -> the family. A new one is a file, and a line here."""
@@ -118,7 +120,8 @@ def load(
     expected = family.expected_weights(config)
     used = fitting_names(weights, expected)  # before there is a table of what it would take
     check_spare(weights, used, family)
-    shapes = {one.path: jax.ShapeDtypeStruct(one.shape, jnp.float32) for one in expected.values()}
+    leaves = (leaf for one in expected.values() for leaf in one.leaves)
+    shapes = {leaf.path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in leaves}
     check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
     found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
     summed = jax.process_count() == 1 if checksums is None else checksums

@@ -95,8 +95,15 @@ def read_one(rope: dict[str, Any], where: str, said: Mapping[str, Any], turning:
     require(not wrong, f"{where}: rope_type {kind!r} lacks, or knows no, {', '.join(wrong)}")
     rope = {k: v for k, v in rope.items() if v is not None or (k in needed and kind != "yarn")}
     for key, value in rope.items():
-        fits = isinstance(value, _TYPES[key]) if key in _TYPES else is_positive(value)
+        if key in _LISTS:
+            rope[key] = _each(value, turning, f"{where}: {key}")
+            continue
+        fits = isinstance(value, bool) if key == "truncate" else is_positive(value)
         require(fits, f"{where}: {key} = {value!r} is not a finite number above 0")
+    require(
+        kind != "llama3" or rope["low_freq_factor"] < rope["high_freq_factor"],
+        f"{where}: low_freq_factor is not below high_freq_factor",
+    )
     return reader(rope, turning, float(theta), longest)
 
 
@@ -113,25 +120,19 @@ def _dynamic(rope: dict[str, Any], turning: int, theta: float, longest: int) -> 
 
 
 def _llama3(rope: dict[str, Any], turning: int, theta: float, longest: int) -> Rotary:
-    require(
-        rope["low_freq_factor"] < rope["high_freq_factor"],
-        "rope_parameters: low_freq_factor is not below high_freq_factor",
-    )
     return Rotary(theta, tuple(sorted((key, float(value)) for key, value in rope.items())))
 
 
 def _divisors(rope: dict[str, Any], turning: int, theta: float, longest: int) -> Rotary:
-    return Rotary(theta, (("divisors", _each(rope["divisors"], turning)),))
+    return Rotary(theta, (("divisors", rope["divisors"]),))
 
 
 def _longrope(rope: dict[str, Any], turning: int, theta: float, longest: int) -> Rotary:
     first = rope["original_max_position_embeddings"]
     factor = rope.get("factor", longest / first)
     stretch = math.sqrt(1 + math.log(factor) / math.log(first)) if factor > 1 else 1.0
-    _each(rope["long_factor"], turning)
-    divisors = _each(rope["short_factor"], turning)
-    much = rope.get("attention_factor", stretch)
-    return Rotary(theta, (("attention_factor", float(much)), ("divisors", divisors)), first)
+    much = float(rope.get("attention_factor", stretch))
+    return Rotary(theta, (("attention_factor", much), ("divisors", rope["short_factor"])), first)
 
 
 def _yarn(rope: dict[str, Any], turning: int, theta: float, longest: int) -> Rotary:
@@ -160,11 +161,12 @@ def _yarn(rope: dict[str, Any], turning: int, theta: float, longest: int) -> Rot
     return Rotary(theta, (("attention_factor", float(much)), ("divisors", divisors)))
 
 
-def _each(values: Any, turning: int) -> tuple[float, ...]:
+def _each(values: Any, turning: int, where: str) -> tuple[float, ...]:
     """One for each pair of features."""
     pairs = turning // 2
     fit = isinstance(values, list) and len(values) == pairs and all(map(is_positive, values))
-    require(fit, f"the divisors of the rotary frequencies are not {pairs} numbers above 0")
+    wanted = f"{pairs} numbers above 0"
+    require(fit, f"{where}, the divisors of the rotary frequencies, are not {wanted}")
     return tuple(np.asarray(values, np.float32).tolist())
 
 
@@ -188,5 +190,4 @@ _READERS: dict[str, tuple[set[str], set[str], _Reader]] = {
     "divisors": ({"divisors"}, set(), _divisors),
 }
 """{rope_type: (keys that it needs, keys that it may have, what reads it)}."""
-_TYPES = {"divisors": list, "short_factor": list, "long_factor": list, "truncate": bool}
-"""Of what is no number."""
+_LISTS = ("divisors", "short_factor", "long_factor")

@@ -73,6 +73,12 @@ def positive(default: float) -> Setting:
     return Setting(default, is_positive, "a finite number above 0")
 
 
+def positive_or_null(default: float | None) -> Setting:
+    """A finite number above 0, or nothing."""
+    wanted = "null or a finite number above 0"
+    return Setting(default, lambda x: x is None or is_positive(x), wanted)
+
+
 def one_of(default: Any, *others: Any) -> Setting:
     """These values, and of their types: 1 is not true."""
     values = (default, *others)

@@ -32,12 +32,15 @@ def write_folder(
     """
     folder = Path(folder)
     tensors = {}
-    for name, (path, _, transpose) in expected.items():
-        array = params
-        for key in path:
-            array = array[key]
-        array = np.asarray(array)
-        tensors[name] = np.ascontiguousarray(array.T if transpose else array)
+    for name, one in expected.items():
+        arrays = []
+        for leaf in one.leaves:
+            array = params
+            for key in leaf.path:
+                array = array[key]
+            arrays.append(np.asarray(array))
+        whole = np.concatenate(arrays, axis=-1) if one.parts else arrays[0]
+        tensors[name] = np.ascontiguousarray(whole.T if one.transpose else whole)
     folder.mkdir(parents=True, exist_ok=True)
     replace_whole(
         folder / "model.safetensors", lambda draft: save_file(tensors, draft, {"format": "pt"})

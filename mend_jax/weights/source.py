@@ -50,11 +50,27 @@ class Weights(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """Where one tensor goes: its path and shape in the Flax tree, and whether to transpose it."""
+    """Where one tensor goes: its path and shape in the Flax tree, and whether to transpose it.
+
+    parts: of a tensor that is several in one, whose last axis (here, not in the file) holds theirs
+      one after another: where each goes. Its own path is empty then.
+    """
 
     path: tuple[str, ...]
     shape: tuple[int, ...]
     transpose: bool
+    parts: tuple["Expected", ...] = ()
+
+    def under(self, prefix: tuple[str, ...]) -> "Expected":
+        """The same further down."""
+        if self.parts:
+            return self._replace(parts=tuple(part.under(prefix) for part in self.parts))
+        return self._replace(path=(*prefix, *self.path))
+
+    @property
+    def leaves(self) -> tuple["Expected", ...]:
+        """What it becomes in the Flax tree."""
+        return self.parts or (self,)
 
 
 def load_params(
@@ -81,12 +97,16 @@ def load_params(
     """
     found = fitting_names(weights, expected)
     params: dict = {}
-    for name, (path, _, transpose) in expected.items():
-        array = weights.read(found[name])
-        node = params
-        for key in path[:-1]:
-            node = node.setdefault(key, {})
-        node |= jax.block_until_ready(place(path, array.T if transpose else array))
+    for name, one in expected.items():
+        array, at = weights.read(found[name]), 0
+        array = array.T if one.transpose else array
+        for path, shape, *_ in one.leaves:
+            node = params
+            for key in path[:-1]:
+                node = node.setdefault(key, {})
+            part = array[..., at : at + shape[-1]] if one.parts else array
+            node |= jax.block_until_ready(place(path, part))
+            at += shape[-1]
         told(name, found[name])
     return params
 
@@ -116,7 +136,7 @@ def fitting_names(weights: Weights, expected: Mapping[str, Expected]) -> dict[st
     """
     names: dict[str, str] = {}
     missing, misshaped = [], []
-    for name, (_, shape, transpose) in expected.items():
+    for name, (_, shape, transpose, _) in expected.items():
         wanted = tuple(reversed(shape)) if transpose else tuple(shape)
         there = [spelling for spelling in spellings(name) if spelling in weights.shapes]
         if not there:

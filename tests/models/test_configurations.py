@@ -30,6 +30,11 @@ from mend_jax.weights import Weights, WeightsError
 ABSENT = "take the key out"
 LENGTH = 13
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+LONGROPE = {
+    "type": "longrope",
+    "short_factor": [1.0, 1.5, 2.0, 2.5],
+    "long_factor": [2.0, 3.0, 9.0, 9.5],
+}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
 
@@ -171,6 +176,41 @@ QWEN_OTHER: dict[str, tuple[Any, ...]] = {
     "sliding_window": (5, 0),
     "layer_types": LISTS,
     "max_window_layers": (0, 1, -1),
+}
+GEMMA_SHAPE = LLAMA_SHAPE | {"tie_word_embeddings": True, "head_dim": 10}
+GEMMA2_SHAPE = GEMMA_SHAPE | {
+    "num_hidden_layers": 2,
+    "sliding_window": 5,
+    "query_pre_attn_scalar": 7,
+    "attn_logit_softcapping": 1.5,
+    "final_logit_softcapping": 2.5,
+}
+GEMMA_SAME: dict[str, tuple[Any, ...]] = {
+    "rope_theta": (50.0, ABSENT),
+    "rms_norm_eps": (ABSENT,),
+    "num_key_value_heads": (1,),
+    "attention_bias": (True, False),
+}
+GEMMA2_SAME = GEMMA_SAME | {
+    "hidden_activation": ("gelu", "relu", ABSENT),
+    "hidden_act": ("relu",),
+    "query_pre_attn_scalar": (3, ABSENT),
+    "sliding_window": (3, ABSENT),
+    "final_logit_softcapping": (1.0, None, ABSENT),
+    "layer_types": (None, *PAIRS, ["full_attention"] * 2, ["sliding_attention"] * 2),
+    "cache_implementation": ("hybrid",),
+}
+GEMMA_OTHER: dict[str, tuple[Any, ...]] = {
+    **{k: v for k, v in ROTARY_OTHER.items() if k not in ("head_dim", "hidden_act")},
+    "num_key_value_heads": (3, 0),
+    "use_bidirectional_attention": (True,),
+}
+GEMMA2_OTHER = GEMMA_OTHER | {
+    "query_pre_attn_scalar": (0, -1, None),
+    "final_logit_softcapping": NUMBERS,
+    "attn_logit_softcapping": NUMBERS,
+    "sliding_window": (0, -1),
+    "layer_types": LISTS,
 }
 GPT_OTHER: dict[str, tuple[Any, ...]] = {
     "activation_function": ("mish", "quick_gelu", None),
@@ -320,6 +360,79 @@ KINDS = {
             "layer_types": (None, *PAIRS),
         },
         {"layer_types": LISTS, "sliding_window": (None, 0), "use_sliding_window": (False,)},
+    ),
+    "gemma": kind(
+        "GemmaConfig",
+        "GemmaForCausalLM",
+        GEMMA_SHAPE,
+        GEMMA_SAME
+        | {
+            "hidden_act": ("gelu", "relu", ABSENT),
+            "hidden_activation": ("relu", None),
+            "rope_scaling": (LLAMA3,),
+        },
+        {**GEMMA_OTHER},
+    ),
+    "gemma2": kind(
+        "Gemma2Config",
+        "Gemma2ForCausalLM",
+        GEMMA2_SHAPE,
+        GEMMA2_SAME | {"attn_logit_softcapping": (0.5, None, ABSENT), "rope_scaling": (LLAMA3,)},
+        {**GEMMA2_OTHER},
+    ),
+    "gemma3_text": kind(
+        "Gemma3TextConfig",
+        "Gemma3ForCausalLM",
+        {k: v for k, v in GEMMA2_SHAPE.items() if k != "attn_logit_softcapping"},
+        GEMMA2_SAME
+        | {
+            "sliding_window_pattern": (2, 1, ABSENT),
+            "rope_local_base_freq": (30.0, ABSENT),
+            "rope_scaling": ({"rope_type": "linear", "factor": 8.0}, LLAMA3),
+            "rope_parameters": (
+                {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 40.0}},
+                {"sliding_attention": {"rope_type": "default", "rope_theta": 40.0}},
+            ),
+        },
+        {k: v for k, v in GEMMA2_OTHER.items() if k != "rope_scaling"}
+        | {
+            "rope_scaling": ({"type": "linear", "factor": 8.0},),
+            "sliding_window_pattern": (0, None),
+            "rope_local_base_freq": NUMBERS,
+        },
+    ),
+    "phi3": kind(
+        "Phi3Config",
+        "Phi3ForCausalLM",
+        HEADLESS_SHAPE | {"hidden_size": 32, "pad_token_id": 0},
+        {
+            "rms_norm_eps": (ABSENT,),
+            "rope_theta": (50.0, ABSENT),
+            "num_key_value_heads": (1,),
+            "hidden_act": ("gelu", ABSENT),
+            "sliding_window": (5, None),
+            "partial_rotary_factor": (0.5, 0.75, 1.0, ABSENT),
+            "rope_scaling": (
+                None,
+                LONGROPE,
+                LONGROPE | {"type": "yarn", "factor": 3.0},
+                LONGROPE | {"attention_factor": 1.5},
+            ),
+            "original_max_position_embeddings": (16, ABSENT),
+            "auto_map": ({"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"},),
+            "full_attn_mod": (1,),
+        },
+        {k: v for k, v in ROTARY_OTHER.items() if k != "original_max_position_embeddings"}
+        | {
+            "partial_rotary_factor": (0, 1.5, -1.0, None),
+            "rope_scaling": (
+                LONGROPE | {"short_factor": [1.0]},
+                LONGROPE | {"long_factor": None},
+                {"type": "linear", "factor": 2.0},
+            ),
+            "lm_head_bias": (True,),
+            "full_attn_mod": (2,),
+        },
     ),
     "granite": kind(
         "GraniteConfig",

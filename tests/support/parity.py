@@ -79,15 +79,22 @@ def assert_same_logits(theirs: Any, base: Base, case: Case, relative: float = 1e
 
 
 def assert_same_factors(
-    theirs: Any, base: Base, case: Case, sites: Mapping[str, str], relative: float = 1e-5
+    theirs: Any,
+    base: Base,
+    case: Case,
+    sites: Mapping[str, str | tuple[str, slice]],
+    relative: float = 1e-5,
 ) -> None:
-    """u and delta at the sites ({our site: their module}) against PyTorch's hooks."""
+    """u and delta at the sites ({our site: their module, or which of its outputs}) against
+    PyTorch's hooks."""
     rng = np.random.default_rng(1)
     labels = np.where(case.rows, rng.integers(VOCABULARY, size=case.rows.shape), -100)
     labels[:, 0] = -100
     seen: dict[str, Any] = {}
     hooks = []
-    for site, name in sites.items():
+    parts = {}
+    for site, module in sites.items():
+        name, parts[site] = (module, slice(None)) if isinstance(module, str) else module
 
         def keep(_: Any, inputs: Any, output: Any, site: str = site) -> None:
             output.retain_grad()
@@ -108,6 +115,7 @@ def assert_same_factors(
     assert set(captured) == set(sites)
     for site, factors in captured.items():
         u, delta = (x.detach().flatten(0, -2).numpy() for x in (seen[site][0], seen[site][1].grad))
+        delta = delta[:, parts[site]]
         live = np.any(delta != 0, axis=-1)
         assert live.any() and not np.any(factors.delta[~live])
         assert_close(factors.u[live], u[live], relative)

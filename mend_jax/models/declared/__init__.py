@@ -7,11 +7,15 @@ reads by them. A value that is not in its table's reach is not implemented.
 from mend_jax.models.declared.encoders import BART, BERT
 from mend_jax.models.declared.gpts import GPT2, GPT_NEO, GPTJ
 from mend_jax.models.declared.llama import (
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
     GRANITE,
     LLAMA,
     MINISTRAL,
     MISTRAL,
     OLMO2,
+    PHI3,
     QWEN2,
     QWEN3,
     SEED_OSS,
@@ -22,6 +26,9 @@ from mend_jax.models.declared.t5 import MT5, T5, UMT5
 __all__ = [
     "BART",
     "BERT",
+    "GEMMA",
+    "GEMMA2",
+    "GEMMA3",
     "GPT2",
     "GPTJ",
     "GPT_NEO",
@@ -31,6 +38,7 @@ __all__ = [
     "MISTRAL",
     "MT5",
     "OLMO2",
+    "PHI3",
     "QWEN2",
     "QWEN3",
     "SEED_OSS",

@@ -3,12 +3,14 @@
 from mend_jax.models.declared.common import CAUSAL, activation
 from mend_jax.models.settings import (
     Declared,
+    Setting,
     count,
     count_or_null,
     flag,
     object_or_null,
     one_of,
     positive,
+    positive_or_null,
 )
 
 _ROTARY = {
@@ -32,6 +34,7 @@ _ROTARY = {
     "mlp_bias": flag(False),
     "tie_word_embeddings": flag(False),
 }
+_OWN_PHI3 = "modeling_phi3.Phi3ForCausalLM"
 _UNBIASED = {"attention_bias": one_of(False), "mlp_bias": one_of(False)}
 
 _WINDOWED = {
@@ -151,4 +154,91 @@ OLMO2 = Declared(
     {},
     {},
     ("Olmo2ForCausalLM",),
+)
+_GEMMA = {
+    **_ROTARY,
+    "vocab_size": count(256000),
+    "max_position_embeddings": count(8192),
+    "head_dim": count(256),
+    "mlp_bias": one_of(False),
+    "tie_word_embeddings": flag(True),
+    "use_bidirectional_attention": one_of(None, False),
+}
+GEMMA = Declared(
+    "gemma",
+    {
+        **_GEMMA,
+        "hidden_size": count(3072),
+        "intermediate_size": count(24576),
+        "num_hidden_layers": count(28),
+        "num_attention_heads": count(16),
+        "num_key_value_heads": count(16),
+        "hidden_act": activation("gelu_pytorch_tanh"),
+    },
+    {"hidden_activation": "is of later files; transformers' class reads hidden_act"},
+    {},
+    ("GemmaForCausalLM",),
+)
+_GEMMA2 = {
+    **{key: setting for key, setting in _GEMMA.items() if key != "hidden_act"},
+    "hidden_size": count(2304),
+    "intermediate_size": count(9216),
+    "num_hidden_layers": count(26),
+    "num_attention_heads": count(8),
+    "num_key_value_heads": count(4),
+    "hidden_activation": activation("gelu_pytorch_tanh"),
+    "query_pre_attn_scalar": count(256),
+    "sliding_window": count(4096),
+    "layer_types": object_or_null(list),
+    "final_logit_softcapping": positive_or_null(30.0),
+    "attn_logit_softcapping": positive_or_null(50.0),
+}
+_GEMMA2_IGNORED = {
+    "hidden_act": "is of the first files; transformers' class reads hidden_activation",
+    "cache_implementation|sliding_window_size": "is how a cache is laid out",
+}
+GEMMA2 = Declared("gemma2", _GEMMA2, _GEMMA2_IGNORED, {}, ("Gemma2ForCausalLM",))
+GEMMA3 = Declared(
+    "gemma3_text",
+    {
+        **_GEMMA2,
+        "vocab_size": count(262208),
+        "max_position_embeddings": count(131072),
+        "rope_theta": positive(1e6),
+        "rope_local_base_freq": positive(1e4),
+        "use_bidirectional_attention": one_of(False, None),
+        "sliding_window_pattern": count(6),
+        "final_logit_softcapping": positive_or_null(None),
+        "attn_logit_softcapping": one_of(None),
+    },
+    {**_GEMMA2_IGNORED, "_sliding_window_pattern": "is what layer_types was made of"},
+    {},
+    ("Gemma3ForCausalLM",),
+)
+PHI3 = Declared(
+    "phi3",
+    {
+        **{key: setting for key, setting in _ROTARY.items() if key != "head_dim"},
+        **_UNBIASED,
+        "vocab_size": count(32064),
+        "hidden_size": count(3072),
+        "intermediate_size": count(8192),
+        "max_position_embeddings": count(4096),
+        "original_max_position_embeddings": count(4096),
+        "rms_norm_eps": positive(1e-5),
+        "partial_rotary_factor": positive(1.0),
+        "sliding_window": count_or_null(None),
+        "full_attn_mod": one_of(1),
+        "interpolate_factor": one_of(1),
+        "lm_head_bias": one_of(False),
+        "auto_map": Setting(
+            None,
+            lambda x: x is None
+            or (isinstance(x, dict) and x.get("AutoModelForCausalLM") == _OWN_PHI3),
+            f"null or {_OWN_PHI3}, which transformers has too, is",
+        ),
+    },
+    {},
+    {},
+    ("Phi3ForCausalLM",),
 )
