@@ -1,10 +1,11 @@
-"""Read a Llama-family GGUF file as if it were a Hugging Face checkpoint.
+"""Read a GGUF file, or all parts of one, as if it were a Hugging Face checkpoint.
 
 GGUF (llama.cpp) stores metadata, a table of tensors and their quantised blocks in one file. Names
 and metadata keys are translated here; each tensor is dequantised to float32 when it is read.
 
-llama.cpp rotates neighbouring rows of a head, (0, 1), (2, 3), ..., Hugging Face the two halves,
-(0, d/2), (1, d/2 + 1), ...; so the converter to GGUF permutes the rows of q and k. That is undone.
+llama.cpp rotates neighbouring rows of a head of Llama's, (0, 1), (2, 3), ..., Hugging Face the two
+halves, (0, d/2), (1, d/2 + 1), ...; so the converter to GGUF permutes the rows of q and k. That is
+undone, as is what it adds to the norms of Gemma.
 """
 
 import re
@@ -17,35 +18,25 @@ import numpy as np
 
 from mend_jax.files import checksum, json_checksum
 from mend_jax.weights.errors import WeightsError
-from mend_jax.weights.gguf_keys import REQUIRED, check_keys, head_width
+from mend_jax.weights.gguf_keys import FOLDER, bare, check_keys, head_width, scaling
+from mend_jax.weights.gguf_kinds import REQUIRED, Kind
 from mend_jax.weights.gguf_reading import open_gguf
 from mend_jax.weights.source import Weights
 
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 _DIVISORS = "rope_freqs.weight"
 """What Llama 3.1 and later divide their rotary frequencies by, one number for each pair."""
 
 
 def read_gguf(path: str | PathLike[str]) -> Weights:
-    """Open a GGUF file of architecture `llama` (Llama, SmolLM2, Mistral, ...).
+    """Open a GGUF file (of several parts, any of them) of an architecture of `gguf_kinds.KINDS`.
 
     Returns:
         `Weights` whose tensors are dequantised to float32, one at a time, as they are read.
 
     Raises:
-        WeightsError: not a GGUF file, cut short, of another architecture, or it holds something
-            (experts, a scaling, ...) that would be lost on the way.
+        WeightsError: not a GGUF file, cut short, a part without the others, of another
+            architecture, or it holds something (experts, a scaling, ...) that would be lost on the
+            way.
         ImportError: the `gguf` package is not installed.
     """
     from mend_jax.weights.gguf_tokenizer import tokenizer_from_gguf  # loads `tokenizers`
@@ -54,13 +45,17 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     fields, there = open_gguf(path)
     import gguf
 
-    tensors = _hf_tensors(fields, there, path)
+    own = bare(fields)
+    kind = check_keys(own, str(path))
+    tensors = _hf_tensors(kind, there, path)
     tokenizer = tokenizer_from_gguf(fields, str(path))
-    config = _config(fields, tensors.keys())
+    config = _config(kind, own, tensors.keys())
     if divisors := [tensor for tensor in there if tensor.name == _DIVISORS]:
         values = gguf.dequantize(divisors[0].data, divisors[0].tensor_type)
         config["rope_parameters"] = {"rope_type": "divisors", "divisors": values.tolist()}
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    heads = {}
+    if kind.permuted:
+        heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
 
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]
@@ -71,6 +66,8 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
                 f"{path}: {name} has type {tensor.tensor_type.name}, which the gguf package "
                 "cannot dequantise. Use another quantisation of the model, such as Q8_0."
             ) from error
+        if kind.norm_offset and name.endswith("norm.weight"):
+            return array - np.float32(kind.norm_offset)
         n_heads = heads.get(name.split(".")[-2])
         return array if n_heads is None else _unpermute(array, n_heads)
 
@@ -92,49 +89,42 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     )
 
 
-def _hf_tensors(fields: Mapping[str, Any], tensors: Iterable[Any], path: Path) -> dict[str, Any]:
+def _hf_tensors(kind: Kind, tensors: Iterable[Any], path: Path) -> dict[str, Any]:
     """The file's tensors by their Hugging Face names, if nothing else is in it."""
-    architecture = fields.get("general.architecture")
-    if architecture != "llama":
-        raise WeightsError(
-            f"{path} holds a model of architecture {architecture!r}; only 'llama' is read from "
-            "GGUF. Use the folder of the same model with config.json and model.safetensors."
-        )
-    named = [(_hf_name(tensor.name), tensor) for tensor in tensors if tensor.name != _DIVISORS]
-    lost = [tensor.name for name, tensor in named if name is None]
+    named = [(_hf_name(kind, tensor.name), tensor) for tensor in tensors]
+    lost = [tensor.name for name, tensor in named if name is None and tensor.name != _DIVISORS]
     if lost:
         raise WeightsError(
-            f"{path} holds what a plain Llama model has no place for: {', '.join(lost[:8])}"
-            f"{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
-            "Use the folder of the same model with config.json and model.safetensors."
+            f"{path} holds what a plain model of its architecture has no place for: "
+            f"{', '.join(lost[:8])}{f' and {len(lost) - 8} more' if len(lost) > 8 else ''}. "
+            f"{FOLDER}"
         )
-    check_keys(fields, str(path))
     return {name: tensor for name, tensor in named if name is not None}
 
 
-def _hf_name(name: str) -> str | None:
+def _hf_name(kind: Kind, name: str) -> str | None:
     """`blk.3.ffn_up.weight` -> `model.layers.3.mlp.up_proj.weight`; None if there is none."""
     match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
     if match is None:
         return None
-    layer, part, kind = match.groups()
-    module = (_TOP if layer is None else _LAYER).get(part)
-    if module is None:
-        return None
-    return f"{module}.{kind}" if layer is None else f"model.layers.{layer}.{module}.{kind}"
+    layer, part, suffix = match.groups()
+    module = kind.module(layer, part)
+    return None if module is None else f"{module}.{suffix}"
 
 
-def _config(fields: Mapping[str, Any], names: Collection[str]) -> dict:
+def _config(kind: Kind, fields: Mapping[str, Any], names: Collection[str]) -> dict:
     config = {key: _shortest(fields[field]) for key, field in REQUIRED.items()}
     n_heads = config["num_attention_heads"]
     tokens = fields.get("tokenizer.ggml.tokens", ())
-    return config | {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
-        "num_key_value_heads": fields.get("llama.attention.head_count_kv", n_heads),
+    own = {key: _shortest(fields.get(field, x)) for key, (field, x) in kind.read.items()}
+    said = config | {
+        "model_type": kind.model_type,
+        "architectures": [kind.model],
+        "num_key_value_heads": fields.get(".attention.head_count_kv", n_heads),
         "head_dim": head_width(fields),
-        "rope_theta": _shortest(fields.get("llama.rope.freq_base", 10000.0)),
-        "vocab_size": fields.get("llama.vocab_size", len(tokens)),
+        "rope_theta": _shortest(fields.get(".rope.freq_base", 10000.0)),
+        "rope_scaling": scaling(fields),
+        "vocab_size": fields.get(".vocab_size", len(tokens)),
         "attention_bias": "model.layers.0.self_attn.q_proj.bias" in names,
         "mlp_bias": "model.layers.0.mlp.up_proj.bias" in names,
         "tie_word_embeddings": "lm_head.weight" not in names,
@@ -142,6 +132,7 @@ def _config(fields: Mapping[str, Any], names: Collection[str]) -> dict:
         "eos_token_id": fields.get("tokenizer.ggml.eos_token_id"),
         "pad_token_id": fields.get("tokenizer.ggml.padding_token_id"),
     }
+    return {**said, **own, **kind.more(said)}
 
 
 def _shortest(value: Any) -> Any:

@@ -6,7 +6,7 @@ wants them, and are all there, is checked here.
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,52 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
 def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
-    """The metadata and the tensors (`gguf.ReaderTensor`, mapped) of a file.
+    """The metadata and the tensors (`gguf.ReaderTensor`, mapped) of a file, and of all the others
+    if it is a part of several.
 
     Raises:
-      WeightsError: not a GGUF file, a Git LFS pointer, one part of several, cut short, or damaged.
+      WeightsError: not a GGUF file, a Git LFS pointer, cut short, or damaged; a part that is not
+        what its name says, or without the others.
       ImportError: the `gguf` package is not installed.
     """
+    parts = _parts(path)
+    fields, tensors = _open_one(parts[0])
+    for number, part in enumerate(parts):
+        said, more = (fields, []) if number == 0 else _open_one(part)
+        tensors += more
+        place = said.get("split.no", 0), said.get("split.count", 1) or 1
+        if place != (number, len(parts)):
+            raise WeightsError(
+                f"{part} holds part {place[0] + 1} of {place[1]} of a split model, which is not "
+                "what its name says. Give the parts the names that they had, "
+                "NAME-00001-of-00003.gguf, and pass any of them."
+            )
+    whole = fields.get("split.tensors.count", len(tensors)) or len(tensors)
+    if whole != len(tensors) or len({tensor.name for tensor in tensors}) < len(tensors):
+        raise WeightsError(
+            f"{path}: its {len(parts)} parts hold {len(tensors)} tensors, some perhaps twice, not "
+            f"{whole}. Download all of them again."
+        )
+    return fields, tensors
+
+
+def _parts(path: Path) -> list[Path]:
+    """All files of the model, by the name of one."""
+    match = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})\.gguf", path.name)
+    if match is None or not path.is_file():
+        return [path]
+    name, _, count = match.groups()
+    parts = [path.with_name(f"{name}-{i + 1:05}-of-{count}.gguf") for i in range(int(count))]
+    if missing := [part.name for part in parts if not part.is_file()]:
+        raise WeightsError(
+            f"{path} is one of {len(parts)} parts, of which {len(missing)} are not beside it: "
+            f"{', '.join(missing[:4])}{', ...' * (len(missing) > 4)}. Download them, too."
+        )
+    return parts or [path]
+
+
+def _open_one(path: Path) -> tuple[dict[str, Any], list[Any]]:
+    """The metadata and the tensors of one file."""
     _check_magic(path)
     try:
         import gguf
@@ -41,9 +81,8 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
         raise WeightsError(
             f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
         ) from error
-    _check_whole(fields, path)
     _check_places(reader, path)
-    return fields, reader.tensors
+    return fields, list(reader.tensors)
 
 
 def _check_magic(path: Path) -> None:
@@ -100,19 +139,6 @@ def _number(data: Any, at: int, form: str) -> int:
         raise ValueError(f"the file ends at byte {len(data)}, within its metadata")
     number: int = struct.unpack_from(form, data, at)[0]
     return number
-
-
-def _check_whole(fields: Mapping[str, Any], path: Path) -> None:
-    """Refuses one part of a model that was split over several files."""
-    count = fields.get("split.count", 1)
-    if count in (0, 1) and not re.search(r"-of-(?!00001)\d{5}\.gguf$", path.name):
-        return
-    number = fields.get("split.no")
-    part = f"part {number + 1} of {count}" if isinstance(number, int) else "one part"
-    raise WeightsError(
-        f"{path} holds {part} of a split model. Join the parts "
-        "(`llama-gguf-split --merge FIRST-PART.gguf WHOLE.gguf`) and pass the whole file."
-    )
 
 
 def _check_places(reader: Any, path: Path) -> None:
