@@ -1,7 +1,7 @@
-"""BERT: an encoder that reads a whole text at once, to judge it or to fill its gaps.
+"""BERT and its kin: an encoder that reads a whole text at once, to judge it or to fill its gaps.
 
-Devlin et al. 2018 (arXiv 1810.04805). Learned positions, norms after each sum. What it answers is
-its task, told from the tensors that there are:
+Devlin et al. 2018 (arXiv 1810.04805); its kin are in `bert_config.py`. Learned positions, norms
+after each sum. What it answers is its task, told from the tensors that there are:
 
     tokens [k, length] -> embed -> block_0 ... -> head -> logits [k, answers, classes]
 
@@ -13,16 +13,20 @@ A classifier with ONE logit z (the paper's, on FEVER) answers the two logits [0,
 is sigmoid(z), so cross-entropy, KL and argmax are those of a Bernoulli variable with logit z.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mend_jax.models import declared
 from mend_jax.models.attention import Heads, heads_alike
+from mend_jax.models.bert_config import (
+    BertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 from mend_jax.models.encoder import EncoderAttention, EncoderBlock
 from mend_jax.models.family import (
     Family,
@@ -32,7 +36,6 @@ from mend_jax.models.family import (
     expect_table,
     features_apart,
     last_blocks,
-    read_dimensions,
 )
 from mend_jax.models.layers import (
     ACTIVATIONS,
@@ -44,84 +47,11 @@ from mend_jax.models.layers import (
     logits_against,
 )
 from mend_jax.models.one_stack import OneStack, Places, Sizes
-from mend_jax.models.settings import check_heads, require, settle
 from mend_jax.models.stages import Inputs
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
 _KINDS = {"classification": "classifier", "masked_lm": "masked", "features": "features"}
-
-_TASKS = {
-    "BertForSequenceClassification": "classification",
-    "BertForMaskedLM": "masked_lm",
-    "BertForPreTraining": "masked_lm",
-    "BertModel": "features",
-}
-
-
-@dataclass(frozen=True)
-class BertConfig:
-    """The dimensions; field names are those of Hugging Face's config.json.
-
-    task: "classification", "masked_lm" or "features". num_labels: logits of the classifier.
-    labels: the names of the classes (of one logit: of its two outcomes, the negative one first).
-    """
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int = 512
-    type_vocab_size: int = 2
-    hidden_act: str = "gelu"
-    layer_norm_eps: float = 1e-12
-    task: str = "features"
-    num_labels: int = 0
-    labels: tuple[str, ...] = ()
-
-    @classmethod
-    def from_hf(cls, config: Mapping[str, Any], names: Collection[str] = ()) -> "BertConfig":
-        """Reads a Hugging Face config.json; `names` are the tensors that there are.
-
-        `architectures` says what the task is; where it is absent, the names do.
-
-        Raises:
-          ConfigError: a setting that is not implemented; names of another number of classes.
-        """
-        said = settle(config, declared.BERT)
-        check_heads(said, "hidden_size", "num_attention_heads")
-        task = _task(config.get("architectures") or (), names)
-        num_labels, labels = _labels(said) if task == "classification" else (0, ())
-        return read_dimensions(cls, said, task=task, num_labels=num_labels, labels=labels)
-
-
-def _task(architectures: Sequence[str], names: Collection[str]) -> str:
-    """What the architecture is for; where none is named, what the tensors are for."""
-    if architectures:
-        return _TASKS[architectures[0]]
-    if "classifier.weight" in names:
-        return "classification"
-    return "masked_lm" if "cls.predictions.bias" in names else "features"
-
-
-def _labels(said: Mapping[str, Any]) -> tuple[int, tuple[str, ...]]:
-    """Logits of the classifier, and the names of its classes."""
-    names = said["id2label"] or {}
-    require(
-        all(str(i).isdecimal() and isinstance(name, str) for i, name in names.items()),
-        f"id2label = {names!r} is not supported (numbers of classes and their names are)",
-    )
-    labels = tuple(name for _, name in sorted((int(i), name) for i, name in names.items()))
-    count = said["num_labels"] or len(labels) or 2
-    if count == 1:
-        return 1, labels if len(labels) == 2 else ("REFUTES", "SUPPORTS")
-    labels = labels or tuple(f"LABEL_{i}" for i in range(count))
-    require(
-        len(labels) == count,
-        f"num_labels = {count} classes, but id2label names {', '.join(labels)}",
-    )
-    return count, labels
 
 
 class Attention(EncoderAttention):
@@ -169,10 +99,11 @@ class Head(nn.Module):
             return x.astype(jnp.float32)
         if c.task == "masked_lm":
             x = Linear(c.hidden_size, dtype=self.dtype, name="transform")(x)
-            x = layer_norm(c.layer_norm_eps, self.dtype, "norm")(ACTIVATIONS[c.hidden_act](x))
+            act = ACTIVATIONS[c.transforming or c.hidden_act]
+            x = layer_norm(c.layer_norm_eps, self.dtype, "norm")(act(x))
             bias = self.param("bias", nn.initializers.zeros, (c.vocab_size,))
             return logits_against(x, embedding, bias)
-        x = nn.tanh(Linear(c.hidden_size, dtype=self.dtype, name="pooler")(x))
+        x = ACTIVATIONS[c.pooling](Linear(c.hidden_size, dtype=self.dtype, name="pooler")(x))
         logits = Linear(c.num_labels, dtype=jnp.float32, name="classifier")(x)
         return jnp.pad(logits, ((0, 0), (0, 0), (1, 0))) if c.num_labels == 1 else logits
 
@@ -191,15 +122,19 @@ class Bert(OneStack):
     def sizes(self) -> Sizes:
         """Of the whole model."""
         c = self.config
-        return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, c.max_position_embeddings)
+        positions = c.max_position_embeddings - (0 if c.padding is None else c.padding + 1)
+        return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, positions)
 
     def example_inputs(self) -> Inputs:
         """One token."""
         return super().example_inputs()._replace(mask=jnp.ones((1, 1), bool))
 
     def places(self, inputs: Inputs) -> Places:
-        """A classifier is read at the first token."""
-        places = super().places(inputs)
+        """A classifier is read at the first token. Padding may have no position of its own."""
+        places, padding = super().places(inputs), self.config.padding
+        if padding is not None and inputs.positions is None and self.start == 0:
+            real = (inputs.x != padding).astype(jnp.int32)
+            places = places._replace(positions=jnp.cumsum(real, axis=1) * real + padding)
         if self.config.task == "classification":
             places = places._replace(read=jnp.zeros((inputs.x.shape[0], 1), jnp.int32))
         return places
@@ -210,13 +145,16 @@ class Bert(OneStack):
         tokens: Int[Array, "k length"],
         positions: Int[Array, "k length"],
     ) -> Float[Array, "k length d"]:
-        """Token, position and the first token type, added and normed."""
+        """Token, position and the first token type (if there are types), added and normed."""
         c = self.config
         rows = (c.max_position_embeddings, c.hidden_size)
         table = self.param("position_embedding", EMBEDDING_INIT, rows)
-        types = self.param("type_embedding", EMBEDDING_INIT, (c.type_vocab_size, c.hidden_size))
         x = embedded(embedding, tokens) + table[positions]
-        x = (x + jnp.broadcast_to(types[0], x.shape)).astype(self.dtype)
+        if c.type_vocab_size:
+            shape = (c.type_vocab_size, c.hidden_size)
+            types = self.param("type_embedding", EMBEDDING_INIT, shape)
+            x = x + jnp.broadcast_to(types[0], x.shape)
+        x = x.astype(self.dtype)
         return layer_norm(c.layer_norm_eps, self.dtype, "embedding_norm")(x)
 
     def block(self, number: int, name: str) -> Block:
@@ -237,32 +175,31 @@ def default_sites(config: BertConfig) -> str:
 
 def expected_weights(config: BertConfig) -> dict[str, Expected]:
     """Where each Hugging Face tensor goes: {name: (path, shape, transposed?)}."""
-    c = config
+    c, names = config, config.layout
     d, inner = c.hidden_size, c.intermediate_size
-    block = expect_linear("attention.output.dense", (d, d), "attention/output")
-    for name in ("query", "key", "value"):
-        block |= expect_linear(f"attention.self.{name}", (d, d), f"attention/{name}")
-    block |= expect_norm("attention.output.LayerNorm", d, "attention_norm")
-    block |= expect_linear("intermediate.dense", (d, inner), "mlp/intermediate")
-    block |= expect_linear("output.dense", (inner, d), "mlp/output")
-    block |= expect_norm("output.LayerNorm", d, "mlp_norm")
+    shapes = {"mlp/intermediate": (d, inner), "mlp/output": (inner, d)}
+    block: dict[str, Expected] = {}
+    for theirs, ours in names.block.items():
+        block |= expect_linear(theirs, shapes.get(ours, (d, d)), ours)
+    for theirs, ours in names.norms.items():
+        block |= expect_norm(theirs, d, ours)
 
-    table = expect_norm("bert.embeddings.LayerNorm", d, "embedding_norm")
+    table = expect_norm(f"{names.prefix}.embeddings.LayerNorm", d, "embedding_norm")
     for theirs, ours, rows in (
         ("word_embeddings", "embedding", c.vocab_size),
         ("position_embeddings", "position_embedding", c.max_position_embeddings),
         ("token_type_embeddings", "type_embedding", c.type_vocab_size),
     ):
-        table |= expect_table(f"bert.embeddings.{theirs}", (rows, d), ours)
-    table |= expect_blocks(c.num_hidden_layers, "bert.encoder.layer", "block", block)
+        if rows:
+            table |= expect_table(f"{names.prefix}.embeddings.{theirs}", (rows, d), ours)
+    table |= expect_blocks(c.num_hidden_layers, f"{names.prefix}.{names.layers}", "block", block)
     if c.task == "classification":
-        table |= expect_linear("bert.pooler.dense", (d, d), "head/pooler")
-        table |= expect_linear("classifier", (d, c.num_labels), "head/classifier")
+        table |= expect_linear(names.pooler, (d, d), "head/pooler")
+        table |= expect_linear(names.classifier, (d, c.num_labels), "head/classifier")
     if c.task == "masked_lm":
-        theirs = "cls.predictions.transform"
-        table |= expect_linear(f"{theirs}.dense", (d, d), "head/transform")
-        table |= expect_norm(f"{theirs}.LayerNorm", d, "head/norm")
-        table["cls.predictions.bias"] = Expected(("head", "bias"), (c.vocab_size,), False)
+        table |= expect_linear(names.transform, (d, d), "head/transform")
+        table |= expect_norm(names.head_norm, d, "head/norm")
+        table[names.bias] = Expected(("head", "bias"), (c.vocab_size,), False)
     return table
 
 
@@ -273,14 +210,28 @@ PARTITION: Partition = (
 """The vocabulary, 30,522 tokens, does not divide by four, so the embedding is spread by its
 features."""
 
-SPARE = {
-    r"(bert\.)?embeddings\.position_ids": "0, 1, 2, ...",
-    r"(bert\.)?pooler\.dense\.(weight|bias)": "of classifiers, which have a place for it",
-    r"cls\.seq_relationship\.(weight|bias)": "of a task that only pre-training has",
-}
-COPIES = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
 
-FAMILY = Family(BertConfig.from_hf, Bert, expected_weights, default_sites, PARTITION, SPARE, COPIES)
+def family(kind: type[BertConfig]) -> Family:
+    """The model with dimensions of this kind."""
+    names = kind.layout
+    spare = {
+        rf"({names.prefix}\.)?embeddings\.position_ids": "0, 1, 2, ...",
+        rf"({names.prefix}\.)?pooler\.dense\.(weight|bias)": (
+            "of classifiers, which have a place for it"
+        ),
+        r"cls\.seq_relationship\.(weight|bias)": "of a task that only pre-training has",
+    }
+    embedding = f"{names.prefix}.embeddings.word_embeddings.weight"
+    copies = {f"{names.output}.weight": embedding, f"{names.output}.bias": names.bias}
+    table, sites = expected_weights, default_sites
+    return Family(kind.from_hf, Bert, table, sites, PARTITION, spare, copies)
+
+
+FAMILIES = {
+    "bert": family(BertConfig),
+    "camembert": family(CamembertConfig),
+    "distilbert": family(DistilBertConfig),
+    "roberta": family(RobertaConfig),
+    "xlm-roberta": family(XLMRobertaConfig),
+}
+"""Hugging Face's `model_type` -> the family."""

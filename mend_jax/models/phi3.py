@@ -12,8 +12,8 @@ from mend_jax.models import declared
 from mend_jax.models.layer_kinds import read_windows
 from mend_jax.models.llama import family
 from mend_jax.models.llama_config import LlamaConfig, rotation
-from mend_jax.models.rotary_scaling import read_rotary
-from mend_jax.models.settings import Declared, is_positive, require
+from mend_jax.models.rotary_scaling import read_rotary, read_share
+from mend_jax.models.settings import Declared, require
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,13 @@ class Phi3Config(LlamaConfig):
         said = {**said}
         for key in ("rope_parameters", "rope_scaling"):
             rope = dict(said[key] or {})
-            share = rope.get("partial_rotary_factor", said["partial_rotary_factor"])
-            said["partial_rotary_factor"] = share
             kind = rope.get("rope_type", rope.get("type", "default"))
             known = kind in ("default", "longrope", "su", "yarn")
             require(known, f"{key}: rope_type = {kind!r} is not supported (default, longrope are)")
             if rope and kind != "default":
                 rope = {k: v for k, v in rope.items() if k != "type"} | {"rope_type": "longrope"}
             said[key] = rope or None
-        share = said["partial_rotary_factor"]
-        require(
-            is_positive(share) and share <= 1,
-            f"partial_rotary_factor = {share!r} is not supported (above 0, up to 1, is)",
-        )
+        share = said["partial_rotary_factor"] = read_share(said, said["partial_rotary_factor"])
         turning = int(said["head_dim"] * share)
         window, _ = read_windows(said)
         own = {"sliding_window": window, "turning": turning if share < 1 else None}

@@ -13,7 +13,19 @@ from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 
-from mend_jax.models import bart, bert, gemma, gpt2, gpt_neo, gptj, llama, phi3, t5
+from mend_jax.models import (
+    bart,
+    bert,
+    gemma,
+    gpt2,
+    gpt_neo,
+    gpt_neox,
+    gptj,
+    llama,
+    opt,
+    phi3,
+    t5,
+)
 from mend_jax.models.family import Family
 from mend_jax.models.memory import Dtype, check_room
 from mend_jax.models.quantize import quantize_kernel
@@ -26,15 +38,17 @@ from mend_jax.weights.source import check_layers, fitting_names
 
 FAMILIES: dict[str, Family] = {
     "bart": bart.FAMILY,
-    "bert": bert.FAMILY,
     "gpt2": gpt2.FAMILY,
     "gpt_neo": gpt_neo.FAMILY,
+    "gpt_neox": gpt_neox.FAMILY,
     "gptj": gptj.FAMILY,
     "llama": llama.FAMILY,
     "mt5": t5.MT5,
+    "opt": opt.FAMILY,
     "phi3": phi3.FAMILY,
     "t5": t5.FAMILY,
     "umt5": t5.UMT5,
+    **bert.FAMILIES,
     **gemma.FAMILIES,
     **llama.KIN,
 }

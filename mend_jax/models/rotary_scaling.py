@@ -73,9 +73,30 @@ def read_rotary(said: Mapping[str, Any], turning: int) -> Rotary:
     return read_one(dict(new or old or {}), where, said, turning)
 
 
+def read_share(said: Mapping[str, Any], share: Any) -> float:
+    """The part of a head's features that turns: this, if the rotary settings say no other.
+
+    Raises:
+      ConfigError: it is no part.
+    """
+    for key in ("rope_parameters", "rope_scaling"):
+        share = (said[key] or {}).get("partial_rotary_factor", share)
+    fits = is_positive(share) and share <= 1
+    require(
+        fits,
+        f"rotary_pct, partial_rotary_factor, or one in rope_parameters or rope_scaling, {share!r}, "
+        "is not supported (above 0, up to 1, is)",
+    )
+    return float(share)
+
+
 def read_one(rope: dict[str, Any], where: str, said: Mapping[str, Any], turning: int) -> Rotary:
     """The same of one object of them, which is found `where`."""
-    require(turning % 2 == 0, f"head_dim: {turning} features cannot turn in pairs")
+    require(
+        turning % 2 == 0,
+        f"head_dim, or its part by rotary_pct or partial_rotary_factor, is odd: {turning} features "
+        "cannot turn in pairs",
+    )
     kind = rope.pop("type", "default")
     kind = rope.pop("rope_type", kind)
     theta = rope.pop("rope_theta", said["rope_theta"])

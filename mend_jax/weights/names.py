@@ -18,7 +18,8 @@ def spellings(name: str) -> tuple[str, ...]:
     old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
         "LayerNorm.bias", "LayerNorm.beta"
     )
-    return tuple(dict.fromkeys((name, bare, old, old.partition(".")[2])))
+    head = {"lm_head.weight": "embed_out.weight"}.get(name, name)  # of GPT-NeoX
+    return tuple(dict.fromkeys((name, bare, old, old.partition(".")[2], head)))
 
 
 def plain_names(names: Iterable[str], origin: str) -> Mapping[str, str]:

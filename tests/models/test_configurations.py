@@ -219,6 +219,29 @@ GPT_OTHER: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (True,),
 }
 ACTIVATIONS = ("relu", ABSENT)
+BERT_SHAPE: dict[str, Any] = dict(
+    hidden_size=24,
+    num_hidden_layers=1,
+    num_attention_heads=3,
+    intermediate_size=46,
+    max_position_embeddings=32,
+)
+BERT_SAME: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ACTIVATIONS,
+    "layer_norm_eps": (1e-3, ABSENT),
+    "position_embedding_type": ("absolute",),
+    "type_vocab_size": (3,),
+    "pooler_type": ("first_token_transform",),
+}
+ROBERTA_SAME = BERT_SAME | {"type_vocab_size": (1,), "pad_token_id": (0, 5, ABSENT)}
+BERT_OTHER: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("mish", None),
+    "layer_norm_eps": NUMBERS,
+    "position_embedding_type": ("relative_key", "relative_key_query"),
+    "problem_type": ("regression", "multi_label_classification"),
+    "num_attention_heads": (5, 0),
+}
+ROBERTA_OTHER: dict[str, tuple[Any, ...]] = {"pad_token_id": (None, -1, 31, 2.0)}
 T5_SHAPE: dict[str, Any] = dict(
     d_model=24,
     d_kv=10,
@@ -498,6 +521,63 @@ KINDS = {
             "attention_layers": (["local", "local"], ["local"]),
         },
     ),
+    "gpt_neox": kind(
+        "GPTNeoXConfig",
+        "GPTNeoXForCausalLM",
+        dict(
+            max_position_embeddings=64,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=3,
+            intermediate_size=46,
+            rotary_pct=0.5,
+            tie_word_embeddings=False,
+        ),
+        {
+            "hidden_act": ACTIVATIONS,
+            "rotary_pct": (0.25, 1.0, ABSENT),
+            "rotary_emb_base": (50.0, ABSENT),
+            "rope_scaling": ({"type": "linear", "factor": 2.0}, YARN),
+            "use_parallel_residual": (False, ABSENT),
+            "attention_bias": (False, ABSENT),
+            "layer_norm_eps": (1e-2, ABSENT),
+        },
+        {
+            "hidden_act": ("mish", None),
+            "layer_norm_eps": NUMBERS,
+            "rotary_pct": (*NUMBERS, 0.4, 1.5),
+            "rotary_emb_base": NUMBERS,
+            "rope_parameters": ({"rope_theta": 40.0}, {"partial_rotary_factor": 0.25}),
+            "num_attention_heads": (5, 0),
+            "use_parallel_residual": (None, 1),
+        },
+    ),
+    "opt": kind(
+        "OPTConfig",
+        "OPTForCausalLM",
+        dict(
+            max_position_embeddings=30,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=3,
+            ffn_dim=46,
+            pad_token_id=0,
+        ),
+        {
+            "activation_function": ("gelu", ABSENT),
+            "word_embed_proj_dim": (24, None),
+            "enable_bias": (False, True),
+            "_remove_final_layer_norm": (True, False),
+            "do_layer_norm_before": (True,),
+        },
+        {
+            "activation_function": ("mish", None),
+            "word_embed_proj_dim": (12,),
+            "do_layer_norm_before": (False,),
+            "layer_norm_elementwise_affine": (False,),
+            "num_attention_heads": (5, 0),
+        },
+    ),
     "gptj": kind(
         "GPTJConfig",
         "GPTJForCausalLM",
@@ -514,26 +594,47 @@ KINDS = {
     "bert": kind(
         "BertConfig",
         "BertForMaskedLM",
-        dict(
-            hidden_size=24,
-            num_hidden_layers=1,
-            num_attention_heads=3,
-            intermediate_size=46,
-            max_position_embeddings=32,
-        ),
+        BERT_SHAPE,
+        BERT_SAME,
+        {**BERT_OTHER},
+    ),
+    "roberta": kind(
+        "RobertaConfig",
+        "RobertaForMaskedLM",
+        BERT_SHAPE,
+        ROBERTA_SAME,
+        {**BERT_OTHER, **ROBERTA_OTHER},
+    ),
+    "xlm-roberta": kind(
+        "XLMRobertaConfig",
+        "XLMRobertaForMaskedLM",
+        BERT_SHAPE,
+        ROBERTA_SAME,
+        {**BERT_OTHER, **ROBERTA_OTHER},
+    ),
+    "camembert": kind(
+        "CamembertConfig",
+        "CamembertForMaskedLM",
+        BERT_SHAPE,
+        ROBERTA_SAME,
+        {**BERT_OTHER, **ROBERTA_OTHER},
+    ),
+    "distilbert": kind(
+        "DistilBertConfig",
+        "DistilBertForMaskedLM",
+        dict(dim=24, n_layers=1, n_heads=3, hidden_dim=46, max_position_embeddings=32),
         {
-            "hidden_act": ACTIVATIONS,
-            "layer_norm_eps": (1e-3, ABSENT),
-            "position_embedding_type": ("absolute",),
-            "type_vocab_size": (3,),
-            "pooler_type": ("first_token_transform",),
+            "activation": ACTIVATIONS,
+            "sinusoidal_pos_embds": (True, False),
+            "num_attention_heads": (3,),
+            "hidden_dim": (50,),
+            "tie_weights_": (True,),
         },
         {
-            "hidden_act": ("mish", None),
-            "layer_norm_eps": NUMBERS,
-            "position_embedding_type": ("relative_key", "relative_key_query"),
-            "problem_type": ("regression", "multi_label_classification"),
-            "num_attention_heads": (5, 0),
+            "activation": ("mish", None),
+            "n_heads": (5, 0),
+            "hidden_size": (25,),
+            "layer_norm_eps": (1e-5,),
         },
     ),
     "bart": kind(

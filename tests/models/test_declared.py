@@ -16,6 +16,7 @@ TABLES = {
 }
 DERIVED = {
     "head_dim": "made of hidden_size and heads",
+    "word_embed_proj_dim": "as wide as hidden_size",
     "num_key_value_heads": "as many as heads",
     "layer_types": "made of the window",
     "no_rope_layers": "made of no_rope_layer_interval",

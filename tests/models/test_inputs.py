@@ -19,7 +19,7 @@ from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import Inputs
 
-CAUSAL = ("llama", "mistral", "qwen3", "gpt2", "gpt_neo", "gptj")
+CAUSAL = ("llama", "mistral", "qwen3", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt")
 BASES: dict[str, tuple[Any, Base]] = {}
 
 

@@ -11,25 +11,29 @@ from mend_jax.models.settings import (
     positive,
 )
 
+_CLASSIFIER = {
+    "problem_type": one_of(None, "single_label_classification"),
+    "num_labels": count_or_null(None),
+    "id2label": object_or_null(),
+}
+_BERT = {
+    **CAUSAL,
+    **_CLASSIFIER,
+    "vocab_size": count(30522),
+    "hidden_size": count(768),
+    "num_hidden_layers": count(12),
+    "num_attention_heads": count(12),
+    "intermediate_size": count(3072),
+    "max_position_embeddings": count(512),
+    "type_vocab_size": count(2),
+    "hidden_act": activation("gelu"),
+    "layer_norm_eps": positive(1e-12),
+    "position_embedding_type": one_of("absolute"),
+    "tie_word_embeddings": one_of(True),
+}
 BERT = Declared(
     "bert",
-    {
-        **CAUSAL,
-        "vocab_size": count(30522),
-        "hidden_size": count(768),
-        "num_hidden_layers": count(12),
-        "num_attention_heads": count(12),
-        "intermediate_size": count(3072),
-        "max_position_embeddings": count(512),
-        "type_vocab_size": count(2),
-        "hidden_act": activation("gelu"),
-        "layer_norm_eps": positive(1e-12),
-        "position_embedding_type": one_of("absolute"),
-        "problem_type": one_of(None, "single_label_classification"),
-        "tie_word_embeddings": one_of(True),
-        "num_labels": count_or_null(None),
-        "id2label": object_or_null(),
-    },
+    _BERT,
     {},
     {},
     (
@@ -38,6 +42,40 @@ BERT = Declared(
         "BertForPreTraining",
         "BertModel",
     ),
+)
+_ROBERTA = {**_BERT, "pad_token_id": count(1, least=0)}
+
+
+def _named(name: str) -> tuple[str, ...]:
+    return (f"{name}ForSequenceClassification", f"{name}ForMaskedLM", f"{name}Model")
+
+
+ROBERTA = Declared(
+    "roberta", {**_ROBERTA, "vocab_size": count(50265)}, {}, {}, _named("Roberta")
+)
+XLM_ROBERTA = Declared("xlm-roberta", _ROBERTA, {}, {}, _named("XLMRoberta"))
+CAMEMBERT = Declared("camembert", _ROBERTA, {}, {}, _named("Camembert"))
+DISTILBERT = Declared(
+    "distilbert",
+    {
+        **CAUSAL,
+        **_CLASSIFIER,
+        "vocab_size": count(30522),
+        "dim": count(768),
+        "n_layers": count(6),
+        "n_heads": count(12),
+        "hidden_dim": count(3072),
+        "max_position_embeddings": count(512),
+        "activation": activation("gelu"),
+        "tie_word_embeddings": one_of(True),
+    },
+    {
+        "sinusoidal_pos_embds": "says how positions began; they are stored",
+        "tie_weights_": "says what tie_word_embeddings says",
+        "output_past": "is of no encoder",
+    },
+    {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
+    _named("DistilBert"),
 )
 BART = Declared(
     "bart",

@@ -1,10 +1,11 @@
-"""Keys of GPT-2, GPT-J and GPT-Neo."""
+"""Keys of GPT-2, GPT-J, GPT-Neo, GPT-NeoX and OPT."""
 
 from mend_jax.models.declared.common import CAUSAL, activation
 from mend_jax.models.settings import (
     Declared,
     count,
     count_or_null,
+    flag,
     object_or_null,
     one_of,
     positive,
@@ -77,4 +78,50 @@ GPT_NEO = Declared(
     {},
     {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
     ("GPTNeoForCausalLM",),
+)
+GPT_NEOX = Declared(
+    "gpt_neox",
+    {
+        **CAUSAL,
+        "vocab_size": count(50432),
+        "hidden_size": count(6144),
+        "num_hidden_layers": count(44),
+        "num_attention_heads": count(64),
+        "intermediate_size": count(24576),
+        "hidden_act": activation("gelu"),
+        "rotary_pct": positive(0.25),
+        "rotary_emb_base": positive(10000.0),
+        "rope_parameters": object_or_null(),
+        "rope_scaling": object_or_null(),
+        "max_position_embeddings": count(2048),
+        "layer_norm_eps": positive(1e-5),
+        "use_parallel_residual": flag(True),
+        "attention_bias": flag(True),
+        "tie_word_embeddings": flag(False),
+    },
+    {},
+    {},
+    ("GPTNeoXForCausalLM",),
+)
+OPT = Declared(
+    "opt",
+    {
+        **CAUSAL,
+        "vocab_size": count(50272),
+        "hidden_size": count(768),
+        "num_hidden_layers": count(12),
+        "num_attention_heads": count(12),
+        "ffn_dim": count(3072),
+        "max_position_embeddings": count(2048),
+        "word_embed_proj_dim": count_or_null(None),
+        "activation_function": activation("relu"),
+        "do_layer_norm_before": one_of(True),
+        "_remove_final_layer_norm": flag(False),
+        "enable_bias": flag(True),
+        "layer_norm_elementwise_affine": one_of(True),
+        "tie_word_embeddings": one_of(True),
+    },
+    {},
+    {},
+    ("OPTForCausalLM",),
 )
