@@ -29,6 +29,7 @@ from mend_jax.models import (
 from mend_jax.models.family import Family
 from mend_jax.models.memory import Dtype, check_room
 from mend_jax.models.quantize import quantize_kernel
+from mend_jax.models.refused import reason
 from mend_jax.models.settings import ConfigError
 from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
@@ -90,8 +91,9 @@ def family_of(config: Mapping[str, Any], name: str = "") -> Family:
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
         whose = f"{name}: " if name else ""
+        why = f" ({reason(str(kind))})" if reason(str(kind)) else ""
         raise ArchitectureError(
-            f"{whose}the architecture {repr(kind)[:60]} is not implemented; "
+            f"{whose}the architecture {repr(kind)[:60]} is not implemented{why}; "
             f"implemented are: {', '.join(sorted(FAMILIES))}"
         )
     return FAMILIES[kind]
