@@ -24,7 +24,7 @@ from mend_jax.data.records import Locality
 from mend_jax.data.sources.registry import read_answers
 from mend_jax.data.writable import UnwritableError
 from mend_jax.files import write_text
-from mend_jax.models.registry import Base, load
+from mend_jax.models.registry import FAMILIES, Base, load
 from mend_jax.option_types import (
     Batch,
     Input,
@@ -73,7 +73,7 @@ def fact_checker(base: Base, seed: int) -> Base:
     Raises:
       ValueError: the base is no BERT.
     """
-    if base.model.kind not in ("features", "masked", "classifier"):
+    if base.family != FAMILIES["bert"]:
         raise ValueError(f"{base.name!r} is a {base.model.kind!r} model: give a BERT as --model")
     dimensions = replace(
         base.config, task="classification", num_labels=1, labels=("REFUTES", "SUPPORTS")
@@ -85,10 +85,13 @@ def fact_checker(base: Base, seed: int) -> Base:
     )
 
 
+_OF_THE_HEAD = ("task", "labels", "num_labels")
+
+
 def hf_config(dimensions: Any) -> Mapping[str, Any]:
     """config.json of the fact checker."""
     values = {
-        k: v for k, v in asdict(dimensions).items() if k not in ("task", "labels", "num_labels")
+        k: v for k, v in asdict(dimensions).items() if v is not None and k not in _OF_THE_HEAD
     }
     labels = {"id2label": {"0": "SUPPORTS"}, "label2id": {"SUPPORTS": 0}}
     return {
