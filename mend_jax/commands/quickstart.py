@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from mend_jax.commands.command import Command
+from mend_jax.commands.command import Command, Preset
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.reports.before_after import before_after_of, prompts_of
 from mend_jax.runs.options import TrainConfig
@@ -25,15 +25,15 @@ class Quickstart(TrainConfig):
 
     out: Path = Path("runs/quickstart")
     dev: int = 80
-    steps: int = 550
+    scope: bool = True
+    scope_steps: int = 300
+    steps: int = 300
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
     learning_rate: float = 2e-5
-    calibrate: int = 400
-    alpha: float = 8e-4
-    c_edit: float = 0.25
+    calibrate: int = 60
     longest: int = 16
     longest_answer: int = 2
-    evaluate_every: int = 275
+    evaluate_every: int = 150
 
 
 def show_edits(finished: Run) -> str:
@@ -71,4 +71,14 @@ def edit_command(editor: Path, record: Record) -> str:
     return " ".join(("mend-jax edit", *options))
 
 
-COMMAND = Command(Quickstart, quickstart, __doc__)
+PRESETS = {
+    "unscoped": Preset(
+        {
+            "scope": False, "steps": 550, "calibrate": 400, "alpha": 8e-4, "c_edit": 0.25,
+            "evaluate_every": 275,
+        },
+        "HERE",
+    ),
+}  # fmt: skip
+
+COMMAND = Command(Quickstart, quickstart, __doc__, PRESETS)

@@ -109,9 +109,15 @@ def tokenizer_from_gguf(fields: Mapping[str, Any], origin: str) -> Tokenizer | N
     first = _end(fields, "bos", add_bos, origin)
     last = _end(fields, "eos", False, origin)
     if first or last:
+        # by names of their own: a token with a colon in it is no name of a template
+        named = {"first": first, "last": last}
         tokenizer.post_processor = TemplateProcessing(
-            single=[*(token for token, _ in first), "$A", *(token for token, _ in last)],
-            special_tokens=first + last,
+            single=[*(["first"] if first else []), "$A", *(["last"] if last else [])],
+            special_tokens=[
+                {"id": name, "ids": [i for _, i in part], "tokens": [text for text, _ in part]}
+                for name, part in named.items()
+                if part
+            ],
         )
     return tokenizer
 

@@ -113,6 +113,15 @@ def sentencepiece():
     return spm.SentencePieceProcessor(model_proto=model.getvalue())
 
 
+def test_a_first_token_with_a_colon_in_it():
+    """As it is written: it is a name, not a pattern."""
+    fields = byte_level("llama-bpe", add_bos_token=True)
+    tokens = fields["tokenizer.ggml.tokens"]
+    at = fields["tokenizer.ggml.bos_token_id"]
+    fields["tokenizer.ggml.tokens"] = [*tokens[:at], "<s:x:1>", *tokens[at + 1 :]]
+    assert tokenizer_from_gguf(fields, "a.gguf").encode("ab").ids == [at, tokens.index("ab")]
+
+
 def test_sentencepiece_ids_are_those_of_sentencepiece(sentencepiece):
     ids = range(sentencepiece.vocab_size())
     types = [
