@@ -26,7 +26,8 @@ class Quickstart(TrainConfig):
     out: Path = Path("runs/quickstart")
     dev: int = 80
     scope: bool = True
-    scope_steps: int = 300
+    scope_steps: int = 250
+    scope_batch: int = 128
     steps: int = 300
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
     learning_rate: float = 2e-5

@@ -4,6 +4,7 @@ The supervision is free. Of the last token of a prompt, before anything is answe
 
     edit, asked   the record's own phrasings        its subject, and its relation
     near          another subject of the relation   its relation alone
+    far           another subject and relation      neither
     own           its subject in other relations    its subject alone
 
 Nothing is asked at any other position: not earlier in a prompt, not after an answer and in what
@@ -22,8 +23,10 @@ from mend_jax.data.own_subject import question_of
 States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d"]]
 """Of the tokens of a text, the states that a scope reads (`TrunkCache.states`)."""
 
-EDIT, ASKED, NEAR, OWN, WITHIN, AFTER, RUNNING, PAD = range(8)
+EDIT, ASKED, NEAR, FAR, OWN, WITHIN, AFTER, RUNNING, PAD = range(9)
 """Roles of positions. WITHIN: earlier in a prompt; AFTER: in its answer."""
+DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
+"""How many texts of a record are in a batch, by role."""
 
 SWAPPED = 0.3
 """How often a record is held by a rephrase, and asked by its prompt."""
@@ -76,7 +79,7 @@ def texts_of_record(
     Args:
       spoken: the edit's prompt with all of its answer, and what a model goes on with.
     """
-    roles = {"own": OWN}
+    roles = {"own": OWN, "far": FAR}
     pairs = [(record.edit, EDIT), *((pair, ASKED) for pair in record.rephrases)]
     pairs += [
         (pair, roles.get(kind, NEAR))
@@ -107,6 +110,8 @@ def scope_batches(
     known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
     subjects = np.asarray([record.record.subject.casefold() for record in records])
     alike = _alike(records)
+    there = {text.role for texts in known for text in texts}
+    each = sum(count for role, count in DRAWN.items() if role in there)
     rng = np.random.default_rng((seed, 2))
     batch = min(batch, len(records))
     while True:
@@ -117,7 +122,7 @@ def scope_batches(
             held[place] = len(texts)
             texts += [(place, text) for text in _drawn(known[index], rng)]
         texts += _running(running, chosen, rng)
-        room = batch * 5 + RUNNING_TEXTS  # one shape, whatever a record has
+        room = batch * each + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
         yield _collated(texts, held, names[:, None] == names[None], states, (room, longest))
 
@@ -159,16 +164,16 @@ def _running(
 
 
 def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
-    """The text that holds the edit, one that asks for it, one near and two of its own subject."""
+    """Some texts of every role; the first holds the edit, and the second asks for it."""
 
-    def some(role: int, count: int) -> list[ScopeText]:
+    def some(role: int) -> list[ScopeText]:
         pool = [text for text in texts if text.role == role]
-        return [pool[i] for i in rng.permutation(len(pool))[:count]]
+        return [pool[i] for i in rng.permutation(len(pool))[: DRAWN[role]]]
 
-    (edit,), (asked,) = some(EDIT, 1), some(ASKED, 1)
+    edit, asked, *others = (text for role in DRAWN for text in some(role))
     if rng.random() < SWAPPED:
         edit, asked = asked._replace(role=EDIT), edit._replace(role=ASKED)
-    return [edit, asked, *some(NEAR, 1), *some(OWN, 2)]
+    return [edit, asked, *others]
 
 
 def _collated(

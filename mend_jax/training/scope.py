@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mend_jax.data.scope_texts import AFTER, ASKED, NEAR, OWN, PAD, RUNNING, WITHIN, ScopeBatch
+from mend_jax.data.scope_texts import AFTER, ASKED, FAR, NEAR, OWN, PAD, RUNNING, WITHIN, ScopeBatch
 from mend_jax.scopes.network import Keys, Scope
 
 RATE = 1e-3
@@ -51,10 +51,13 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
     losses = {
         "asked": mean(_yes(subject) + _yes(relation), ASKED),
         "near": mean(_yes(-subject) + OTHER_QUESTION * _yes(relation), NEAR),
+        "far": mean(_yes(-subject) + _yes(-relation), FAR),
         "own": mean(OTHER_QUESTION * _yes(subject) + _yes(-relation), OWN),
         "within": mean(_yes(-relation), WITHIN),
         "after": mean(_yes(-relation), AFTER) + mean(mine_not, RUNNING),
-        "others": mean(wrong, ASKED, NEAR, OWN) + mean(wrong, WITHIN, AFTER) + mean(wrong, RUNNING),
+        "others": mean(wrong, ASKED, NEAR, FAR, OWN)
+        + mean(wrong, WITHIN, AFTER)
+        + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
     }
     return jnp.sum(jnp.stack(list(losses.values()))), losses

@@ -14,7 +14,16 @@ import numpy as np
 from jaxtyping import Bool, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord
-from mend_jax.data.scope_texts import ASKED, EDIT, NEAR, OWN, ScopeText, States, texts_of_record
+from mend_jax.data.scope_texts import (
+    ASKED,
+    EDIT,
+    FAR,
+    NEAR,
+    OWN,
+    ScopeText,
+    States,
+    texts_of_record,
+)
 from mend_jax.scopes.network import Keys, Near, Scope
 
 SHIFTS = np.arange(-8.0, 8.25, 0.5)
@@ -35,7 +44,8 @@ class Asked(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Shares of the texts: rephrases that find their edit, or another; leaks, by kind of text."""
+    """Shares of the texts: rephrases that find their edit, or another; leaks of locality prompts
+    (near and far together), and of other questions about the own subject."""
 
     found: float
     wrong: float
@@ -95,12 +105,15 @@ def found_at(asked: Asked, subject: float = 0.0, relation: float = 0.0) -> Found
     best, fires = np.argmax(both, axis=1), np.max(both, axis=1) > 0
     right = fires & (best == asked.record)
 
-    def share(which: Bool[np.ndarray, "texts"], role: int) -> float:
-        of_role = which[asked.role == role]
+    def share(which: Bool[np.ndarray, "texts"], *roles: int) -> float:
+        of_role = which[np.isin(asked.role, roles)]
         return float(np.mean(of_role)) if len(of_role) else 0.0
 
     return Found(
-        share(right, ASKED), share(fires & ~right, ASKED), share(fires, NEAR), share(fires, OWN)
+        share(right, ASKED),
+        share(fires & ~right, ASKED),
+        share(fires, NEAR, FAR),
+        share(fires, OWN),
     )
 
 

@@ -15,6 +15,7 @@ from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
     EDIT,
+    FAR,
     NEAR,
     OWN,
     PAD,
@@ -43,9 +44,11 @@ def text(subject: int, relation: int, answer: int) -> Tokens:
 def record(subject: int, relation: int) -> TokenRecord:
     other = (relation + 1) % RELATIONS
     near, own = text(subject + 1, relation, 1), text(subject, other, 2)
+    far = text(subject + 2, other, 3)
     words = Record("p", "t", subject=str(subject))
     again = text(subject, relation, 3)
-    return TokenRecord(text(subject, relation, 0), (again,), (near, own), ("near", "own"), words)
+    kinds = ("near", "own", "far")
+    return TokenRecord(text(subject, relation, 0), (again,), (near, own, far), kinds, words)
 
 
 def states(tokens: np.ndarray) -> np.ndarray:
@@ -79,9 +82,9 @@ def told(cache: Any) -> Corpus:
 
 def test_every_position_has_its_role(cache: Any):
     batch = next(scope_batches(told(cache), batch=5, seed=0, longest=8))
-    assert batch.states.shape == (5 * 5 + 32, 8, 2, D) and batch.record.tolist()[-1] == -1
+    assert batch.states.shape == (5 * 6 + 32, 8, 2, D) and batch.record.tolist()[-1] == -1
     seen = {tuple(row[:4]) for row, who in zip(batch.roles, batch.record, strict=True) if who >= 0}
-    assert seen == {(WITHIN, WITHIN, role, AFTER) for role in (EDIT, ASKED, NEAR, OWN)}
+    assert seen == {(WITHIN, WITHIN, role, AFTER) for role in (EDIT, ASKED, NEAR, FAR, OWN)}
     assert 12 <= sum(row[0] == RUNNING for row in batch.roles) <= 20
     np.testing.assert_array_equal(batch.roles[batch.held, batch.at], EDIT)
     np.testing.assert_array_equal(batch.record[batch.held], np.arange(5))
@@ -109,6 +112,7 @@ def test_what_is_taught_by_hand(cache: Any):
         taught = {
             ASKED: -np.log(a) - np.log(b),
             NEAR: -np.log(1 - a) - 0.3 * np.log(b),
+            FAR: -np.log(1 - a) - np.log(1 - b),
             OWN: -0.3 * np.log(a) - np.log(1 - b),
             WITHIN: -np.log(1 - b),
             AFTER: -np.log(1 - b),
@@ -117,12 +121,12 @@ def test_what_is_taught_by_hand(cache: Any):
         found.setdefault(role, []).append(taught.get(role, 0.0))
         others = [e for e in range(2) if who < 0 or not batch.same[who, e]]
         wrong.setdefault(role, []).append(-sum(np.log(1 - p[i, j, e] * q[i, j, e]) for e in others))
-    named = {"asked": (ASKED,), "near": (NEAR,), "own": (OWN,), "within": (WITHIN,)}
+    named = {"asked": (ASKED,), "near": (NEAR,), "far": (FAR,), "own": (OWN,), "within": (WITHIN,)}
     named["after"] = (AFTER, RUNNING)
     for name, roles in named.items():
         value = sum(np.mean(found[role]) for role in roles)
         np.testing.assert_allclose(losses[name], value, rtol=1e-3, atol=1e-5)
-    groups = ((ASKED, NEAR, OWN), (WITHIN, AFTER), (RUNNING,))
+    groups = ((ASKED, NEAR, FAR, OWN), (WITHIN, AFTER), (RUNNING,))
     wanted = sum(np.mean([x for role in group for x in wrong[role]]) for group in groups)
     np.testing.assert_allclose(losses["others"], wanted, rtol=1e-3, atol=3e-5)
     np.testing.assert_allclose(total, sum(map(float, losses.values())), rtol=1e-5)
