@@ -47,6 +47,8 @@ class Method(NamedTuple):
       has not set these.
     at_once: the ways in which it makes several edits, the first by default.
     together: all held-out edits are made as one, and scored under it.
+    sites(options, model, sites) -> where it edits the base, which is cut there: by default at the
+      run's sites. Nowhere, (): it takes the whole base.
     """
 
     make: Callable[..., Editor]
@@ -55,6 +57,7 @@ class Method(NamedTuple):
     trained_with: Callable[[Any], dict[str, Any]] = lambda options: {"calibrate": 0}
     at_once: tuple[AtOnce, ...] = ("joint",)
     together: bool = False
+    sites: Callable[[Any, Any, tuple[str, ...]], tuple[str, ...]] = lambda options, model, at: at
 
     def way(self, wanted: AtOnce, k: int) -> AtOnce:
         """How k edits are made, if `wanted` is asked for."""

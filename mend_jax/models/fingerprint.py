@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from mend_jax.models.family import told_apart
 from mend_jax.models.quantize import float_kernel
@@ -39,7 +39,8 @@ def fingerprint(base: Base, sites: Sequence[str]) -> dict[str, Any]:
     Raises:
       SiteError: the base lacks a kernel at one of the sites.
     """
-    kernels, dtypes = {}, set()
+    kernels: dict[str, list[float]] = {}
+    dtypes = set() if sites else _kernel_dtypes(base.params)
     for site in sites:
         layer = base.params
         for name in site.split("/"):
@@ -96,6 +97,12 @@ def other_bytes(a: dict[str, Any], b: dict[str, Any]) -> str | None:
 def has_tensors(one: dict[str, Any]) -> bool:
     """Whether a fingerprint knows the bytes of all tensors."""
     return any(name != _TOKENIZER for name in one.get("checksums", ()))
+
+
+def _kernel_dtypes(params: PyTree) -> set[str]:
+    """Of all kernels, by name."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {x.dtype.name for path, x in leaves if getattr(path[-1], "key", "") == "kernel"}
 
 
 def _signs(n: int) -> np.ndarray:

@@ -111,13 +111,13 @@ def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
 
     Returns:
       (trunk, tail). `tail.apply(variables, trunk.apply(variables, inputs))` equals
-      `model.apply(variables, inputs)`. Without stages, or if the first stage is edited:
+      `model.apply(variables, inputs)`. Without stages or sites, or if the first stage is edited:
       (None, model).
 
     Raises:
       SiteError: a site belongs to no stage.
     """
-    if not isinstance(model, Staged):
+    if not isinstance(model, Staged) or (not at and at != ""):
         return None, model
     first = len(model.stages)
     for site in sites_of(model, at):

@@ -21,9 +21,9 @@ from mend_jax.files import write_text
 from mend_jax.objectives import outputs_of
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results
-from mend_jax.runs.methods import Chosen, editor_of, options_of
+from mend_jax.runs.methods import Chosen, editor_of, options_of, sites_for
 from mend_jax.runs.options import as_json
-from mend_jax.runs.task import Task, batches_of
+from mend_jax.runs.task import Task, batches_of, cut_at
 from mend_jax.runs.training import (
     check_together,
     first_held_out,
@@ -114,6 +114,7 @@ def _row(contender: Contender, reporter: Reporter) -> Row:
     task, chosen = contender.task, contender.chosen
     check_together(task, chosen.method)
     base, config = task.base, task.config
+    task = cut_at(task, sites_for(chosen, base, task.sites))
     options = options_of(task, chosen)
     editor = editor_of(task, chosen, options, task.outputs)
     began = time.perf_counter()

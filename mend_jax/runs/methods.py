@@ -9,6 +9,7 @@ from mend_jax.editors.base import Editor
 from mend_jax.editors.mend import ABLATIONS, ablation
 from mend_jax.editors.method import Method
 from mend_jax.editors.registry import EDITORS, make_editor, method_of
+from mend_jax.models.registry import Base
 from mend_jax.objectives import Outputs
 from mend_jax.option_types import Batch, refusal
 from mend_jax.runs.options import WITH_SCOPE, TrainConfig
@@ -105,6 +106,11 @@ def ablations(config: TrainConfig, names: str) -> dict[str, Chosen]:
         name: Chosen("mend", ablation(name), config, config, name)
         for name in ablations_named(names)
     }
+
+
+def sites_for(chosen: Chosen, base: Base, sites: tuple[str, ...]) -> tuple[str, ...]:
+    """Where this method edits the base, if these are the run's sites."""
+    return chosen.method.sites(chosen.own, base.model, sites)
 
 
 def options_of(task: Task, chosen: Chosen) -> dict[str, Any]:

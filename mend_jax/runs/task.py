@@ -70,6 +70,15 @@ def make_task(
     return Task(config, base, sites, data, trunk, outputs, cache, mesh)
 
 
+def cut_at(task: Task, sites: tuple[str, ...]) -> Task:
+    """The task for a method that edits elsewhere. Its trunk is run on every example: what is
+    cached are the outputs of another."""
+    if sites == task.sites:
+        return task
+    trunk, tail = split(task.base.model, sites)
+    return task._replace(sites=sites, trunk=trunk, outputs=outputs_of(tail, trunk), cache=None)
+
+
 def batches_of(task: Task, start: int, seed: int, **drawn: Any) -> Iterator[Example]:
     """Training batches from step `start` on, on the task's devices."""
     config, data, mesh = task.config, task.data, task.mesh

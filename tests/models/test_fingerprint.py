@@ -62,6 +62,12 @@ def test_the_same_base_in_every_pair_of_dtypes(base: Base):
         assert all(difference(a, b) is None for b in prints.values())
 
 
+def test_a_base_that_is_edited_nowhere_has_a_dtype(base: Base):
+    prints = {kind: fingerprint(one, ()) for kind, one in kinds(base).items()}
+    assert {kind: one["dtype"] for kind, one in prints.items()} == {k: k for k in prints}
+    assert all(one["kernels"] == {} for one in prints.values())
+
+
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "int8"])
 def test_other_kernels_of_the_same_size(base: Base, kind: str):
     """A hundred other bases, each with one site's kernel drawn anew."""

@@ -52,6 +52,12 @@ def test_a_model_without_stages_is_all_tail():
     assert mj.split(model, "anything") == (None, model)
 
 
+def test_a_model_that_is_edited_nowhere_is_all_tail(tiny: Tiny):
+    assert mj.split(tiny.model, ()) == (None, tiny.model)
+    with pytest.raises(mj.SiteError):
+        mj.split(tiny.model, "")  # an expression, which nothing matches
+
+
 def test_the_trunk_takes_leading_axes_and_passes_no_gradient(tiny: Tiny):
     trunk, tail = mj.split(tiny.model, "layers_1/mlp/up_proj")
     many = inputs(3)
