@@ -33,24 +33,33 @@ StatesFn = Callable[[PyTree, Pair], Float[Array, "k d"]]
 class Outputs(NamedTuple):
     """What an editor may ask of a model, or of its tail: functions of (params, pair).
 
-    enter: makes of a pair of tokens the pair that the others take.
+    enter: makes of a pair of tokens the pair that the others take. kind: of the model ("causal",
+    "seq2seq", "classifier").
     """
 
     loss: LossFn
     logits: LogitsFn
     states: StatesFn
     enter: Callable[[PyTree, Pair], Pair]
+    kind: str = "causal"
 
 
 def outputs_of(model: nn.Module, trunk: nn.Module | None = None) -> Outputs:
     """The functions over a model, or over the tail of one whose trunk is given."""
-    enter = partial(through, trunk)
-    return Outputs(sequence_loss(model), sequence_logits(model), prompt_states(model), enter)
+    loss, logits, states = sequence_loss(model), sequence_logits(model), prompt_states(model)
+    return Outputs(loss, logits, states, partial(through, trunk), kind_of(model))
+
+
+def kind_of(model: nn.Module) -> str:
+    """What it says of itself; one that says nothing is a causal language model."""
+    return getattr(model, "kind", "causal")
 
 
 def outputs_after(outputs: Outputs, edit: Edit) -> Outputs:
     """The functions of the edited model."""
-    changed = {name: edited(getattr(outputs, name), edit) for name in ("loss", "logits", "states")}
+    changed: dict[str, Any] = {
+        name: edited(getattr(outputs, name), edit) for name in ("loss", "logits", "states")
+    }
     return outputs._replace(**changed)
 
 
@@ -92,7 +101,7 @@ def prompt_states(model: nn.Module) -> StatesFn:
         carry: Any = body.apply({"params": params}, pair.inputs._replace(read=None))
         x = carry.x
         places = jnp.arange(x.shape[1])
-        if getattr(model, "kind", "causal") == "causal" and pair.inputs.read is not None:
+        if kind_of(model) == "causal" and pair.inputs.read is not None:
             keep = places[None] <= pair.inputs.read[:, :1]  # the answer is not part of the prompt
         elif pair.inputs.mask is not None:
             keep = pair.inputs.mask[:, : x.shape[1]]
