@@ -155,12 +155,25 @@ def encode_prompt(tokenizer: Any, prompt: str, goes_on: bool = False) -> list[in
     return ids[:same] if same else ids
 
 
+def marks_around(tokenizer: Any) -> tuple[int, int]:
+    """How many marks the tokenizer puts before a text, and after it.
+
+    Raises:
+      ValueError: there is no tokenizer.
+    """
+    return _marks(encoded(tokenizer, "a"))
+
+
+def _marks(encoding: Any) -> tuple[int, int]:
+    mark = encoding.special_tokens_mask
+    lead = next((i for i, m in enumerate(mark) if not m), len(mark))
+    return lead, next((i for i, m in enumerate(reversed(mark)) if not m), 0)
+
+
 def _marked(tokenizer: Any, text: str, end: bool) -> list[int]:
     """The tokens of a text with the marks before it and, with `end`, those after it."""
     encoding = encoded(tokenizer, text)
-    ids, mark = encoding.ids, encoding.special_tokens_mask
-    lead = next((i for i, m in enumerate(mark) if not m), len(ids))
-    tail = next((i for i, m in enumerate(reversed(mark)) if not m), 0)
+    ids, (lead, tail) = encoding.ids, _marks(encoding)
     first, own, last = ids[:lead], ids[lead : len(ids) - tail], ids[len(ids) - tail :]
     if own[:lead] == first:
         first = []

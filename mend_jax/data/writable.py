@@ -117,6 +117,19 @@ def encoded(tokenizer: Any, text: str, add_special_tokens: bool = True) -> Any:
         raise ValueError(f"{text!r} is no text: it cannot be written in UTF-8") from None
 
 
+def encode_piece(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a piece of text, as it stands within another: without marks.
+
+    Raises:
+      ValueError: there is no tokenizer. UnwritableError: it has no tokens for some of the text.
+    """
+    writing = writing_of(tokenizer)
+    ids = _ids(writing, text)
+    if lost := lost_of(writing, text):
+        raise UnwritableError(f"the tokenizer has no tokens for {lost!r} in {text!r}")
+    return ids
+
+
 def _ids(writing: Writing, text: str) -> list[int]:
     """The tokens of the text alone."""
     ids: list[int] = encoded(writing.tokenizer, text, add_special_tokens=False).ids

@@ -23,12 +23,16 @@ class Ground(NamedTuple):
 
     outputs, params, example: of the tail of the base, and the shapes of one training example.
     localities(): locality pairs of training records, tokens [n, 1, ...].
+    tokens(text) -> ids of a piece of text, as it stands within another. marks() -> how many tokens
+    the base's tokenizer puts before every text, and after it.
     """
 
     outputs: Outputs
     params: PyTree
     example: Example
     localities: Callable[[], Pair]
+    tokens: Callable[[str], list[int]]
+    marks: Callable[[], tuple[int, int]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ What happens here is the same for every editing method.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,8 +12,10 @@ import jax
 from jax.sharding import Mesh
 
 from mend_jax.data.batches import collate, shapes_of
+from mend_jax.data.codec import marks_around
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
+from mend_jax.data.writable import encode_piece
 from mend_jax.editors.method import Ground
 from mend_jax.example import Example, Pair
 from mend_jax.models.registry import Base
@@ -102,9 +105,11 @@ def example_of(task: Task) -> Example:
 
 def ground_of(task: Task) -> Ground:
     """What a method may look at before it is made."""
+    tokenizer = task.base.tokenizer
     return Ground(
-        task.outputs, task.base.params, example_of(task), lambda: _localities(task)
-    )
+        task.outputs, task.base.params, example_of(task), lambda: _localities(task),
+        partial(encode_piece, tokenizer), partial(marks_around, tokenizer),
+    )  # fmt: skip
 
 
 def _localities(task: Task) -> Pair:
