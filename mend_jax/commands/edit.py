@@ -6,14 +6,14 @@
 
 import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
+import numpy as np
 import tyro
 
 from mend_jax.commands.command import Command
-from mend_jax.editors.held import Slots
-from mend_jax.factors import norm
+from mend_jax.factors import Dense, Factors, norm
 from mend_jax.models.memory import Dtype
 from mend_jax.option_types import ImportPath, InputFolder, Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
@@ -67,8 +67,7 @@ def edit(config: Edit) -> None:
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt, config.target
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
-    rows = jax.tree.map(lambda x: x[0], change.kept.rows) if isinstance(change, Slots) else change
-    if not any(float(norm(part)) for part in rows.values()):
+    if is_zero(change):
         raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
     began = time.perf_counter()
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
@@ -79,6 +78,13 @@ def edit(config: Edit) -> None:
         if config.show_scope:
             lines = lines_of(trace(saved, change, answer.prompt))
             print("\n".join(f"      {line}" for line in lines))
+
+
+def is_zero(change: Any) -> bool:
+    """Whether the edit changes nothing: there is none, or its matrices are zero."""
+    leaves = jax.tree.leaves(change, is_leaf=lambda x: isinstance(x, Factors | Dense))
+    norms = [norm(part) for part in leaves if isinstance(part, Factors | Dense)]
+    return not leaves or bool(norms) and not any(np.any(x) for x in norms)
 
 
 COMMAND = Command(Edit, edit, __doc__)

@@ -5,7 +5,7 @@ compiled program serves it however many edits it holds. `summed` adds the edits 
 their crosstalk away; others are one file each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -91,7 +91,8 @@ def none_like(kept: PyTree) -> PyTree:
 
 def check_weights(edit: PyTree) -> None:
     """Raises ValueError unless the edit is a change of weights, which alone can be held so."""
-    if not edit or not all(isinstance(part, Factors | Dense) for part in edit.values()):
+    weights = isinstance(edit, Mapping) and bool(edit)
+    if not (weights and all(isinstance(part, Factors | Dense) for part in edit.values())):
         raise ValueError("the editor changes no weights: its edits cannot be added")
 
 

@@ -1,7 +1,7 @@
 """Many edits as one value: the laws of every way to hold them, and k edits made at once."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -168,6 +168,19 @@ def kept_edits(way: str, kind: str, n: int) -> tuple[Holding, list[Any]]:
         return summed(), [summed().keep({}, pair, edit) for edit in edits]
     holding = solved(lambda params, pair: jnp.zeros(()), "a", ridge=0.3)
     return holding, [Keyed(edit, {"a": edit["a"].u + 0.1}) for edit in edits]
+
+
+def test_edits_that_change_no_weights_are_not_added():
+    pair = mj.Pair(jnp.zeros((1, 1)), jnp.zeros((1, 1), jnp.int32))  # not looked at
+    for edit in ({}, {"states": jnp.zeros((1, 2))}, NoWeights(jnp.zeros(2))):
+        with pytest.raises(ValueError, match="the editor changes no weights"):
+            summed().keep({}, pair, edit)
+
+
+class NoWeights(NamedTuple):
+    """An edit of another kind."""
+
+    text: jax.Array
 
 
 @pytest.mark.parametrize("kind", SHAPES)
