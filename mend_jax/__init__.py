@@ -32,7 +32,9 @@ from mend_jax.editors.enn import enn
 from mend_jax.editors.finetune import finetune
 from mend_jax.editors.finetune_together import finetune_together
 from mend_jax.editors.gradient import gradient_editor
+from mend_jax.editors.grace import grace
 from mend_jax.editors.held import Holding, held_together
+from mend_jax.editors.in_context import in_context
 from mend_jax.editors.ke import ke
 from mend_jax.editors.mend import mend
 from mend_jax.editors.method import Method
@@ -94,8 +96,10 @@ __all__ = [
     "finetune",
     "finetune_together",
     "generate",
+    "grace",
     "gradient_editor",
     "held_together",
+    "in_context",
     "init_state",
     "ke",
     "linear_sites",

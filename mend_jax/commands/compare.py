@@ -8,6 +8,8 @@
     ft_breadth  fine-tuning on all held-out edits at once, and all are scored under that one edit
     enn, ke     the trained editors that the paper compares with
     cache       stored answers for inputs near an edited one; changes no weight
+    grace       a codebook beside one layer: outputs for inputs near an edited one
+    in_context  the edit's text before every question; changes no weight
     none        no edit
 
 Writes compare.json, compare.md, compare.png, and each editor to a folder of its own; with --resume,

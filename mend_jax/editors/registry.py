@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from mend_jax.editors import cache, enn, finetune, finetune_together, ke, mend
+from mend_jax.editors import (
+    cache,
+    enn,
+    finetune,
+    finetune_together,
+    grace,
+    in_context,
+    ke,
+    mend,
+)
 from mend_jax.editors.base import Editor, no_edit
 from mend_jax.editors.held import Holding, held_together
 from mend_jax.editors.method import AtOnce, Method
@@ -27,6 +36,8 @@ EDITORS: dict[str, Method] = {
     "enn": enn.METHOD,
     "ke": ke.METHOD,
     "cache": cache.METHOD,
+    "grace": grace.METHOD,
+    "in_context": in_context.METHOD,
     "none": Method(lambda outputs, at: no_edit()),
 }
 

@@ -26,6 +26,8 @@ from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn, names_of, used_by
 from mend_jax.editors.finetune import finetune
 from mend_jax.editors.finetune_together import finetune_together
+from mend_jax.editors.grace import grace
+from mend_jax.editors.in_context import in_context
 from mend_jax.editors.ke import ke, masked
 from mend_jax.evaluation.teacher_forced import collate_records, make_scorer, score, widths
 from mend_jax.models.registry import Base
@@ -85,12 +87,17 @@ def build(kind: str, outputs: Outputs, examples: mj.Example) -> Editor:
         "enn": lambda: enn(outputs, SITES),
         "ke": lambda: ke(outputs, SITES, sizes=(5, 6, 7)),
         "cache": lambda: cache(outputs, SITES),
+        "grace": lambda: grace(outputs, SITES[:1], learning_rate=0.1, steps=3),
+        "in_context": lambda: in_context(outputs, after=(1, 2)),
         "none": no_edit,
     }
     return makers[kind]()
 
 
-KINDS = ("mend", "ft", "ft_kl", "ft_breadth", "enn", "ke", "cache", "none")
+KINDS = (
+    "mend", "ft", "ft_kl", "ft_breadth", "enn", "ke", "cache", "grace", "in_context", "none"
+)  # fmt: skip
+OWN_SITES: dict[str, tuple[str, ...]] = {"grace": SITES[:1], "in_context": ()}
 
 
 def ready(editor: Editor, base: Base, examples: mj.Example) -> EditorState:
@@ -117,7 +124,7 @@ def test_edits_are_the_same_alone_beside_others_and_from_the_disk(
     trained = jax.jit(editor.observe)(state, base.params, examples)[1]
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, many)
 
-    mj.save_editor(tmp_path, editor, state, base, SITES)
+    mj.save_editor(tmp_path, editor, state, base, OWN_SITES.get(kind, SITES))
     loaded = mj.load_editor(tmp_path, base)
     assert_equal(loaded.state, state)
     assert_equal(jax.jit(loaded.editor.edit)(state, base.params, one_of(examples, 1)), alone[1])

@@ -18,7 +18,7 @@ from mend_jax.runs.options import ExperimentError
 
 pytest_plugins = ["finished_run"]
 
-ALL = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,none"
+ALL = "mend,ft,ft_kl,ft_breadth,enn,ke,cache,grace,in_context,none"
 
 
 def settings(files: Files, out: Path, **changes: Any) -> Compare:
@@ -59,6 +59,7 @@ def test_every_editor_has_a_row_on_the_same_edits(compared: tuple[Compare, list[
     assert by_name["ft"]["metrics"]["reliability"]["value"] == 1.0
     assert by_name["ft_breadth"]["metrics"]["reliability"]["value"] == 1.0
     assert by_name["ft_breadth"]["config"]["k"] == 8
+    assert by_name["in_context"]["metrics"]["locality_agreement"]["value"] < 1.0  # all are told
     trained = {name for name, row in by_name.items() if row["steps"]}
     assert trained == {"mend", "enn", "ke"}
     assert all((by_name[name]["parameters"] > 0) == (name in trained) for name in by_name)
@@ -69,7 +70,7 @@ def test_every_editor_has_a_row_on_the_same_edits(compared: tuple[Compare, list[
     assert len((config.out / "compare.md").read_text().splitlines()) == 2 + len(rows)
 
 
-@pytest.mark.parametrize("name", ["enn", "ft_kl", "ke"])
+@pytest.mark.parametrize("name", ["enn", "ft_kl", "ke", "grace", "in_context"])
 def test_each_editor_can_be_loaded_and_used(compared: tuple[Compare, list[dict]], name: str):
     """Over the whole base, from the disk: the scores that it had over the tail."""
     from mend_jax.commands.evaluate import Evaluate, evaluate
@@ -87,6 +88,32 @@ def test_each_editor_can_be_loaded_and_used(compared: tuple[Compare, list[dict]]
     if name != "ft_kl":  # RMSprop makes rounding large
         for metric, value in found["metrics"].items():
             assert value == pytest.approx(wanted[metric], rel=1e-3, abs=1e-3), metric
+
+
+@pytest.mark.parametrize("name", ["grace", "in_context"])
+def test_edits_that_change_no_weights_are_made_and_heard(
+    compared: tuple[Compare, list[dict]], name: str, capsys: pytest.CaptureFixture[str]
+):
+    """By the commands: one edit, and several at once in the model's own words."""
+    from mend_jax.commands.edit import Edit, edit
+    from mend_jax.commands.evaluate import Evaluate, evaluate
+
+    config, _ = compared
+    edit(Edit(editor=config.out / name, prompt="Person 24 lives in", target="Rome", tokens=2))
+    said = capsys.readouterr().out.split("Person 24 lives in")[-1]
+    before, after = (line.split(":", 1)[1].strip() for line in said.splitlines()[1:3])
+    assert before != after and (name != "grace" or after.startswith("Rome")), said
+    out, records = config.out / f"{name}_heard", config.out / f"{name}_some.jsonl"
+    write_records(records, some_records(24, 4))
+    evaluate(
+        Evaluate(
+            editor=config.out / name, records=records, out=out, longest=24, k=2,
+            protocol="contains",
+        )
+    )  # fmt: skip
+    found = json.loads((out / "results.json").read_text())
+    assert found["n"] == 4 and len(found["texts"]) == 4
+    assert found["metrics"]["locality_agreement"]["value"] <= 1.0
 
 
 def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tmp_path: Path):

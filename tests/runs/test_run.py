@@ -220,3 +220,17 @@ def test_reliability_alone(tiny_files: Files, tmp_path: Path):
     done = run(options(files, tmp_path / "out", dev=2, steps=2), lambda message: None)
     assert list(done.results["metrics"]) == ["reliability", "edit_success", "edit_success_before"]
     assert done.results["n"] == 4
+
+
+@pytest.mark.parametrize("name, sites", [("grace", ["layers_0/mlp/down_proj"]), ("in_context", [])])
+def test_a_method_that_edits_elsewhere_than_the_run(
+    tiny_files: Files, tmp_path: Path, name: str, sites: list[str]
+):
+    finished = run(options(tiny_files, tmp_path / "out", editor=name), lambda message: None)
+    assert finished is not None
+    metrics = finished.results["metrics"]
+    assert json.loads((tmp_path / "out/config.json").read_text())["sites"] == sites
+    if name == "grace":
+        assert metrics["edit_success"]["value"] > metrics["edit_success_before"]["value"]
+    else:  # a base of random weights heeds the text, but does not understand it
+        assert metrics["locality_kl"]["value"] > 0.1
