@@ -31,8 +31,8 @@ from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn
 from mend_jax.editors.finetune import finetune
 from mend_jax.editors.finetune_together import finetune_together
-from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.grace import grace
+from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.held import Holding, held_together
 from mend_jax.editors.in_context import in_context
 from mend_jax.editors.ke import ke

@@ -5,17 +5,17 @@ The codebook, and what entries do to each other: `editors/codebook.py`.
 From the paper: an entry's key is the layer's input at the last token of the edit's prompt; its
 value is trained by gradient descent, with all else frozen, until the model answers (section 3).
 
-From the authors' code: the layer is one linear layer of an MLP (in GPT-2 XL of block 35 of 48); the
-value begins as the layer's own output (`val_init: warm`), and is trained by Adam with a rate of 1,
-100 steps at most; it is put out at the position that was looked up, and there alone
-(`replace_last`). The code can also put it out at all tokens of the prompt, for which it is told
-where the prompt ends; while the model speaks, it too looks every new token up by itself.
+From the authors' code: the layer is one linear layer of an MLP (in GPT-2 XL of block 35 of 48). The
+value is trained by Adam with a rate of 1, 100 steps; it begins as the layer's own output, or at
+random (`val_init`; the former here, which took as many steps). It is put out at the position that
+was looked up, at all of the prompt before it, or everywhere (`replacement`). For the latter two the
+code is told where the prompt ends; while the model speaks, it looks every new token up by itself.
 
 Chosen here, so that GRACE does as well as it can: every position is looked up by its own input, so
-that it answers with the answer fed in as it does in its own words; answers are compared token by
-token (the code compares the means of their numbers); training ends when the edit's loss is low; and
-epsilon_init, which the authors choose by hand, is the one that serves edit success and locality of
-training records best.
+that what is scored with the answer fed in is what the model says by itself (`replace_last`, at
+every position); answers are compared token by token (the code compares the means of their
+numbers); training ends early when the edit's loss is low; and epsilon_init, which the authors
+choose by hand, is the one that serves edit success and locality of training records best.
 """
 
 from collections.abc import Callable
