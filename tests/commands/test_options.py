@@ -63,11 +63,13 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "naming"): "BERT learns verdicts at once",
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
-    **{(text, "separator"): "what stands between two texts may be any text, or none"
+    ("", "grace.site"): "by the number of blocks",
+    **{(text, name): "what stands between two texts may be any text, or none"
+       for name in ("separator", "in-context.after")
        for text in TEXTS if text not in ("a\0b", "\ud800")},
-    **{(text, "sites"): "only the model knows its layers: SiteError once it is loaded"
-       for text in TEXTS if text.strip() and text not in ("(", "a\0b", "\ud800")},
-    (" ", "sites"): "only the model knows its layers: SiteError once it is loaded",
+    **{(text, name): "only the model knows its layers: SiteError once it is loaded"
+       for name in ("sites", "grace.site")
+       for text in TEXTS if text and text not in ("(", "a\0b", "\ud800")},
     **{(text, name): "anything may be said to a model" for name in ("prompt", "target", "ask")
        for text in TEXTS if text.strip() and text not in ("a\0b", "\ud800")},
     **{(text, "model"): "may be a hub id: only the loader can tell"
