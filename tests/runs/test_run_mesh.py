@@ -4,6 +4,7 @@ Run as a script it is one process of such a run: `python test_experiment_mesh.py
 """
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -26,8 +27,9 @@ def child(tmp_path: Path, files: Files, devices: int, **changes: Any) -> Any:
     name = "-".join(str(v) for v in changes.values())
     path = tmp_path / f"{name}.json"
     path.write_text(json.dumps({"files": [str(f) for f in files], "changes": CHANGES | changes}))
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return start(tmp_path, __file__, path, env=python_environment(tmp_path) | flags)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = python_environment(tmp_path) | {"XLA_FLAGS": flags}
+    return start(tmp_path, __file__, path, env=environment)
 
 
 def assert_same_run(out: Path, wanted: Path) -> None:
