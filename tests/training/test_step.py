@@ -1,6 +1,7 @@
 """The training step: it learns, it skips what is not finite, and splitting changes nothing."""
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -48,17 +49,43 @@ def setting(model: Any, rank: int = 13, **rates: float) -> tuple[Any, ...]:
 
 def fresh(tiny: Tiny, parts: tuple[Any, ...], batch: Example) -> mj.TrainState:
     editor, _, optimiser = parts
-    return mj.init_state(editor, optimiser, KEY, tiny.params, one_of(batch, 0))
+    init = jax.jit(partial(mj.init_state, editor, optimiser))
+    return init(KEY, tiny.params, one_of(batch, 0))
 
 
 def copied(tree: Any) -> Any:
     return jax.tree.map(np.array, tree)
 
 
-def test_the_loss_goes_down(tiny: Tiny):
-    batch = examples(0, 4)
+class Ready(NamedTuple):
+    """A step, compiled once for many tests; the state before it, which is handed out as a copy,
+    since the step donates it; and what one step makes of that state."""
+
+    step: Any
+    start: mj.TrainState
+    first: mj.TrainState
+    metrics: Any
+
+    def state(self) -> mj.TrainState:
+        return jax.tree.map(jnp.array, self.start)
+
+
+@pytest.fixture(scope="module")
+def batch() -> Example:
+    return examples(0, 4)
+
+
+@pytest.fixture(scope="module")
+def ready(tiny: Tiny, batch: Example) -> Ready:
     parts = setting(tiny.model, learning_rate=1e-3, alpha_learning_rate=1e-2)
-    step, state = mj.make_step(*parts), fresh(tiny, parts, batch)
+    editor, *others = parts
+    counted = editor._replace(observe=chex.assert_max_traces(editor.observe, n=1))
+    step, start = mj.make_step(counted, *others), copied(fresh(tiny, parts, batch))
+    return Ready(step, start, *copied(step(jax.tree.map(jnp.array, start), tiny.params, batch)))
+
+
+def test_the_loss_goes_down(tiny: Tiny, batch: Example, ready: Ready):
+    step, state = ready.step, ready.state()
     before = copied(tiny.params)
     losses = []
     for _ in range(30):
@@ -71,21 +98,19 @@ def test_the_loss_goes_down(tiny: Tiny):
     assert_equal(tiny.params, before)
 
 
-def test_one_program_for_all_batches_of_a_shape(tiny: Tiny):
-    editor, *others = parts = setting(tiny.model)
-    counted = editor._replace(observe=chex.assert_max_traces(editor.observe, n=1))
-    step, state = mj.make_step(counted, *others), fresh(tiny, parts, examples(0, 4))
+def test_one_program_for_all_batches_of_a_shape(tiny: Tiny, ready: Ready):
+    state = ready.state()
     for seed in range(4):
-        state, _ = step(state, tiny.params, examples(seed, 4))
+        state, _ = ready.step(state, tiny.params, examples(seed, 4))
     with pytest.raises(AssertionError, match="traced"):  # another shape is another program
-        step(state, tiny.params, examples(0, 3))
+        ready.step(state, tiny.params, examples(0, 3))
 
 
-def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(tiny: Tiny):
-    batch = examples(0, 4)
-    parts = setting(tiny.model)
-    step, state = mj.make_step(*parts), fresh(tiny, parts, batch)
-    state, _ = step(state, tiny.params, batch)
+def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(
+    tiny: Tiny, batch: Example, ready: Ready
+):
+    step = ready.step
+    state, _ = step(ready.state(), tiny.params, batch)
     before = copied(state)
     broken = tiny.params | {"embedding": tiny.params["embedding"].at[:].set(jnp.nan)}
     for times in (1, 2):
@@ -101,29 +126,27 @@ def test_a_batch_that_is_not_finite_changes_nothing_and_is_counted(tiny: Tiny):
     assert counted == 2 * before.editor.stats[0]["24x46"].rows  # the good batches', no more
 
 
-def test_a_gradient_of_exactly_zero_is_counted_as_stalled(tiny: Tiny):
-    batch = examples(0, 4)
-    parts = setting(tiny.model)
-    editor, objective, optimiser = parts
-    nothing = objective._replace(c_edit=0.0, c_loc=0.0)
-    step = mj.make_step(editor, nothing, optimiser)
-    state, metrics = step(fresh(tiny, parts, batch), tiny.params, batch)
+def test_a_gradient_of_exactly_zero_is_counted_as_stalled(
+    tiny: Tiny, batch: Example, ready: Ready
+):
+    """There is nothing to learn, and nothing to compare."""
+    def silent(pair: Pair) -> Pair:
+        return pair._replace(labels=jnp.full_like(pair.labels, -100))
+
+    nothing = Example(batch.edit, silent(batch.outer), silent(batch.locality))
+    state, metrics = ready.step(ready.state(), tiny.params, nothing)
     assert metrics.gradient_norm == 0
     assert (state.step, state.skipped, state.stalled) == (1, 0, 1)
 
 
-def test_alpha_has_a_rate_of_its_own(tiny: Tiny):
+def test_alpha_has_a_rate_of_its_own(ready: Ready):
     """Adam's first step moves each parameter by its learning rate."""
-    batch = examples(0, 4)
-    parts = setting(tiny.model, learning_rate=1e-5, alpha_learning_rate=1e-3)
-    state = fresh(tiny, parts, batch)
-    before = copied(state.editor.phi)
-    state, _ = mj.make_step(*parts)(state, tiny.params, batch)
-    moved = jax.tree.map(lambda a, b: np.abs(a - b), state.editor.phi, before)
+    before = ready.start.editor.phi
+    moved = jax.tree.map(lambda a, b: np.abs(a - b), ready.first.editor.phi, before)
     for shift in moved[-1]["alpha"].values():
-        np.testing.assert_allclose(shift, 1e-3, rtol=0.02)
+        np.testing.assert_allclose(shift, 1e-2, rtol=0.02)
     biases = [block["b"] for group in moved[1].values() for block in group["both"]]
-    np.testing.assert_allclose([np.max(b) for b in biases], 1e-5, rtol=0.02)
+    np.testing.assert_allclose([np.max(b) for b in biases], 1e-3, rtol=0.02)
 
 
 def test_clipping_is_by_the_norm_of_all(tiny: Tiny):
@@ -137,12 +160,10 @@ def test_clipping_is_by_the_norm_of_all(tiny: Tiny):
     assert round(0.1 * 300 * 100 / norm, 4) in values
 
 
-def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny):
+def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny, batch: Example, ready: Ready):
     """Given the statistics; loss and gradient both."""
     editor, objective, _ = setting(tiny.model)
-    batch = examples(0, 4)
-    state = editor.init(KEY, tiny.params, one_of(batch, 0))
-    stats, _ = jax.jit(editor.observe)(state, tiny.params, batch)
+    phi, stats = jax.tree.map(jnp.array, (ready.start.editor.phi, ready.first.editor.stats))
     frozen = editor._replace(
         observe=lambda s, p, e: (s.stats, jax.vmap(editor.edit, (None, None, 0))(s, p, e))
     )
@@ -153,18 +174,18 @@ def test_a_batch_is_the_mean_of_its_examples(tiny: Tiny):
         return edit_then_evaluate(frozen, objective, trial, tiny.params, some)[0]
 
     value = jax.jit(jax.value_and_grad(score))
-    alone = [value(state.phi, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)) for i in range(4)]
+    alone = [value(phi, jax.tree.map(lambda x, i=i: x[i : i + 1], batch)) for i in range(4)]
     mean = jax.tree.map(lambda *x: jnp.mean(jnp.stack(x), axis=0), *alone)
-    assert_close(value(state.phi, batch), mean, 1e-4)
+    assert_close(value(phi, batch), mean, 1e-4)
 
 
-def test_observing_makes_the_edits_that_the_new_statistics_make(tiny: Tiny):
-    editor = setting(tiny.model)[0]
-    batch = examples(0, 3)
-    state = editor.init(KEY, tiny.params, one_of(batch, 0))
+def test_observing_makes_the_edits_that_the_new_statistics_make(
+    tiny: Tiny, batch: Example, ready: Ready
+):
+    editor, state = setting(tiny.model)[0], ready.start.editor
     stats, edits = jax.jit(editor.observe)(state, tiny.params, batch)
     edit = jax.jit(editor.edit)
-    for i in range(3):
+    for i in range(4):
         wanted = edit(state._replace(stats=stats), tiny.params, one_of(batch, i))
         assert_close(one_of(edits, i), wanted, 1e-4)
 
@@ -190,18 +211,18 @@ def test_calibration_sees_every_pair_for_itself(tiny: Tiny):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_step_with_a_trunk_is_a_step_without(tiny: Tiny, cached: bool):
-    batch = examples(0, 3)
+def test_a_step_with_a_trunk_is_a_step_without(
+    tiny: Tiny, batch: Example, ready: Ready, cached: bool
+):
     trunk, tail = mj.split(tiny.model, SITES)
-    whole, parts = setting(tiny.model), setting(tail)
-    wanted, wanted_metrics = mj.make_step(*whole)(fresh(tiny, whole, batch), tiny.params, batch)
-    given = jax.jit(lambda e: after_trunk(trunk, tiny.params, e))(batch) if cached else batch
+    parts = setting(tail, learning_rate=1e-3, alpha_learning_rate=1e-2)
+    after = jax.jit(partial(after_trunk, trunk))(tiny.params, batch)
     step = mj.make_step(*parts, trunk=None if cached else trunk)
-    start = fresh(tiny, parts, after_trunk(trunk, tiny.params, batch))
-    state, metrics = step(start, tiny.params, given)
-    assert_close(metrics, wanted_metrics, 1e-5)
-    assert_close(state.editor.stats, wanted.editor.stats, 1e-5)
-    assert_close(state.editor.phi, wanted.editor.phi, 1e-5)
+    start = fresh(tiny, parts, after)
+    state, metrics = step(start, tiny.params, after if cached else batch)
+    assert_close(metrics, ready.metrics, 1e-5)
+    assert_close(state.editor.stats, ready.first.editor.stats, 1e-5)
+    assert_close(state.editor.phi, ready.first.editor.phi, 1e-5)
 
 
 def test_the_kl_divergence_of_three_outcomes():
