@@ -1,6 +1,6 @@
 """Sharded is single: run by test_parallel.py in a process of its own with eight CPU devices.
 
-A tiny T5 and a tiny Llama, whose vocabulary of 61 divides by nothing, on every mesh of eight: the
+A tiny T5 and a tiny Llama, whose vocabulary of 61 divides by nothing, on meshes of eight: the
 losses, the gradient of phi, the edits and the state after two steps, against one device.
 """
 
@@ -146,7 +146,15 @@ def single(setting: Setting) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "data, model, shard_editor", [(1, 8, False), (2, 4, False), (8, 1, False), (2, 4, True)]
+    "setting, data, model, shard_editor",
+    [
+        ("llama", 1, 8, False),
+        ("llama", 8, 1, False),
+        ("llama", 2, 4, False),
+        ("t5", 2, 4, True),  # what a family adds is its partition, which both axes show
+    ],
+    indirect=["setting"],
+    scope="module",  # as the setting is: it is made once
 )
 def test_sharded_is_single(
     setting: Setting, single: dict[str, Any], data: int, model: int, shard_editor: bool
