@@ -18,7 +18,7 @@ routed
 objectives
 editors | data
 training | evaluation | saved
-cost | reports
+cost | reports | store
 runs
 mend_jax
 commands

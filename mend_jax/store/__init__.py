@@ -1,0 +1,1 @@
+"""Where edits are kept: rows of a database with an append-only history."""

@@ -1,0 +1,166 @@
+"""The edits of a store as the value that a scoped editor holds, brought up to date edit by edit.
+
+Of 10,000 edits, one more is one row read and one slot written: `catch_up` takes the buffers of the
+value that it is given (they are donated), as a training step takes its state. The value has more
+slots than edits, by a quarter at most, so that few sizes are ever compiled for.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from mend_jax.data.batches import ANSWERS
+from mend_jax.editors.held import Slots
+from mend_jax.editors.scoped import ScopedEdit, holding
+from mend_jax.factors import Factors
+from mend_jax.scopes.active import NONE
+from mend_jax.scopes.network import Keys
+from mend_jax.store.ledger import SIDE_BY_SIDE, Ledger, Moment
+from mend_jax.store.rows import Damaged
+from mend_jax.store.schema import HOLDS
+
+
+class Standing(NamedTuple):
+    """The held edits after an event.
+
+    slots: what the editor applies. numbers: of the edit in each slot, 0 where there is none.
+    damaged: numbers of edits that should be held and cannot be, and why.
+    """
+
+    slots: Slots
+    numbers: Int[np.ndarray, "capacity"]
+    event: int
+    damaged: dict[int, str]
+
+
+def room_for(n: int) -> int:
+    """Slots for n edits and one more: a multiple of a quarter of a power of two, and of
+    `SIDE_BY_SIDE`, as many as are read at a time."""
+    step = max(SIDE_BY_SIDE, 1 << max(n.bit_length() - 3, 0))
+    return -(-(n + 1) // step) * step
+
+
+def slot_of(params: PyTree, sites: Sequence[str], scoped: Mapping[str, Any]) -> ScopedEdit:
+    """Shapes and dtypes of one slot, abstract: each site with all rows, the longest target.
+
+    Args:
+      params: of the base, or their shapes. scoped: that part of the editor's config.
+    """
+    rows, scope = scoped["rows"], scoped["scope"]
+
+    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    def site(name: str) -> Factors:
+        layer = params
+        for part in name.split("/"):
+            layer = layer[part]
+        return Factors(*(array(rows, d) for d in layer["kernel"].shape))
+
+    keys = Keys(*(array(scope[name]) for name in Keys._fields))
+    target = array(ANSWERS[-1], dtype=jnp.int32)
+    return ScopedEdit({name: site(name) for name in sites}, keys, target)
+
+
+def stand(ledger: Ledger, slot: ScopedEdit, event: int | None = None) -> Standing:
+    """All edits that are held now, or were after an event.
+
+    Raises:
+      StoreError: as the ledger.
+    """
+    moment: Moment = ledger.at(event)
+    damaged = dict.fromkeys(moment.damaged, "its row and its events do not agree")
+    wanted = [number for number in moment.edits if number not in damaged]
+    capacity = room_for(len(wanted))
+    numbers = np.zeros(capacity, np.int64)
+    empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), slot)
+    held = Slots(empty, jnp.zeros(capacity, bool))
+    for first in range(0, len(wanted), SIDE_BY_SIDE):
+        room = _room(slot, SIDE_BY_SIDE)
+        for i, (number, kept) in enumerate(ledger.arrays(wanted[first : first + SIDE_BY_SIDE])):
+            if why := _placed(kept, room, i):
+                damaged[number] = why
+            else:
+                numbers[first + i] = number
+        part = Slots(room, jnp.asarray(numbers[first : first + SIDE_BY_SIDE] > 0))
+        held = _write(held, part, np.int32(first))
+    return Standing(held, numbers, moment.event, damaged)
+
+
+def catch_up(ledger: Ledger, slot: ScopedEdit, standing: Standing) -> Standing:
+    """The same after all events that came since; `standing` is used up, if there were any.
+
+    Raises:
+      StoreError: as the ledger.
+    """
+    events = ledger.history(standing.event)
+    if not events:
+        return standing
+    holds = {event.edit: event.kind in HOLDS for event in events}
+    held, numbers, damaged = standing.slots, standing.numbers.copy(), dict(standing.damaged)
+    for number, stays in holds.items():
+        damaged.pop(number, None)
+        if not stays and number in numbers:
+            at = int(np.argmax(numbers == number))
+            held, numbers[at] = _remove(held, np.int32(at)), 0
+    new = [number for number, stays in holds.items() if stays and number not in numbers]
+    n = int(np.sum(numbers > 0))
+    if n + len(new) > len(numbers):
+        more = room_for(n + len(new)) - len(numbers)
+        held, numbers = _with_room(held, more), np.pad(numbers, (0, more))
+    for number, kept in ledger.arrays(new):
+        room = _room(slot, 1)
+        if why := _placed(kept, room, 0):
+            damaged[number] = why
+            continue
+        numbers[np.argmin(numbers > 0)] = number  # where `add` puts it: the first that is free
+        held = _add(held, jax.tree.map(lambda x: x[0], room))
+    return Standing(held, numbers, events[-1].id, damaged)
+
+
+_add = jax.jit(holding().add, donate_argnums=0)
+_remove = jax.jit(holding().remove, donate_argnums=0)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _write(held: Slots, part: Slots, first: Int[Array, ""]) -> Slots:
+    """With these slots from the first one on."""
+    update = jax.lax.dynamic_update_slice_in_dim
+    written: Slots = jax.tree.map(lambda x, y: update(x, y, first, 0), held, part)
+    return written
+
+
+@partial(jax.jit, static_argnames="more")
+def _with_room(held: Slots, more: int) -> Slots:
+    """With so many more slots, all free."""
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
+
+
+def _room(slot: ScopedEdit, capacity: int) -> ScopedEdit:
+    """So many slots without edits: no rows, no target."""
+
+    def empty(x: Any) -> np.ndarray:
+        room = np.zeros((capacity, *x.shape), x.dtype)  # costs nothing until it is written
+        return np.full_like(room, NONE) if x.dtype == jnp.int32 else room
+
+    made: ScopedEdit = jax.tree.map(empty, slot)
+    return made
+
+
+def _placed(kept: ScopedEdit | Damaged, room: ScopedEdit, n: int) -> str:
+    """Writes an edit into slot n, whose other rows stay as they are; or says why it cannot."""
+    if isinstance(kept, Damaged):
+        return kept.why
+    same = kept.rows.keys() == room.rows.keys()
+    places = jax.tree.leaves(room) if same else []
+    pairs = list(zip(places, jax.tree.leaves(kept), strict=False))
+    if not pairs or any(x.shape[1:] != y.shape[2:] or len(x) > y.shape[1] for y, x in pairs):
+        return "its arrays are of other shapes, or sites, than this editor's"
+    for place, x in pairs:
+        place[n, : len(x)] = x
+    return ""
