@@ -5,6 +5,7 @@ normaliser (NFKC, lower case) is applied to both sides. What is left is lost: ch
 become the token for "unknown", or nothing at all.
 """
 
+import warnings
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -100,6 +101,16 @@ def check_target(writing: Writing, target: str) -> None:
         raise UnwritableError(
             f"the tokenizer has no tokens for {lost!r} in the target {target!r}: another target, "
             "or a base whose tokenizer has them, is needed"
+        )
+
+
+def warn_of(lost: str, prompt: str) -> None:
+    """Says which characters of a prompt the model does not see."""
+    if lost:
+        warnings.warn(
+            f"the tokenizer has no tokens for {lost!r} in the prompt {prompt!r}: the model reads "
+            "it without them",
+            stacklevel=3,
         )
 
 

@@ -1,21 +1,24 @@
 """The model's own words before and after an edit: greedy answers to chosen prompts."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import PyTree
 
-from mend_jax.data.batches import edit_examples, shapes_of_edits
+from mend_jax.data.batches import LENGTHS, bucket, edit_examples, shapes_of_edits
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.records import KINDS, Record, rephrases_of
+from mend_jax.data.writable import warn_of
 from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
 from mend_jax.saved.directory import SavedEditor
+
+SIDE_BY_SIDE = 16
+"""Prompts that are asked at a time."""
 
 
 class Answer(NamedTuple):
@@ -37,19 +40,9 @@ def edit_example(base: Base, prompt: str, target: str, separator: str | None = N
         is lost of a prompt otherwise, a warning is given.
     """
     pair = codec_of(base).pair(prompt, target, separator)
-    _warn_of(pair.lost, prompt)
+    warn_of(pair.lost, prompt)
     one: Example = jax.tree.map(lambda x: x[0], edit_examples([[pair]], shapes_of_edits([pair])))
     return one
-
-
-def _warn_of(lost: str, prompt: str) -> None:
-    """Says which characters of a prompt the model does not see."""
-    if lost:
-        warnings.warn(
-            f"the tokenizer has no tokens for {lost!r} in the prompt {prompt!r}: the model reads "
-            "it without them",
-            stacklevel=3,
-        )
 
 
 class BeforeAfter(NamedTuple):
@@ -84,13 +77,17 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
 
     def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
         for prompt in prompts:
-            _warn_of(codec.lost(prompt), prompt)
+            warn_of(codec.lost(prompt), prompt)
         ids = [codec.prompt(prompt) for prompt in prompts]
-        before, after = jax.device_get(both(saved.state, params, edit, *pad_prompts(ids)))
-        return [
-            Answer(prompt, codec.text(b, lines), codec.text(a, lines))
-            for prompt, b, a in zip(prompts, before, after, strict=True)
-        ]
+        rows = min(len(ids), SIDE_BY_SIDE)
+        length = bucket(max(map(len, ids), default=1), LENGTHS)
+        found: list[Answer] = []
+        for i in range(0, len(ids), SIDE_BY_SIDE):
+            padded = pad_prompts(ids[i : i + rows], rows, length)
+            said = jax.device_get(both(saved.state, params, edit, *padded))
+            for prompt, b, a in zip(prompts[i : i + rows], *said, strict=False):
+                found.append(Answer(prompt, codec.text(b, lines), codec.text(a, lines)))
+        return found
 
     return BeforeAfter(edit, ask)
 
