@@ -19,7 +19,10 @@ Each word has one meaning here:
 | trunk, tail | the stages of the base before the first edited site, and from there on |
 | scope | where an edit holds; elsewhere the base answers |
 | held edits | many edits as one value, to which one is added and from which one is removed |
+| store | where edits are kept: rows of a database with an append-only history |
 """
+
+from typing import TYPE_CHECKING, Any
 
 from mend_jax.data.codec import Codec, codec_of
 from mend_jax.data.records import Locality, Record, write_records
@@ -57,11 +60,15 @@ from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
 from mend_jax.training.step import Objective, make_step
 
+if TYPE_CHECKING:
+    from mend_jax.store.store import EditStore
+
 __all__ = [
     "Base",
     "Codec",
     "Dense",
     "Edit",
+    "EditStore",
     "Editor",
     "EditorState",
     "Example",
@@ -131,3 +138,12 @@ __all__ = [
     "untrained",
     "write_records",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs a database is imported where it is used."""
+    if name == "EditStore":
+        from mend_jax.store.store import EditStore
+
+        return EditStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,11 +1,13 @@
-"""Edits of a store made of nothing: tiny, and told apart by their prompts."""
+"""Edits of a store made of nothing: tiny, and told apart by their prompts. And other scopes."""
 
 import zlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.factors import Factors
+from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import Keys
 from mend_jax.store.origin import Origin, told
 from mend_jax.store.rows import NewEdit, Words
@@ -56,3 +58,11 @@ def origin(dtype: str = "float32", shift: float = 0.0, editor: str = "mend") -> 
     """Of all edits here."""
     base = {"name": "tiny", "fingerprint": fingerprint(dtype, shift)}
     return Origin(told(base), told({"editor": editor, "sites": list(SITES)}))
+
+
+def with_threshold(saved: SavedEditor, threshold: float) -> SavedEditor:
+    """The editor with another scope: above -1, everything is in that of everything."""
+    scope = saved.state.phi.scope
+    both = dict.fromkeys(scope["threshold"], jnp.float32(threshold))
+    phi = saved.state.phi._replace(scope=scope | {"threshold": both})
+    return saved._replace(state=saved.state._replace(phi=phi))
