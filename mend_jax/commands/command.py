@@ -42,8 +42,9 @@ def main(command: Command) -> None:
     SIGTERM and SIGINT in one message and exit code 143 or 130.
     """
     called, description = sys.argv[0], command.description or ""
-    if not called.startswith("mend-jax"):
+    if not called.startswith(("mend-jax ", "python -m ")):
         called = f"python -m experiments.{Path(called).stem}"
+    if not called.startswith("mend-jax "):
         description = description.replace("mend-jax ", "python -m experiments.")
     try:
         options = parse(command, sys.argv[1:], called, description)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.console import names
+from mend_jax.commands.console import module_of, names
 from mend_jax.commands.form import docstrings, explained
 from mend_jax.option_types import options_of, plain
 from mend_jax.runs.options import TrainConfig
@@ -28,7 +28,7 @@ def reference(experiments: Path) -> str:
         "## mend-jax",
     ]
     for name in names():
-        parts.append(section(f"mend-jax {name}", import_module(f"mend_jax.commands.{name}")))
+        parts.append(section(f"mend-jax {name}", import_module(module_of(name))))
     parts.append("## python -m experiments")
     for file in sorted(experiments.glob("train_*.py")):
         name = f"experiments.{file.stem}"
