@@ -127,6 +127,8 @@ Times = Annotated[int, between(0, 1_000_000_000)]
 """How many, where 0 has a meaning: the option's text says which (all, none, never)."""
 Some = Annotated[int, between(1, 1_000_000)]
 """How many, where there must be one."""
+Number = Annotated[int, between(1, 1_000_000_000)]
+"""Of an edit in a store."""
 Batch = Annotated[int, between(1, 65_536)]
 """What is held in memory side by side."""
 Few = Annotated[int, between(0, 1024)]

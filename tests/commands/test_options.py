@@ -17,7 +17,7 @@ import pytest
 from typed import Ended, typed
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.console import names
+from mend_jax.commands.console import module_of, names
 from mend_jax.commands.form import docstrings
 from mend_jax.option_types import (
     Address,
@@ -36,7 +36,7 @@ from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("train_*.py"))
-TYPED = [f"mend_jax.commands.{name}" for name in names()]
+TYPED = [module_of(name) for name in names()]
 COMMANDS = [*TYPED, *(f"experiments.{name}" for name in EXPERIMENTS)]
 """The experiments are `mend-jax train` with other defaults, so they need not be typed too."""
 
@@ -61,6 +61,7 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "patience"): "0 is never",
     (0, "sequential"): "0 is no sequence", (0, "generate"): "0 is no more than is needed",
     (0, "naming"): "BERT learns verdicts at once",
+    (0, "at"): "0 is before the first event",
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
     ("", "grace.site"): "by the number of blocks",
@@ -70,11 +71,12 @@ ALLOWED: dict[tuple[Any, str], str] = {
     **{(text, name): "only the model knows its layers: SiteError once it is loaded"
        for name in ("sites", "grace.site")
        for text in TEXTS if text and text not in ("(", "a\0b", "\ud800")},
-    **{(text, name): "anything may be said to a model" for name in ("prompt", "target", "ask")
+    **{(text, name): "anything may be said to a model"
+       for name in ("prompt", "target", "ask", "subject", "rephrase", "note")
        for text in TEXTS if text.strip() and text not in ("a\0b", "\ud800")},
     **{(text, "model"): "may be a hub id: only the loader can tell"
        for text in ("nosuch", "nan", "0x0", "²x1", "99999x99999", "-1")},
-    **{("no/such/file", name): "will be made" for name in ("out", "json")},
+    **{("no/such/file", name): "will be made" for name in ("out", "json", "new store")},
 }  # fmt: skip
 COMPARISONS = ("ablate", "batch_edits", "compare")
 
@@ -97,7 +99,8 @@ def senseless(option: Option) -> list[Any]:
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
         parts = senseless(option._replace(hint=inner))
-        return [*((part,) for part in parts), *OF_OTHER_TYPES[tuple], None]
+        others = [x for x in OF_OTHER_TYPES[tuple] if x != (3,) or plain(inner) is not int]
+        return [*((part,) for part in parts), *others, None]
     values = {int: (*NUMBERS, *FLOATS), float: FLOATS, str: TEXTS, bool: (),
               Path: tuple(map(Path, PATHS))}[kind]  # fmt: skip
     return [*values, *OF_OTHER_TYPES[kind], *nothing]
@@ -106,6 +109,8 @@ def senseless(option: Option) -> list[Any]:
 def called(module: str, option: Option) -> str:
     if option.name == "model" and module.endswith((".plan", ".benchmark")):
         return "built-in model"
+    if option.name == "store" and module.endswith(".add"):
+        return "new store"
     compares = module.rpartition(".")[2] in COMPARISONS
     return "steps of a comparison" if compares and option.name == "steps" else option.name
 
@@ -169,7 +174,7 @@ def line(module: str, folder: Path) -> dict[str, list[str]]:
     file = folder / "file.json"
     file.write_text("{}")
     values = {"out": folder / "out", "editor": folder, "model": folder, "folder": folder,
-              "prompt": "p", "target": "t", "family": "t5"}  # fmt: skip
+              "prompt": "p", "target": "t", "family": "t5", "numbers": 1}  # fmt: skip
     needed: dict[str, list[str]] = {}
     for option in options_of(command_of(module).config):
         of = option.field
@@ -184,8 +189,8 @@ def typed_with(module: str, needed: dict[str, list[str]], given: dict[str, str])
     """The command with these options; `folder` and `results` are typed without their names."""
     arguments = []
     for name, value in (needed | {k: [v] for k, v in given.items()}).items():
-        arguments += value if name in ("folder", "results") else [f"--{name}", *value]
-    return typed("mend-jax", module.rpartition(".")[2], *arguments)
+        arguments += value if name in ("folder", "results", "numbers") else [f"--{name}", *value]
+    return typed("mend-jax", *module.split(".")[2:], *arguments)
 
 
 @pytest.mark.parametrize("module", TYPED)

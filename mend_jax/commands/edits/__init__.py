@@ -1,0 +1,1 @@
+"""`mend-jax edits NAME`: a store of edits, one file a command."""

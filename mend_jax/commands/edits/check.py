@@ -1,0 +1,113 @@
+"""Asks the prompts of all edits that a store holds again, and prints what holds.
+
+    mend-jax edits check --editor runs/scoped --store edits.db
+    mend-jax edits check --editor runs/scoped --store edits.db --records FILE
+
+With records, a sample of their neighbours is asked too: prompts that must stay as they were. Rows
+that are damaged are named, and the exit code is 1 then.
+"""
+
+import random
+from dataclasses import dataclass
+
+from mend_jax.commands.command import Command
+from mend_jax.data.sources.registry import read_noted
+from mend_jax.evaluation.generation import matches
+from mend_jax.models.memory import Dtype
+from mend_jax.option_types import (
+    ImportPath,
+    Input,
+    InputFolder,
+    Seed,
+    Some,
+    Tokens,
+    check_options,
+)
+from mend_jax.reports.before_after import BeforeAfter, before_after_of
+from mend_jax.saved.directory import load_editor
+from mend_jax.store.database import StoreError
+from mend_jax.store.store import EditStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of a check."""
+
+    editor: InputFolder
+    """Directory of the editor that made the edits."""
+    store: Input
+    """The file of the store."""
+    records: Input | None = None
+    """Records whose locality prompts are neighbours, which must stay, unless they are edited."""
+    neighbours: Some = 100
+    """Of these, so many are asked."""
+    seed: Seed = 0
+    """Of their choice."""
+    tokens: Tokens = 12
+    """Longest answer, in tokens."""
+    dtype: Dtype | None = None
+    """Of the base's weights; by default what the editor was trained with."""
+    trust: ImportPath = ""
+    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
+    force: bool = False
+    """Open the editor although its files, or its base's, are others than when it was saved."""
+
+
+def check(config: CheckOptions) -> None:
+    """Asks, prints."""
+    check_options(config)
+    near = neighbours_of(config)
+    saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
+    with EditStore(config.store, saved, create=False) as store:
+        shown = before_after_of(saved, config.tokens)
+        check_edits(store, shown)
+        near = [prompt for prompt in near if store.ledger.find(prompt) is None]
+        if near:
+            check_neighbours(store, shown, near)
+        damaged = store.damaged
+    for number, why in damaged.items():
+        print(f"{number}: damaged, and not held: {why}")
+    if damaged:
+        raise StoreError(f"{config.store}: {len(damaged)} rows are damaged")
+
+
+def neighbours_of(config: CheckOptions) -> list[str]:
+    """A sample of the locality prompts of the records, without those asked twice."""
+    if config.records is None:
+        return []
+    read = read_noted(config.records)
+    for note in read.notes:
+        print(f"{config.records}: {note}")
+    prompts = list(dict.fromkeys(x.prompt for r in read.records for x in r.locality))
+    if not prompts:
+        raise ValueError(f"{config.records}: its records have no locality to ask")
+    return random.Random(config.seed).sample(prompts, min(config.neighbours, len(prompts)))
+
+
+def check_edits(store: EditStore, shown: BeforeAfter) -> None:
+    """Whether each edit is said."""
+    held = store.ledger.at(store.event).edits
+    edits = [held[number] for number in store.numbers.tolist() if number]
+    lines = max((len(edit.words.target.strip().splitlines()) for edit in edits), default=1)
+    answers = shown.ask(store.held, [edit.words.prompt for edit in edits], lines)
+    good = 0
+    for edit, answer in zip(edits, answers, strict=True):
+        if matches(answer.after, edit.words.target, "contains"):
+            good += 1
+            continue
+        print(f"{edit.id}: {edit.words.prompt} -> {edit.words.target}\n    says: {answer.after}")
+    print(f"{good} of {len(edits)} edits hold on their own prompt")
+
+
+def check_neighbours(store: EditStore, shown: BeforeAfter, prompts: list[str]) -> None:
+    """Whether each neighbour is answered as by the base."""
+    good = 0
+    for answer in shown.ask(store.held, prompts):
+        if answer.after == answer.before:
+            good += 1
+            continue
+        print(f"{answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
+    print(f"{good} of {len(prompts)} neighbours stay")
+
+
+COMMAND = Command(CheckOptions, check, __doc__)
