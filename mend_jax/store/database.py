@@ -19,6 +19,7 @@ from mend_jax.store.schema import ABOUT, METADATA, VERSION
 
 WAIT = 30.0
 """Seconds for which a writer waits for others."""
+DAMAGED = "the database is damaged here"
 
 
 class StoreError(ValueError):
@@ -71,6 +72,8 @@ class Database:
                 yield connection
         except DBAPIError as error:
             raise StoreError(f"{self.path}: {self._in_words(error)}") from None
+        except UnicodeDecodeError:  # SQLite's own message quotes what is damaged
+            raise StoreError(f"{self.path}: {DAMAGED}") from None
 
     def _prepare(self, create: bool) -> None:
         with self.reading() as connection:
@@ -108,7 +111,7 @@ class Database:
             "SQLITE_READONLY": "the file, or its folder, may not be written",
             "SQLITE_CANTOPEN": "the file cannot be opened, or none can be made in its folder",
             "SQLITE_NOTADB": "this is no store of edits, nor any database",
-            "SQLITE_CORRUPT": "the database is damaged here",
+            "SQLITE_CORRUPT": DAMAGED,
         }
         found = (words for start, words in known.items() if name.startswith(start))
         return next(found, f"{error.orig}")

@@ -47,7 +47,8 @@ class OvertakenError(StoreError):
 class Moment(NamedTuple):
     """What is held after an event: edits by their numbers, in order.
 
-    damaged: numbers of edits whose row and whose events do not agree on whether they are held now.
+    damaged: numbers of edits whose row is lost, or does not agree with their events on whether they
+    are held now.
     """
 
     event: int
@@ -148,16 +149,16 @@ class Ledger:
                 .subquery()
             )
             held = (
-                select(*TOLD)
-                .join(EVENTS, EVENTS.c.edit == EDITS.c.id)
+                select(EVENTS.c.edit)
                 .join(newest, newest.c.id == EVENTS.c.id)
                 .where(EVENTS.c.kind.in_(HOLDS))
             )
-            found = _by_number(connection, held)
-            if event != last:
-                return Moment(event, found)
-            rows = connection.execute(select(EDITS.c.id).where(EDITS.c.held)).scalars()
-            return Moment(event, found, tuple(sorted(found.keys() ^ set(rows))))
+            found = _by_number(connection, select(*TOLD).where(EDITS.c.id.in_(held)))
+            damaged = set(connection.execute(held).scalars()) - found.keys()
+            if event == last:
+                rows = connection.execute(select(EDITS.c.id).where(EDITS.c.held)).scalars()
+                damaged |= found.keys() ^ set(rows)
+            return Moment(event, found, tuple(sorted(damaged)))
 
     def edits(self, numbers: Sequence[int] | None = None) -> dict[int, StoredEdit]:
         """Edits, held or not, by their numbers; without `numbers`, all there ever were."""

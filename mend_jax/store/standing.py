@@ -74,7 +74,8 @@ def stand(ledger: Ledger, slot: ScopedEdit, event: int | None = None) -> Standin
       StoreError: as the ledger.
     """
     moment: Moment = ledger.at(event)
-    damaged = dict.fromkeys(moment.damaged, "its row and its events do not agree")
+    lost = "its row is lost, or does not agree with its events"
+    damaged = dict.fromkeys(moment.damaged, lost)
     wanted = [number for number in moment.edits if number not in damaged]
     capacity = room_for(len(wanted))
     numbers = np.zeros(capacity, np.int64)

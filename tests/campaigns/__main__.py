@@ -8,10 +8,15 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.campaigns import damage, fuzz, kills
+from tests.campaigns import damage, fuzz, kills, store
 from tests.campaigns.base import LAWFUL, Attempt, Campaign
 
-CAMPAIGNS: tuple[Campaign, ...] = (damage.CAMPAIGN, fuzz.CAMPAIGN, kills.CAMPAIGN)
+CAMPAIGNS: tuple[Campaign, ...] = (
+    damage.CAMPAIGN,
+    fuzz.CAMPAIGN,
+    kills.CAMPAIGN,
+    store.CAMPAIGN,
+)
 
 
 def run(campaign: Campaign, seconds: float, seed: int) -> list[Attempt]:

@@ -136,6 +136,14 @@ def test_a_damaged_row_is_named(scoped_folder: Path, tmp_path: Path):
     assert ended.code == 1 and "2: damaged, and not held: the row has another check" in ended.out
     assert "of 1 edits hold" in ended.out and "1 rows are damaged" in ended.error
     assert "damaged: the row has another checksum" in edits("show", store, 2).out
+    connection = sqlite3.connect(store)
+    with connection:
+        connection.execute("DELETE FROM edits WHERE id = 2")
+    connection.close()
+    assert "edit 2: its row is lost" in edits("list", store).error
+    assert [row.get("prompt") for row in json.loads(edits("history", store, "--json").out)] == [
+        "Person 400 lives in", None
+    ]  # fmt: skip
 
 
 def test_errors_are_one_message(finished: Finished, scoped_folder: Path, store: Path):

@@ -179,6 +179,16 @@ def test_a_damaged_row_is_named_and_the_others_work(three: Path, damage: str):
         assert held(ledger) == {1: "a", 3: "c", 4: "b"}
 
 
+def test_a_row_that_is_lost_is_named(three: Path):
+    connection = sqlite3.connect(three)
+    with connection:
+        connection.execute("DELETE FROM edits WHERE id = 2")
+    connection.close()
+    with Ledger(three) as ledger:
+        assert held(ledger) == {1: "a", 3: "c"} and ledger.at().damaged == (2,)
+        assert ledger.at(2).damaged == (2,) and ledger.at(1).damaged == ()
+
+
 def test_a_damaged_page_is_named_and_the_others_work(tmp_path: Path):
     """Of the file itself: a page that the arrays of one edit go on in."""
     path = tmp_path / "edits.db"

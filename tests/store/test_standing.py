@@ -101,7 +101,7 @@ def test_a_damaged_edit_is_named_until_it_is_removed(tmp_path: Path):
         assert sorted(by_number(standing)) == [1, 3] and sorted(standing.damaged) == [2, 4]
         again = stand(ledger, SLOT)
         assert sorted(by_number(again)) == [1] and sorted(again.damaged) == [2, 3, 4]
-        assert "do not agree" in again.damaged[3]
+        assert "does not agree with its events" in again.damaged[3]
         ledger.remove([2])
         assert sorted(catch_up(ledger, SLOT, standing).damaged) == [4]
 

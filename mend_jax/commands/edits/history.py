@@ -28,14 +28,12 @@ def history(config: HistoryOptions) -> None:
     check_options(config)
     with Ledger(config.store, create=False) as ledger:
         events, edits = ledger.history(), ledger.edits()
-    rows = [
-        {
-            "event": event.id, "time": event.time, "what": event.kind, "edit": event.edit,
-            "by": event.by, "prompt": edits[event.edit].words.prompt,
-            "target": edits[event.edit].words.target,
-        }
-        for event in events
-    ]  # fmt: skip
+    rows = []
+    for event in events:
+        told = {"event": event.id, "time": event.time, "what": event.kind, "edit": event.edit}
+        edit = edits.get(event.edit)  # None: its row is lost
+        words = (edit.words.prompt, edit.words.target) if edit else (None, None)
+        rows.append({**told, "by": event.by, **dict(zip(("prompt", "target"), words, strict=True))})
     print_rows(rows, ("event", "time", "what", "edit", "by", "prompt", "target"), config.json)
 
 

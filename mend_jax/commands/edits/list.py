@@ -4,6 +4,7 @@
     mend-jax edits list --store edits.db --at 12 --json
 """
 
+import sys
 from dataclasses import dataclass
 
 from mend_jax.commands.command import Command
@@ -39,6 +40,8 @@ def list_edits(config: ListOptions) -> None:
     print_rows(rows, ("edit", "time", "prompt", "target", "subject", "note"), config.json)
     if not config.json:
         print(f"{len(rows)} edits after event {moment.event}")
+    for number in moment.damaged:
+        print(f"edit {number}: its row is lost, or does not agree with its events", file=sys.stderr)
 
 
 COMMAND = Command(ListOptions, list_edits, __doc__)
