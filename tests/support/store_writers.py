@@ -11,21 +11,28 @@ breaks the law.
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from compare import assert_equal
 from stored_edits import kept, new, origin
 
+from mend_jax.store.database import StoreError
 from mend_jax.store.ledger import Ledger
 from mend_jax.store.rows import Event
 
 WRITERS, BATCH = 4, 3
-LONGEST = 0.6
-"""Seconds after which the last of a round is killed."""
+MOST = 12
+"""Changes after which a writer is killed, at most, a moment later."""
+LIMIT = 60.0
+"""Seconds after which it is killed anyway."""
 
 
 def prompts(writer: str, i: int) -> list[str]:
@@ -35,20 +42,31 @@ def prompts(writer: str, i: int) -> list[str]:
 
 def write(path: Path, log: Path, writer: str) -> None:
     """Adds batches without end; of every third, it removes the first edit again."""
-    with Ledger(path) as ledger, log.open("wb", buffering=0) as noted:
+    with patient(partial(Ledger, path)) as ledger, log.open("wb", buffering=0) as noted:
         i = 0
         while True:
-            numbers = ledger.add([new(prompt) for prompt in prompts(writer, i)], origin())
+            edits = [new(prompt) for prompt in prompts(writer, i)]
+            numbers = patient(partial(ledger.add, edits, origin()))
             noted.write(f"added {i}\n".encode())
             if i % 3 == 0:
-                ledger.remove(numbers[:1])
+                patient(partial(ledger.remove, numbers[:1]))
                 noted.write(f"removed {i}\n".encode())
             i += 1
 
 
+def patient(change: Callable[[], Any]) -> Any:
+    """Tries again as long as the others leave no gap: on a busy machine they may."""
+    while True:
+        try:
+            return change()
+        except StoreError as error:
+            if "others have been writing" not in str(error):
+                raise
+
+
 def read(path: Path, log: Path) -> None:
     """Looks without end, and notes what it must not see."""
-    with Ledger(path) as ledger, log.open("wb", buffering=0) as noted:
+    with patient(partial(Ledger, path)) as ledger, log.open("wb", buffering=0) as noted:
         while True:
             edits = ledger.edits()
             events = [e for e in ledger.history() if e.kind == "added" and e.edit in edits]
@@ -71,16 +89,35 @@ def play(folder: Path, number: int, random: Random) -> tuple[int, list[str]]:
                 log.with_suffix(".failed").write_text(f"{type(error).__name__}: {error}")
             os._exit(1)
         children.append(child)
-    moments = sorted(random.uniform(0.02, LONGEST) for _ in range(WRITERS))
-    waited = 0.0
-    for child, moment in zip(children, [*moments, LONGEST], strict=True):
-        time.sleep(moment - waited)
-        waited = moment
-        os.kill(child, signal.SIGKILL)
-    for child in children:
-        os.waitpid(child, 0)
+    *writers, reader = children
+    threads = [
+        threading.Thread(
+            target=kill, args=(child, log, random.randint(0, MOST), random.expovariate(50))
+        )
+        for child, log in zip(writers, logs, strict=False)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os.kill(reader, signal.SIGKILL)
+    os.waitpid(reader, 0)
     wrong = [f"{x.name}: {x.read_text()}" for x in folder.glob(f"{number} *.failed")]
     return judged(path, number, logs, wrong)
+
+
+def kill(child: int, log: Path, done: int, later: float) -> None:
+    """Kills a writer so many seconds after so many of its changes were acknowledged."""
+    end = time.monotonic() + LIMIT
+    while time.monotonic() < end and _lines(log) < done:
+        time.sleep(0.001)
+    time.sleep(later)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
+def _lines(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def judged(path: Path, number: int, logs: list[Path], wrong: list[str]) -> tuple[int, list[str]]:
