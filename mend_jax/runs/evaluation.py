@@ -52,7 +52,8 @@ class ScoreOptions:
     results.json shows it for some edits. `exact` and `contains` do so anyway, with 0 too."""
     elsewhere: Times = 0
     """With an editor that has a scope: texts of each kind that are looked at for what held edits do
-    where nothing is asked of them (running text, passages about edited subjects, after answers)."""
+    where nothing is asked of them (running text, passages about edited subjects, what follows an
+    answer); 0: none."""
     batch: Batch = 8
     """Records evaluated side by side; at least one group of k."""
     alone: bool = False
