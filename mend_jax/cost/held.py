@@ -85,21 +85,24 @@ def held_actions(
         return generate(model, params, tokens, lengths, NEW)
 
     def under(function: Callable[..., Any]) -> Callable[..., Any]:
-        def run(state: EditorState, held: Slots, params: PyTree, tokens: Array) -> Any:
+        def run(state: EditorState, held: Any, params: PyTree, tokens: Array) -> Any:
             return editor.apply(state, partial(function, kept), held)(params, tokens)
 
         return partial(jax.jit(run), state, held)
 
-    programs = {
+    programs: dict[str, tuple[Any, Array]] = {
         "pass": (jax.jit(partial(logits, base)), read),
         "pass_held": (under(logits), read),
         "decode": (jax.jit(partial(speak, base)), asked),
         "decode_held": (under(speak), asked),
     }
     return {
-        name: lambda run=run, tokens=tokens: jax.block_until_ready(run(params, tokens))
-        for name, (run, tokens) in programs.items()
+        name: partial(_run, run, params, tokens) for name, (run, tokens) in programs.items()
     }
+
+
+def _run(program: Callable[..., Any], *args: Any) -> None:
+    jax.block_until_ready(program(*args))
 
 
 def kernel_of(params: PyTree, site: str) -> tuple[int, int]:

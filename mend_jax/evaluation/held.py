@@ -197,11 +197,11 @@ def trade_off(asked: Sequence[tuple[Asked, Asked]], scores: Scores) -> list[Poin
       asked: of each group that was scored, in the order of the scores.
     """
     own = np.concatenate([np.arange(len(outer.nearest)) for outer, _ in asked])[:, None]
-    outer = _together([part for part, _ in asked], scores.found.shape[1])
-    locality = _together([part for _, part in asked], scores.fired.shape[1])
-    rephrase = ~np.isnan(scores.found)
+    no_rephrase, no_locality = np.isnan(scores.success), np.isnan(scores.agreement)
+    outer = _together([part for part, _ in asked], no_rephrase.shape[1])
+    locality = _together([part for _, part in asked], no_locality.shape[1])
+    rephrase, there = ~no_rephrase, ~no_locality
     rephrase[:, 0] = False
-    there = ~np.isnan(scores.fired)
     headline = np.isin(scores.kinds, [KINDS.index(kind) for kind in HEADLINE])
 
     def share(values: np.ndarray, at: np.ndarray) -> float | None:

@@ -1,9 +1,10 @@
 """Where in a text held edits act: token by token, which one, and how near it was."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
@@ -34,8 +35,8 @@ def trace(saved: SavedEditor, held: Slots, text: str) -> list[Step]:
     ids = codec.prompt(text)
 
     @jax.jit
-    def read(params: object, held: Slots, tokens: jax.Array) -> tuple[jax.Array, Near]:
-        def run(params: object, tokens: jax.Array) -> object:
+    def read(params: PyTree, held: Slots, tokens: jax.Array) -> tuple[jax.Array, Near]:
+        def run(params: PyTree, tokens: jax.Array) -> Any:
             return saved.base.model.apply({"params": params}, Inputs(tokens))
 
         seen: Seen = seen_by(run, params, tokens)

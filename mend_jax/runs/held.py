@@ -1,7 +1,7 @@
 """Scoped edits scored in groups: those of a group are held together, and others beside them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -117,7 +117,7 @@ def forced_held(standing: Standing, work: Work) -> Together:
         seconds = seconds or time.perf_counter() - began  # all are made before the first group
         part, said = score_held(
             programs, group.state, params, group.records, batching,
-            lambda n, _, done=number * k: work.reporter.scored(done + n, len(work.records)),
+            _after(work.reporter.scored, number * k, len(work.records)),
         )  # fmt: skip
         parts.append(part)
         asked.append(said)
@@ -125,6 +125,11 @@ def forced_held(standing: Standing, work: Work) -> Together:
     right = of_one_subject(scores.success[:, 0], work.records, k)
     share = float(np.mean(right)) if right else float("nan")
     return Together(scores, trade_off(asked, scores), seconds, len(right), share)
+
+
+def _after(tell: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """Tells the progress of a group, so many records of a total having been done before."""
+    return lambda done, _: tell(before + done, total)
 
 
 def of_one_subject(
@@ -150,7 +155,7 @@ def spoken_held(work: Work, k: int, batch: int, new: int) -> list[Interview]:
     for group in groups_of(work, making):
         found += interview(
             speaker, group.state, saved.base.params, group.records, Batching(batch=batch),
-            lambda n, _, done=len(found): work.reporter.interviewed(done + n, len(work.records)),
+            _after(work.reporter.interviewed, len(found), len(work.records)),
         )  # fmt: skip
     return found
 
