@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from functools import lru_cache, wraps
+from functools import wraps
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from flax.core.scope import Scope
 
 from mend_jax.models.llama import Llama, LlamaConfig
 from mend_jax.models.registry import Base, load
@@ -76,28 +75,6 @@ warm_up_then_cosine = optax.warmup_cosine_decay_schedule
 optax.warmup_cosine_decay_schedule = scheduled
 optax.tree.bias_correction = promoting(optax.tree.bias_correction)
 nn.LayerNorm.__call__ = promoting(nn.LayerNorm.__call__)
-
-
-@lru_cache(maxsize=1000)
-def made_by(init: Callable[..., Any], *args: Any) -> Any:
-    """What an initialiser makes, abstract."""
-    return jax.eval_shape(lambda: init(jax.random.key(0), *args))
-
-
-def param(
-    scope: Scope, name: str, init: Callable[..., Any], *args: Any, unbox: bool = True, **kwargs: Any
-) -> Any:
-    """Linen's, which traces the initialiser at each call, to compare shapes: a fifth of the time
-    that tracing takes. Here it is traced once for each shape."""
-    if scope.has_variable("params", name) and not kwargs:
-        value = scope.get_variable("params", name)
-        if np.shape(value) == getattr(made_by(init, *args), "shape", None):
-            scope.reserve(name, "params")
-            return value
-    return param_of_linen(scope, name, init, *args, unbox=unbox, **kwargs)
-
-
-param_of_linen, Scope.param = Scope.param, param
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,16 +25,16 @@ class Quickstart(TrainConfig):
 
     out: Path = Path("runs/quickstart")
     dev: int = 80
-    scope: bool = True
-    scope_steps: int = 250
-    scope_batch: int = 128
-    steps: int = 300
+    steps: int = 550
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
     learning_rate: float = 2e-5
-    calibrate: int = 60
+    calibrate: int = 400
+    alpha: float = 8e-4
+    c_edit: float = 0.25
     longest: int = 16
     longest_answer: int = 2
-    evaluate_every: int = 150
+    evaluate_every: int = 275
+
 
 
 def show_edits(finished: Run) -> str:
@@ -73,12 +73,14 @@ def edit_command(editor: Path, record: Record) -> str:
 
 
 PRESETS = {
-    "unscoped": Preset(
+    "scoped": Preset(
         {
-            "scope": False, "steps": 550, "calibrate": 400, "alpha": 8e-4, "c_edit": 0.25,
-            "evaluate_every": 275,
+            "scope": True, "scope_steps": 250, "scope_batch": 128, "steps": 300, "calibrate": 60,
+            "evaluate_every": 150,
         },
-        "HERE",
+        "309 edits, each alone: reliability 0.997, generality 0.503, near answers that stay 0.998, "
+        "own 0.965; a scope of facts alone knows too few ways to ask; 1,106 s on two CPU cores "
+        "beside other work, seed 0 (results/quickstart_scoped.json)",
     ),
 }  # fmt: skip
 

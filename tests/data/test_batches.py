@@ -48,7 +48,11 @@ def test_what_does_not_fit_is_left_out_and_counted():
         ),
     ]
     kept, skipped = encode_records(records, ENCODE, longest=8, longest_answer=3)
-    assert [r.record for r in kept] == [records[0], records[3]]
+    for entry, given in zip(kept, (records[0], records[3]), strict=True):
+        assert entry.record._replace(locality=given.locality) == given
+        stays = [item for item in given.locality if item in entry.record.locality]
+        assert list(entry.record.locality) == stays and len(stays) == len(entry.locality)
+        assert entry.kinds == tuple(item.kind for item in stays)
     assert skipped == Skipped(too_long=Counts(2, 2, 2))
     assert len(kept[1].rephrases) == 1 and kept[1].kinds == ("far",)
     np.testing.assert_array_equal(kept[1].rephrases[0].tokens, ids(short))
