@@ -27,6 +27,7 @@ from mend_jax.data.sources.registry import read_records
 from mend_jax.models.registry import family_of
 from mend_jax.weights import open_weights
 from mend_jax.weights.gguf_file import _hf_name
+from mend_jax.weights.gguf_kinds import KINDS
 from mend_jax.weights.source import Weights, check_layers, fitting_names
 from tests.campaigns.base import Attempt, Campaign, judged
 from tests.campaigns.mutations import of_bytes, of_json
@@ -109,7 +110,8 @@ def make_targets(folder: Path) -> list[Target]:
             return False
 
     def as_gguf(found: dict[str, Any]) -> bool:
-        theirs = {_hf_name(t.name): t.data for t in gguf.GGUFReader(model).tensors}
+        tensors = gguf.GGUFReader(model).tensors
+        theirs = {_hf_name(KINDS["llama"], t.name): t.data for t in tensors}
         return knows(found, packed) and all(
             np.array_equal(np.sort(array, None), np.sort(theirs[name], None), equal_nan=True)
             for name, array in found["tensors"].items()
