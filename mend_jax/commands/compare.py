@@ -82,6 +82,8 @@ def check(config: CompareConfig) -> None:
     check_data(config)
     if config.distributed:
         raise ExperimentError("a comparison is not distributed")
+    if config.scope:
+        raise ExperimentError("a comparison gives no editor a scope: leave --scope out")
     if config.editor != CompareConfig.editor:
         raise ExperimentError("a comparison takes several: --editors NAME,NAME,...")
 

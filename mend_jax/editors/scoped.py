@@ -74,6 +74,16 @@ def compressed(part: Factors, rows: int) -> Factors:
     return Factors((gram @ a).T @ part.u, a.T @ part.delta)
 
 
+def check_factors(edit: PyTree) -> None:
+    """Raises ValueError for an edit that cannot be held in a scope: it is no change of weights, or
+    one by whole matrices."""
+    check_weights(edit)
+    if without := [site for site, part in edit.items() if not isinstance(part, Factors)]:
+        raise ValueError(
+            f"the edit of {without[0]!r} is a matrix: only edits that are factors are scoped"
+        )
+
+
 def scoped(
     editor: Editor, scope: Scope, logits: LogitsFn, last_block: str, rows: int = 4
 ) -> Editor:
@@ -92,11 +102,7 @@ def scoped(
 
     def one(state: EditorState, params: PyTree, example: Example) -> ScopedEdit:
         edit: Any = editor.edit(EditorState(state.phi.editor, state.stats), params, example)
-        check_weights(edit)
-        if without := [site for site, part in edit.items() if not isinstance(part, Factors)]:
-            raise ValueError(
-                f"the edit of {without[0]!r} is a matrix: only edits that are factors are scoped"
-            )
+        check_factors(edit)
         small = {site: compressed(part, rows) for site, part in edit.items()}
         pair = example.edit
         keys = scope.keys(state.phi.scope, seen_in(params, pair).states)

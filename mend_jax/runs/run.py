@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from mend_jax.data.records import Record
 from mend_jax.editors.answering import answering
+from mend_jax.editors.scoped import check_factors
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of
@@ -35,7 +36,13 @@ from mend_jax.runs.scoping import (
 )
 from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
 from mend_jax.runs.task import Task, make_task
-from mend_jax.runs.training import check_together, first_held_out, score_held_out, train
+from mend_jax.runs.training import (
+    check_together,
+    first_held_out,
+    score_held_out,
+    shapes_of_edit,
+    train,
+)
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
 from mend_jax.training.loop import Fit
@@ -126,6 +133,7 @@ def _made(
         made = options_of(task, chosen)
         editor = editor_of(task, chosen, made, task.outputs)
         if config.scope:
+            check_factors(shapes_of_edit(task, editor))  # before anything is trained
             editor = answering(editor, last_block(base))
         trained, fitted = train(task, editor, reporter, say)
         check_trained(trained, str(config.out))

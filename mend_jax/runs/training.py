@@ -71,6 +71,16 @@ def learns(task: Task, editor: Editor) -> bool:
     return bool(jax.tree.leaves(shapes.phi))
 
 
+def shapes_of_edit(task: Task, editor: Editor) -> Any:
+    """An edit of the editor, abstract."""
+
+    def made(params: Any, example: Example) -> Any:
+        state = editor.init(jax.random.key(0), params, example)
+        return editor.edit(state, params, example)
+
+    return jax.eval_shape(made, task.base.params, example_of(task))
+
+
 class Trained(NamedTuple):
     """The best state of an editor, on the host; and how it came to be, if it was trained at all."""
 

@@ -104,6 +104,11 @@ def test_a_run_trains_both(tiny_files: Files, out: Path, tmp_path: Path):
     assert made.results["metrics"]["reliability"] and "scoped" in again.config
     with pytest.raises(ExperimentError, match="--k, --at-once and --mesh do not go with it"):
         run(options(tiny_files, tmp_path / "two", scope=True, k=2))
+    with pytest.raises(ValueError, match="only edits that are factors are scoped"):
+        run(options(tiny_files, tmp_path / "ft", scope=True, editor="ft"))
+    line = ("--model", tiny_files.model, "--train", tiny_files.train, "--validation")
+    ended = typed("compare", *line, tiny_files.validation, "--out", tmp_path / "all", "--scope")
+    assert ended.code == 1 and "gives no editor a scope" in ended.error
 
 
 def test_the_command_edit_speaks_with_it(out: Path):
