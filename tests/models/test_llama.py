@@ -235,7 +235,7 @@ def test_the_real_models_logits(real_base: Base):
         )
     theirs = theirs.to_empty(device="cpu").eval()
     state = {}
-    for name, (path, _, transposed) in expected_weights(config).items():
+    for name, (path, _, transposed, *_) in expected_weights(config).items():
         array: Any = real_base.params
         for key in path:
             array = array[key]
