@@ -20,7 +20,7 @@ from mend_jax.editors.scoped import ScopedEdit, holding
 from mend_jax.factors import Factors
 from mend_jax.scopes.active import NONE
 from mend_jax.scopes.network import Keys
-from mend_jax.store.ledger import SIDE_BY_SIDE, Ledger, Moment
+from mend_jax.store.ledger import SIDE_BY_SIDE, Ledger
 from mend_jax.store.rows import Damaged
 from mend_jax.store.schema import HOLDS
 
@@ -73,7 +73,7 @@ def stand(ledger: Ledger, slot: ScopedEdit, event: int | None = None) -> Standin
     Raises:
       StoreError: as the ledger.
     """
-    moment: Moment = ledger.at(event)
+    moment = ledger.at(event)
     lost = "its row is lost, or does not agree with its events"
     damaged = dict.fromkeys(moment.damaged, lost)
     wanted = [number for number in moment.edits if number not in damaged]

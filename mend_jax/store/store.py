@@ -32,8 +32,8 @@ class Added(NamedTuple):
     """What became of a record.
 
     number: of its edit, None if that was refused. why: it was, or that it was held already; empty
-    for a new edit. against: numbers of the held edits that it contradicts; they gave way to it, if
-    it was not refused.
+    for a new edit. against: numbers of the held edits that it contradicts, or mends; they gave way
+    to it, if it was not refused.
     """
 
     number: int | None
@@ -129,7 +129,7 @@ class EditStore:
 
         Refused is what the tokenizer cannot write, what is too long, and what contradicts: an edit
         whose prompt is in the scope of a held edit, or of an earlier one of these, with another
-        target.
+        target. A damaged edit gives way to a new one of its prompt.
 
         Args:
           replace: held edits that are contradicted give way. note: kept with each edit.
@@ -165,6 +165,8 @@ class EditStore:
                 found.append(Added(None, kept))
                 continue
             same = self.ledger.find(said.prompt)
+            broken = [same.id] if same is not None and same.id in self.damaged else []
+            same = None if broken else same
             against = [x for x in self._met(kept, same) if differ(x.words, said)]
             if rival := rival_of(i, kept, new):
                 found.append(Added(None, f"it contradicts {rival.prompt!r} -> {rival.target!r}"))
@@ -174,7 +176,7 @@ class EditStore:
                 why = "; ".join(contradiction(said, x) for x in against)
                 found.append(Added(None, why, tuple(x.id for x in against)))
             else:
-                give_way = tuple(x.id for x in against if x.id not in gone)
+                give_way = tuple(x for x in [*broken, *(y.id for y in against)] if x not in gone)
                 gone.update(give_way)
                 new[i] = NewEdit(said, kept, give_way)
                 found.append(Added(None, "", give_way))

@@ -109,6 +109,20 @@ def test_what_is_in_the_scope_of_an_edit_contradicts_it(
         assert kinds == [("replaced", 1, 3), ("replaced", 2, 3), ("added", 3, None)]
 
 
+def test_a_damaged_edit_gives_way_to_the_same_anew(
+    store: mj.EditStore, scoped_editor: SavedEditor, answers: Answers
+):
+    store.add(RECORDS)
+    wanted = answers(store.held)
+    with store.ledger._database.writing() as connection:
+        connection.exec_driver_sql("UPDATE edits SET arrays = x'00' WHERE id = 2")
+    with mj.EditStore(store.ledger.path, scoped_editor) as again:
+        assert list(again.damaged) == [2]
+        assert again.add(RECORDS[1:3]) == [Added(5, "", (2,)), Added(3, "it is held already")]
+        assert again.damaged == {} and sorted(held(again)) == [1, 3, 4, 5]
+        assert_close(answers(again.held), wanted, 1e-4)
+
+
 def test_who_adds_at_the_same_time_is_not_passed_over(
     store: mj.EditStore, scoped_editor: SavedEditor
 ):
