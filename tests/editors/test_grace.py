@@ -232,11 +232,11 @@ def test_where_the_codebook_is():
     """By default as the authors have it for GPT-2 XL; whatever sites the run has."""
     gpt2_xl = gpt2.GPT2(gpt2.GPT2Config(64, 16, 4, 48, 2, 8))
     assert METHOD.sites(GraceOptions(), gpt2_xl, ("h_47/mlp/c_fc",)) == ("h_35/mlp/c_proj",)
-    small = t5.T5(t5.T5Config(64, 16, 4, 32, 8, 8, 4))
-    assert METHOD.sites(GraceOptions(), small, ()) == ("encoder/block_5/mlp/wo",)
-    chosen = GraceOptions(site="decoder/block_1/.*/?wi.*")
-    assert METHOD.sites(chosen, small, ()) == ("decoder/block_1/mlp/wi",)
-    with pytest.raises(mj.SiteError, match="beside one layer; 8 sites are given"):
+    small = t5.T5(t5.T5Config(64, 16, 4, 32, 3, 1, 4))
+    assert METHOD.sites(GraceOptions(), small, ()) == ("encoder/block_1/mlp/wo",)
+    chosen = GraceOptions(site="decoder/block_0/.*/?wi.*")
+    assert METHOD.sites(chosen, small, ()) == ("decoder/block_0/mlp/wi",)
+    with pytest.raises(mj.SiteError, match="beside one layer; 3 sites are given"):
         METHOD.sites(GraceOptions(site="encoder/.*/wo"), small, ())
 
 
