@@ -10,7 +10,7 @@ import parity
 import pytest
 import torch
 from compare import assert_close
-from test_configurations import our_base, raw_config, torch_model
+from configurations import our_base, raw_config, torch_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig
 

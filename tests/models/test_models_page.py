@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from test_configurations import GENERAL_OTHER, KINDS, raw_config
+from configurations import KINDS, raw_config
+from kinds import GENERAL_OTHER
 
 from mend_jax.models import declared
 from mend_jax.models.refused import REFUSED

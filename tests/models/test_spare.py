@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from configurations import KINDS, our_base, raw_config, torch_model
 from safetensors.numpy import load_file, save_file
-from test_configurations import KINDS, our_base, raw_config, torch_model
 
 from mend_jax.models import registry
 from mend_jax.weights import WeightsError
