@@ -72,7 +72,8 @@ def _again(called: str) -> str:
 
 
 def parse(command: Command, arguments: Sequence[str], called: str, description: str) -> Any:
-    """The options of a command line; those given beside a preset win.
+    """The options of a command line; those given beside a preset, or beside an option that `brings`
+    others, win.
 
     Raises:
       SystemExit: as `--help`, wrong options and `--preset ?` end a command.
@@ -94,9 +95,18 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
         known = ", ".join(command.presets) or "none"
         print(f"error: no preset is called {name!r}; known are: {known}", file=sys.stderr)
         raise SystemExit(2)
-    form = form_of(command.config, command.presets[name].options if name else {})
-    told = tyro.cli(form, prog=called, description=description, args=rest)
-    return filled(command.config, told)
+    given = command.presets[name].options if name else {}
+
+    def asked(defaults: Mapping[str, Any]) -> Any:
+        form = form_of(command.config, defaults)
+        told = tyro.cli(form, prog=called, description=description, args=rest)
+        return filled(command.config, told)
+
+    options = asked(given)
+    brought: Mapping[str, Mapping[str, Any]] = getattr(command.config, "brings", {})
+    more = {k: v for option, defaults in brought.items() if getattr(options, option)
+            for k, v in defaults.items()}  # fmt: skip
+    return asked(more | dict(given)) if more else options
 
 
 def _check_not_empty(config: type[Any], arguments: Sequence[str]) -> None:

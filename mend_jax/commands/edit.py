@@ -14,16 +14,16 @@ import tyro
 
 from mend_jax.commands.command import Command
 from mend_jax.factors import Dense, Factors, norm
-from mend_jax.models.memory import Dtype
-from mend_jax.option_types import ImportPath, InputFolder, Mesh, Text, Tokens, check_options
+from mend_jax.option_types import InputFolder, Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
 from mend_jax.reports.scope_trace import lines_of, trace
+from mend_jax.runs.opening import OpeningOptions
 from mend_jax.saved.directory import load_editor
 
 
-@dataclass(frozen=True)
-class Edit:
+@dataclass(frozen=True, kw_only=True)
+class Edit(OpeningOptions):
     """Options of one edit."""
 
     editor: InputFolder
@@ -42,12 +42,6 @@ class Edit:
     show_scope: bool = False
     """Of an editor with a scope: show at which tokens of each prompt the edit acts, and by how many
     logits its subject and its relation pass their thresholds."""
-    dtype: Dtype | None = None
-    """Of the base's weights; by default what the editor was trained with."""
-    trust: ImportPath = ""
-    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    force: bool = False
-    """Open the editor although its files, or its base's, are others than when it was saved."""
     mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: the base's weights are split over MODEL; DATA is 1."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.data.batches import TokenRecord, encode_records, grouped
@@ -20,13 +21,11 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.preceded import After, preceded
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.sources.registry import read_noted, read_records
+from mend_jax.data.sources.registry import read_noted
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
-from mend_jax.models.memory import Dtype
 from mend_jax.objectives import outputs_of
 from mend_jax.option_types import (
-    ImportPath,
     Input,
     InputFolder,
     Mesh,
@@ -39,6 +38,7 @@ from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
+from mend_jax.runs.opening import OpeningOptions
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work
@@ -46,15 +46,11 @@ from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(ReadingOptions, ScoreOptions):
+class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Options of an evaluation."""
 
     editor: InputFolder
     """Directory of a trained editor."""
-    trust: ImportPath = ""
-    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    force: bool = False
-    """Open the editor although its files, or its base's, are others than when it was saved."""
     out: OutFolder
     """Directory for results.json and scores.png."""
     records: Input | None = None
@@ -81,8 +77,6 @@ class Evaluate(ReadingOptions, ScoreOptions):
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: AnswerLength = 32
     """Longest target or answer in tokens; longer pairs are left out and counted."""
-    dtype: Dtype | None = None
-    """Of the base's weights; by default what the editor was trained with."""
     mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
 
@@ -93,6 +87,7 @@ def evaluate(config: Evaluate) -> None:
     mesh = mesh_of(config.mesh)
     reading = reading_of(config, "validation")
     given = config.records and read_noted(config.records, reading)  # broken files first
+    others = config.distractors and read_noted(config.distractors, reading_of(config, "train"))
     saved = load_editor(
         config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
     )
@@ -119,7 +114,8 @@ def evaluate(config: Evaluate) -> None:
             f"(left out: {skipped.too_long._asdict() | skipped.in_words()})"
         )
     scored = config.sequential or len(encoded) // config.k * config.k
-    beside, seen_beside = beside_of(config, saved, records)
+    apart, _ = drop_known_subjects(others.records if others else [], records)
+    beside, told = beside_of(config, saved, apart, seen)
     left_out = skipped.too_long._asdict() | skipped.in_words()
     left_out |= {"records that fill no group": len(encoded) % config.k}
     left_out |= {"file": given.notes} if given and given.notes else {}
@@ -141,7 +137,7 @@ def evaluate(config: Evaluate) -> None:
         time.perf_counter() - began,
         options
         | {"left_out": left_out, "records of subjects trained on": known}
-        | ({"held beside, of subjects trained on": seen_beside} if beside else {}),
+        | ({"held beside": told | {"file": others.notes}} if others else {}),
     )
     config.out.mkdir(parents=True, exist_ok=True)
     score_bars(config.out / "scores.png", results)
@@ -150,23 +146,25 @@ def evaluate(config: Evaluate) -> None:
 
 
 def beside_of(
-    config: Evaluate, saved: SavedEditor, scored: Sequence[Record]
-) -> tuple[list[TokenRecord], int | None]:
-    """The records whose edits are held beside every group, and how many of them are about subjects
-    that the editor was trained on (None: not known).
+    config: Evaluate, saved: SavedEditor, others: Sequence[Record], seen: Sequence[Record] | None
+) -> tuple[list[TokenRecord], dict[str, Any]]:
+    """The records whose edits are held beside every group, those about new subjects first; and what
+    is told of them.
+
+    Args:
+      others: the distractors about none of the subjects that are scored. seen: what the editor was
+        trained on; None: not known.
 
     Raises:
       ValueError: there are too few.
     """
     if config.distractors is None:
-        return [], 0
-    others, _ = drop_known_subjects(read_records(config.distractors), scored)
-    known = trained_on(saved)
-    new = others if known is None else drop_known_subjects(others, known)[0]
+        return [], {}
+    new = others if seen is None else drop_known_subjects(others, seen)[0]
     old = drop_known_subjects(others, new)[0]
     limits = (config.longest, config.longest_answer)
     bare = [record._replace(rephrases=(), locality=()) for record in (*new, *old)]
-    encoded, _ = encode_records(bare, codec_of(saved.base).pair, *limits)
+    encoded, skipped = encode_records(bare, codec_of(saved.base).pair, *limits)
     wanted = config.hold - config.k
     if len(encoded) < wanted:
         raise ValueError(
@@ -174,9 +172,11 @@ def beside_of(
             "can be used"
         )
     chosen = encoded[:wanted]
-    fresh = {record.subject for record in new}
-    seen = sum(entry.record.subject not in fresh for entry in chosen)
-    return chosen, None if known is None else seen
+    fresh = drop_known_subjects([entry.record for entry in chosen], old)[0]
+    return chosen, {
+        "of subjects trained on": None if seen is None else len(chosen) - len(fresh),
+        "left out": skipped.too_long._asdict() | skipped.in_words(),
+    }
 
 
 def check(config: Evaluate) -> None:

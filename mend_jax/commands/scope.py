@@ -14,7 +14,6 @@ from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.option_types import (
     Batch,
-    ImportPath,
     Input,
     InputFolder,
     OutFolder,
@@ -22,6 +21,7 @@ from mend_jax.option_types import (
     Times,
     check_options,
 )
+from mend_jax.runs.opening import TrustOptions
 from mend_jax.runs.options import Length, ReadingOptions
 from mend_jax.runs.scoping import ScopeTraining, add_scope, parted
 from mend_jax.runs.splits import own_records, reading_of
@@ -29,7 +29,7 @@ from mend_jax.saved.directory import load_editor, save_editor
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScopeOptions(ReadingOptions):
+class ScopeOptions(TrustOptions, ReadingOptions):
     """Options of a scope's training."""
 
     editor: InputFolder
@@ -47,10 +47,6 @@ class ScopeOptions(ReadingOptions):
     """Records of a step, whose edits are held beside each other."""
     longest: Length = 32
     """Longest text in tokens; longer ones are left out and counted."""
-    trust: ImportPath = ""
-    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    force: bool = False
-    """Open the editor although its files, or its base's, are others than when it was saved."""
 
 
 def scope(config: ScopeOptions) -> None:

@@ -1,7 +1,8 @@
 """What held edits cost a model that nobody asks about them: a pass over texts, and decoding."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import getitem
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import outputs_of
 from mend_jax.scopes.active import NONE
 from mend_jax.scopes.network import Keys, Scope, stages_for, two_keys
+from mend_jax.sites import kernel_path
 
 TEXTS, LENGTH = 8, 64
 """Of the pass."""
@@ -69,7 +71,9 @@ def held_actions(
     inner = gradient_editor(outputs.loss, sites, rate())
     editor = scoped(inner, scope, outputs.logits, f"{model.stages[-2]}/")
     state = EditorState(ScopedPhi({}, phi), {})
-    held = random_edits(scope, phi, {site: kernel_of(params, site) for site in sites}, n)
+    paths = {site: kernel_path(params, site) or () for site in sites}
+    shapes = {site: reduce(getitem, path, params).shape for site, path in paths.items()}
+    held = random_edits(scope, phi, shapes, n)
     rng = np.random.default_rng(1)
 
     def texts(k: int, length: int) -> Array:
@@ -103,12 +107,3 @@ def held_actions(
 
 def _run(program: Callable[..., Any], *args: Any) -> None:
     jax.block_until_ready(program(*args))
-
-
-def kernel_of(params: PyTree, site: str) -> tuple[int, int]:
-    """Features in and out of the layer at a site."""
-    found = params
-    for name in site.split("/"):
-        found = found[name]
-    d_in, d_out = found["kernel"].shape
-    return int(d_in), int(d_out)

@@ -23,7 +23,7 @@ from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.objectives import Forced
 from mend_jax.option_types import Batch, Times, between
-from mend_jax.runs.held import elsewhere_of, forced_held, spoken_held, standing_of
+from mend_jax.runs.held import elsewhere_of, first_group, forced_held, spoken_held, standing_of
 from mend_jax.runs.work import Work, tail_of
 from mend_jax.saved.directory import SavedEditor, build_editor
 
@@ -93,14 +93,15 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
         scores, curve = in_sequence(options, work)
         return summarise(scores, work.seed), {"curve": [point._asdict() for point in curve]}
     more: dict[str, Any] = {}
+    k, first = options.sequential or options.k, None
     if options.protocol == "exact" or options.protocol == "contains":
         interviews = speak(options, work)
         scores = scores_of(interviews, work.records, options.protocol)
     else:
         if is_held(options, work):
-            k, in_turn = options.sequential or options.k, bool(options.sequential)
+            in_turn = bool(options.sequential)
             standing = standing_of(work, options.protocol, options.batch, k, in_turn)
-            scores, points, seconds, subjects, right = forced_held(standing, work)
+            scores, first, points, seconds, subjects, right = forced_held(standing, work)
             more["roc"] = [point._asdict() for point in points]
             more["making"] = {"edits": len(work.records) + len(work.beside), "seconds": seconds}
             more["several edits of one subject"] = {"subjects": subjects, "all right": right}
@@ -115,9 +116,8 @@ def measure(options: ScoreOptions, work: Work) -> tuple[dict[str, Estimate], dic
     if interviews:
         more["texts"] = [texts_of(entry) for entry in interviews[:TEXTS]]
     if options.elsewhere:
-        k = options.sequential or options.k
-        found = elsewhere_of(work, k, options.elsewhere, options.batch)
-        more["elsewhere"] = found
+        group = first or first_group(work, k, options.batch)
+        more["elsewhere"] = elsewhere_of(work, group, options.elsewhere, options.batch)
     share_fate = 1 if is_held(options, work) else options.k
     return summarise(scores, work.seed, share_fate), more
 

@@ -1,5 +1,6 @@
 """Scoped edits scored in groups: those of a group are held together, and others beside them."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -56,15 +57,17 @@ class Standing(NamedTuple):
 
 
 class Together(NamedTuple):
-    """Scores of groups, and what is told of them: what other thresholds would have found; seconds
-    that making the edits took, with compiling; and of the subjects that several edits of a group
-    are about, how many there are, and the share of which every edit is answered."""
+    """Scores of groups, and what is told of them: the first group; what other thresholds would have
+    found; seconds that making the edits took, with compiling; and of the subjects that several
+    edits of a group are about, how many there are, and the share of which every edit is answered.
+    """
 
     scores: Scores
+    first: Group
     roc: list[Point]
     seconds: float
     subjects: int
-    subjects_right: float
+    subjects_right: float | None
 
 
 def standing_of(
@@ -112,9 +115,10 @@ def forced_held(standing: Standing, work: Work) -> Together:
     if len(work.records) // k > 1:  # one compilation for all groups
         batching = batching._replace(shapes=shapes_of(work.records))
     params, parts, asked = work.saved.base.params, [], []
-    began, seconds = time.perf_counter(), 0.0
-    for number, group in enumerate(groups_of(work, standing)):
-        seconds = seconds or time.perf_counter() - began  # all are made before the first group
+    groups, began = groups_of(work, standing), time.perf_counter()
+    first = next(groups)  # by then all edits are made
+    seconds = time.perf_counter() - began
+    for number, group in enumerate(itertools.chain([first], groups)):
         part, said = score_held(
             programs, group.state, params, group.records, batching,
             _after(work.reporter.scored, number * k, len(work.records)),
@@ -123,8 +127,8 @@ def forced_held(standing: Standing, work: Work) -> Together:
         asked.append(said)
     scores = joined(parts)
     right = of_one_subject(scores.success[:, 0], work.records, k)
-    share = float(np.mean(right)) if right else float("nan")
-    return Together(scores, trade_off(asked, scores), seconds, len(right), share)
+    share = float(np.mean(right)) if right else None
+    return Together(scores, first, trade_off(asked, scores), seconds, len(right), share)
 
 
 def _after(tell: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
@@ -164,13 +168,17 @@ AFTER = 16
 """Tokens after an answer that are looked at."""
 
 
-def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
-    """What the edits of the first k records, and those beside, do to so many texts of each kind:
-    running text, what the base writes about edited subjects, what follows an answer."""
-    base = work.saved.base
+def first_group(work: Work, k: int, batch: int) -> Group:
+    """The first k records, and their edits with those beside."""
     bare = [r._replace(rephrases=(), locality=(), kinds=()) for r in work.records[:k]]
     part = work._replace(records=bare)
-    state = next(groups_of(part, standing_of(part, "sequence", batch, k))).state
+    return next(groups_of(part, standing_of(part, "sequence", batch, k)))
+
+
+def elsewhere_of(work: Work, group: Group, texts: int, batch: int) -> dict[str, Any]:
+    """What the edits of a group, and those beside, do to so many texts of each kind: running text,
+    what the base writes about edited subjects, what follows an answer."""
+    base, (records, state) = work.saved.base, group
     scope = scope_of(work.saved.config["scoped"]["scope"])
     under = Under(
         base.model, kept(work.saved.editor), scope, state.phi.phi.scope, state, base.params
@@ -179,10 +187,10 @@ def elsewhere_of(work: Work, k: int, texts: int, batch: int) -> dict[str, Any]:
         [text.tokens for text in part]
         for part in (
             anything(base, work.seed + 1, texts),
-            passages_of(base, [r.record for r in bare], texts, work.seed + 1),
+            passages_of(base, [r.record for r in records], texts, work.seed + 1),
         )
     )  # fmt: skip
-    chosen = [r.edit for r in bare[:texts]]
+    chosen = [r.edit for r in records[:texts]]
     said = [np.append(pair.tokens, pair.labels[-1]).astype(np.int32) for pair in chosen]
     both = gone_on(under, said, AFTER, batch)
     after = [np.append(x, more).astype(np.int32) for x, more in zip(said, both[0], strict=True)]

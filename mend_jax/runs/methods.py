@@ -12,7 +12,7 @@ from mend_jax.editors.registry import EDITORS, make_editor, method_of
 from mend_jax.models.registry import Base
 from mend_jax.objectives import Outputs
 from mend_jax.option_types import Batch, refusal
-from mend_jax.runs.options import WITH_SCOPE, TrainConfig
+from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.task import Task, ground_of
 
 
@@ -38,15 +38,13 @@ def choose(config: TrainConfig, name: str) -> Chosen:
       ValueError: no such method.
     """
     method = method_of(name)
-    shared = isinstance(config, method.options)
-    wanted = method.trained_with(config if shared else method.options())
+    own = config if isinstance(config, method.options) else method.options()
     changes = {
         key: value
-        for key, value in (wanted | (WITH_SCOPE if config.scope else {})).items()
+        for key, value in method.trained_with(own).items()
         if getattr(config, key) == getattr(type(config), key)
     }
-    changed = replace(config, **changes)
-    return Chosen(name, method, changed if shared else method.options(), changed, name)
+    return Chosen(name, method, own, replace(config, **changes), name)
 
 
 def contenders(config: TrainConfig, names: str, own: Any) -> dict[str, Chosen]:

@@ -119,13 +119,22 @@ class DrawOptions:
     """Let one prompt be edited to two targets at once."""
 
 
+WITH_SCOPE: dict[str, Any] = {
+    "ridge": 1.0, "alpha": 1e-3, "alpha_learning_rate": 1e-4, "near": 0, "far": 0,
+}  # fmt: skip
+"""What an editor is trained with that will be given a scope, unless other options are given: where
+an edit acts is the scope's business; so it is the paper's chain, to which all phrasings look alike,
+and nothing is asked of it about other texts."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScopeOptions:
     """Where edits are felt."""
 
     scope: bool = False
     """Give the editor a scope, of causal models only: its edits are trained to act where they are
-    asked for, a scope learns where that is, and many are held beside each other."""
+    asked for, a scope learns where that is, and many are held beside each other. Brings --ridge 1,
+    --alpha 1e-3, --alpha-learning-rate 1e-4, --near 0 and --far 0, unless these are given."""
     scope_steps: Steps = 300
     """Training steps of the scope."""
     scope_batch: Batch = 160
@@ -206,6 +215,9 @@ class TrainConfig(
     protocol: Literal["sequence", "token"] = "sequence"
     """Of all scores: every token of an answer right, or the share of them that is."""
 
+    brings: ClassVar[dict[str, dict[str, Any]]] = {"scope": WITH_SCOPE}
+    """Options that other options bring with them on a command line, unless they are given."""
+
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""
 
@@ -238,13 +250,6 @@ class PaperConfig(TrainConfig):
 
     anything_knows_facts: ClassVar[bool] = False
 
-
-WITH_SCOPE: dict[str, Any] = {
-    "ridge": 1.0, "alpha": 1e-3, "alpha_learning_rate": 1e-4, "near": 0, "far": 0,
-}  # fmt: skip
-"""What an editor is trained with that will be given a scope, unless the options say otherwise.
-Where an edit acts is the scope's business; so it is the paper's chain, to which all phrasings look
-alike, and nothing is asked of it about other texts."""
 
 KNOWS_FACTS = "pretraining.json"
 """The file that `mend-jax pretrain` leaves in the folder of a base."""

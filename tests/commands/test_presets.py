@@ -9,6 +9,7 @@ import pytest
 
 from mend_jax.commands.command import Command, parse
 from mend_jax.commands.reference import reference
+from mend_jax.runs.options import WITH_SCOPE, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,3 +119,13 @@ def test_the_reference_is_that_of_the_commands():
     """`python -m mend_jax.commands.reference > docs/commands.md` writes it anew."""
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert reference(ROOT / "experiments") == written
+
+
+def test_an_option_brings_others_unless_they_are_given():
+    """Also where what is given is the default."""
+    command = import_module("mend_jax.commands.train").COMMAND
+    alone, given = (parsed(command, f"--out a --scope {x}") for x in ("", "--ridge 0.05 --near 1"))
+    assert {name: getattr(alone, name) for name in WITH_SCOPE} == WITH_SCOPE
+    usual = {name: getattr(TrainConfig, name) for name in ("ridge", "near")}
+    assert {name: getattr(given, name) for name in WITH_SCOPE} == WITH_SCOPE | usual
+    assert parsed(command, "--out a").ridge == usual["ridge"] != WITH_SCOPE["ridge"]

@@ -82,7 +82,7 @@ def test_others_are_held_beside(out: Path, tmp_path: Path):
     assert ended.code == 0, ended.error
     results = json.loads((tmp_path / "new/results.json").read_text())
     counts = results["config"]
-    assert counts["held beside, of subjects trained on"] == 1  # 16 are wanted, and 15 are new
+    assert counts["held beside"]["of subjects trained on"] == 1  # 16 are wanted, and 15 are new
     assert counts["left_out"]["locality prompts about subjects that are edited beside"] == 3 + 4
     parts = results["elsewhere"]
     assert parts["after the answer"]["tokens"] == 3 * 16

@@ -19,9 +19,7 @@ from mend_jax.commands.command import Command
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
-from mend_jax.models.memory import Dtype
 from mend_jax.option_types import (
-    ImportPath,
     Input,
     InputFolder,
     OutFile,
@@ -30,13 +28,14 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.reports.before_after import Answer, before_after_of
+from mend_jax.runs.opening import OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import Added, EditStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class AddOptions:
+class AddOptions(OpeningOptions):
     """Options of what is added."""
 
     editor: InputFolder
@@ -62,12 +61,6 @@ class AddOptions:
     """Let held edits that are contradicted give way."""
     tokens: Tokens = 12
     """Longest answer, in tokens."""
-    dtype: Dtype | None = None
-    """Of the base's weights; by default what the editor was trained with."""
-    trust: ImportPath = ""
-    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    force: bool = False
-    """Open the editor although its files, or its base's, are others than when it was saved."""
 
 
 def add(config: AddOptions) -> None:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
-from mend_jax.models.memory import Dtype
 from mend_jax.option_types import (
-    ImportPath,
     Input,
     InputFolder,
     Seed,
@@ -24,13 +22,14 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
+from mend_jax.runs.opening import OpeningOptions
 from mend_jax.saved.directory import load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import EditStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
+class CheckOptions(OpeningOptions):
     """Options of a check."""
 
     editor: InputFolder
@@ -45,12 +44,6 @@ class CheckOptions:
     """Of their choice."""
     tokens: Tokens = 12
     """Longest answer, in tokens."""
-    dtype: Dtype | None = None
-    """Of the base's weights; by default what the editor was trained with."""
-    trust: ImportPath = ""
-    """Import path (package.module:name) of the code that makes this editor, if it has its own."""
-    force: bool = False
-    """Open the editor although its files, or its base's, are others than when it was saved."""
 
 
 def check(config: CheckOptions) -> None:
