@@ -63,9 +63,9 @@ def held_actions(
       ValueError: no block lies before the first edited one.
     """
     trunk, _ = split(model, sites)
-    stages = stages_for(len(model.stages) - 2, 0 if trunk is None else trunk.stop)
+    stages, late = stages_for(len(model.stages) - 2, 0 if trunk is None else trunk.stop)
     base, kept = model, model.clone(keep=stages)
-    scope = two_keys(stages)
+    scope = two_keys(stages, late=late)
     phi = scope.init(jax.random.key(0), width)
     outputs = outputs_of(kept)
     inner = gradient_editor(outputs.loss, sites, rate())

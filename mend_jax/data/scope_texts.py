@@ -37,6 +37,9 @@ ALIKE = 0.5
 which edit is asked for, as among a thousand edits that are held."""
 GROUP = 20
 """Records of such a group."""
+ENDS = 512
+"""Records of a batch of which the last tokens of prompts are looked at alone: what a prompt asks
+for is seen there, in many more records than there is room for whole texts of."""
 
 
 class ScopeText(NamedTuple):
@@ -54,13 +57,23 @@ class Running(NamedTuple):
     record: int = -1
 
 
+class Ends(NamedTuple):
+    """The last tokens of prompts, one of each role that is DRAWN, of some records.
+
+    states: float[roles, records, 1, kept, d]. there: whether the record has a text of this role.
+    """
+
+    states: Float[np.ndarray, "roles records 1 kept d"]
+    there: Bool[np.ndarray, "roles records"]
+
+
 class ScopeBatch(NamedTuple):
     """Texts of some records, padded.
 
     states: float[texts, length, kept, d]. roles: of every position. record: number of the text's
       record among those of the batch, or -1. held, at: of every record, the text and the position
       whose keys are the edit's. same: pairs of records with one subject, which say nothing of each
-      other.
+      other. ends: of other records.
     """
 
     states: Float[np.ndarray, "texts length kept d"]
@@ -69,6 +82,7 @@ class ScopeBatch(NamedTuple):
     held: Int[np.ndarray, "records"]
     at: Int[np.ndarray, "records"]
     same: Bool[np.ndarray, "records records"]
+    ends: Ends
 
 
 def texts_of_record(
@@ -124,7 +138,11 @@ def scope_batches(
         texts += _running(running, chosen, rng)
         room = batch * each + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
-        yield _collated(texts, held, names[:, None] == names[None], states, (room, longest))
+        others = rng.permutation(len(records))[:ENDS]
+        ends = _ends([_drawn(known[i], rng) for i in others], states)
+        shaped = _padded(texts, states, (room, longest))
+        at = np.asarray([texts[i][1].at for i in held], np.int32)
+        yield ScopeBatch(*shaped, held, at, names[:, None] == names[None], ends)
 
 
 def _alike(records: Sequence[TokenRecord]) -> list[np.ndarray]:
@@ -176,18 +194,34 @@ def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
     return [edit, asked, *others]
 
 
-def _collated(
-    texts: Sequence[tuple[int, ScopeText]],
-    held: Int[np.ndarray, "records"],
-    same: Bool[np.ndarray, "records records"],
-    states: States,
-    room: tuple[int, int],
-) -> ScopeBatch:
+def _ends(records: Sequence[list[ScopeText]], states: States) -> Ends:
+    """Of texts as `_drawn`; of a role with several, the first."""
+    known = states(records[0][0].tokens)
+    found = np.zeros((len(DRAWN), len(records), 1, *known.shape[1:]), known.dtype)
+    there = np.zeros(found.shape[:2], bool)
+    for place, texts in enumerate(records):
+        for text in reversed(texts):
+            role = list(DRAWN).index(text.role)
+            found[role, place, 0] = states(text.tokens)[text.at]
+            there[role, place] = True
+    return Ends(found, there)
+
+
+class Padded(NamedTuple):
+    """The first three fields of a `ScopeBatch`."""
+
+    states: Float[np.ndarray, "texts length kept d"]
+    roles: Int[np.ndarray, "texts length"]
+    record: Int[np.ndarray, "texts"]
+
+
+def _padded(
+    texts: Sequence[tuple[int, ScopeText]], states: States, room: tuple[int, int]
+) -> Padded:
     known = [states(text.tokens) for _, text in texts]
     padded = np.zeros((*room, *known[0].shape[1:]), known[0].dtype)
     roles = np.full(room, PAD, np.int32)
     record = np.full(room[0], -1, np.int32)
-    at = np.zeros(len(held), np.int32)
     for place, (index, text) in enumerate(texts):
         n = min(len(text.tokens), room[1])
         padded[place, :n] = known[place][:n]
@@ -196,6 +230,4 @@ def _collated(
         if text.role != RUNNING:
             roles[place, : text.at] = WITHIN
             roles[place, text.at] = text.role
-        if text.role == EDIT:
-            at[index] = text.at
-    return ScopeBatch(padded, roles, record, held, at, same)
+    return Padded(padded, roles, record)

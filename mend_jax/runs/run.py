@@ -80,7 +80,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     given = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
-        stages = check_can_scope(base, sites)
+        stages, _ = check_can_scope(base, sites)
         base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
     say(

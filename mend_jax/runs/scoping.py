@@ -23,7 +23,7 @@ from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.objectives import outputs_of
 from mend_jax.saved.directory import SavedEditor, build_editor
-from mend_jax.scopes.network import stages_for, two_keys
+from mend_jax.scopes.network import Read, stages_for, two_keys
 from mend_jax.training.scope import SAMPLE, standardised, train_scope
 from mend_jax.training.thresholds import ask, with_thresholds
 
@@ -74,8 +74,8 @@ def parted(records: Sequence[Record], seed: int) -> ScopeRecords:
     return ScopeRecords(drop_known_subjects(mixed[len(dev) :], dev)[0], dev)
 
 
-def check_can_scope(base: Base, sites: tuple[str, ...]) -> tuple[int, ...]:
-    """The stages whose states a scope reads.
+def check_can_scope(base: Base, sites: tuple[str, ...]) -> Read:
+    """The states that a scope reads.
 
     Raises:
       ValueError: the base is no causal model with a block below the first edited one.
@@ -110,7 +110,7 @@ def add_scope(
     if "scoped" in saved.config:
         raise ValueError("the editor has a scope already: give one without")
     base = saved.base
-    stages = check_can_scope(base, saved.sites)
+    stages, late = check_can_scope(base, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
     asked = with_own([*records.train, *records.dev], training.seed, OWN)
     fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
@@ -129,7 +129,7 @@ def add_scope(
     texts += [*spoken, *(text.tokens for text in running)]
     states = states_of(base, stages, texts, known)
     sample = _sample(states, train, training.seed)
-    scope = two_keys(stages)
+    scope = two_keys(stages, late=late)
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states)

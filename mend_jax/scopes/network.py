@@ -1,8 +1,8 @@
 """The two keys of every position of a text: of whom it speaks, and what is asked here.
 
-    subject   attention from this position's late state over the early states up to it: the names
+    subject   attention from this position's late states over the early states up to it: the names
               that were read, as they are written
-    relation  this position's own late state: what a next token would answer
+    relation  this position's own late states: what a next token would answer
 
 Both are of unit length, and functions of the text up to the position. An edit is felt where both of
 its own keys, those of its prompt's last token, are near: s_q . s_e above one threshold, r_q . r_e
@@ -40,7 +40,7 @@ class Scope(NamedTuple):
 
     init(key, d) -> phi, for states of d features.
     keys(phi, states) -> Keys of every position, from states[k, length, kept, d]: those before the
-      stages `stages`, of which the last is the late one.
+      stages `stages`, early ones first.
     near(phi, asking, held) -> Near: keys [..., width] against keys [edits, width].
     stages: numbers of the model's stages before which the states are kept.
     config: how to build it again.
@@ -60,21 +60,23 @@ def two_keys(
     subject: int = 256,
     relation: int = 64,
     hidden: int = 256,
+    late: int = 1,
 ) -> Scope:
     """The scope of a causal model.
 
     Args:
       stages: e.g. before the first block (the tokens as they are written), early, late.
       heads, width: of the attention that pools a subject. subject, relation: sizes of the keys.
-      hidden: of the layer between the late state and the relation's key.
+      hidden: of the layer between the late states and the relation's key.
+      late: how many of the stages, the last ones, are late.
     """
 
     def init(key: Key[Array, ""], d: int) -> PyTree:
-        early = d * (len(stages) - 1)
+        early, last = d * (len(stages) - late), d * late
         shapes = {
-            "query": (d, heads * width), "key": (early, heads * width),
+            "query": (last, heads * width), "key": (early, heads * width),
             "value": (early, heads * width), "subject": (heads * width, subject),
-            "inner": (d, hidden), "outer": (hidden, relation), "skip": (d, relation),
+            "inner": (last, hidden), "outer": (hidden, relation), "skip": (last, relation),
         }  # fmt: skip
         drawn = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
         kernels = {
@@ -97,10 +99,12 @@ def two_keys(
         fixed = jax.lax.stop_gradient((phi["centre"], phi["spread"]))
         centre, spread = (x[None, None] for x in fixed)
         plain = (_normed(jnp.asarray(states).astype(jnp.float32)) - centre) / spread
-        early, late = plain[:, :, :-1].reshape(k, length, -1), plain[:, :, -1]
+        early, last = (
+            part.reshape(k, length, -1) for part in (plain[:, :, :-late], plain[:, :, -late:])
+        )
         query, key, value = (
             (x @ w[name]).reshape(k, length, heads, width)
-            for x, name in ((late, "query"), (early, "key"), (early, "value"))
+            for x, name in ((last, "query"), (early, "key"), (early, "value"))
         )
         scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
         distance = jnp.arange(length)[:, None] - jnp.arange(length)[None]
@@ -108,7 +112,7 @@ def two_keys(
         scores = jnp.where(distance[None, None] >= 0, scores, -jnp.inf)
         pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
         whom = pooled.reshape(k, length, -1) @ w["subject"]
-        what = jax.nn.gelu(late @ w["inner"]) @ w["outer"] + late @ w["skip"]
+        what = jax.nn.gelu(last @ w["inner"]) @ w["outer"] + last @ w["skip"]
         return Keys(_unit(whom), _unit(what))
 
     def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
@@ -119,7 +123,7 @@ def two_keys(
 
     config = {
         "scope": "two_keys", "stages": list(stages), "heads": heads, "width": width,
-        "subject": subject, "relation": relation, "hidden": hidden,
+        "subject": subject, "relation": relation, "hidden": hidden, "late": late,
     }  # fmt: skip
     return Scope(init, keys, near, stages, config)
 
@@ -137,9 +141,15 @@ def scope_of(config: Mapping[str, Any]) -> Scope:
     return two_keys(tuple(options.pop("stages")), **options)
 
 
-def stages_for(blocks: int, first: int) -> tuple[int, ...]:
-    """The states that a scope reads of a model of so many blocks: the tokens' own, early ones and
-    late ones.
+class Read(NamedTuple):
+    """The stages before which the states are kept that a scope reads, and how many are late."""
+
+    stages: tuple[int, ...]
+    late: int
+
+
+def stages_for(blocks: int, first: int) -> Read:
+    """What a scope reads of a model of so many blocks: the tokens' own states, early and late ones.
 
     Args:
       first: number of the first stage that is edited.
@@ -152,9 +162,9 @@ def stages_for(blocks: int, first: int) -> tuple[int, ...]:
             "a scope reads what the blocks below the first edited one make of a text, and there is "
             "none: train an editor of later blocks only (--sites)"
         )
-    late = min(1 + round(blocks * 16 / 30), first)
-    early = min(1 + round(blocks * 4 / 30), late - 1)
-    return tuple(sorted({1, early, late}))
+    late = {min(1 + round(blocks * share), first) for share in (16 / 30, 22 / 30)}
+    early = min(1 + round(blocks * 4 / 30), min(late) - 1)
+    return Read(tuple(sorted({1, early} | late)), len(late))
 
 
 def _normed(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:

@@ -14,7 +14,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, PyTree
 
-from mend_jax.data.scope_texts import AFTER, ASKED, FAR, NEAR, OWN, PAD, RUNNING, WITHIN, ScopeBatch
+from mend_jax.data.scope_texts import (
+    AFTER,
+    ASKED,
+    DRAWN,
+    EDIT,
+    FAR,
+    NEAR,
+    OWN,
+    PAD,
+    RUNNING,
+    WITHIN,
+    Ends,
+    ScopeBatch,
+)
 from mend_jax.scopes.network import Keys, Scope
 
 RATE = 1e-3
@@ -59,8 +72,31 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
         + mean(wrong, WITHIN, AFTER)
         + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
+        "ends": _of_ends(scope, phi, batch.ends),
     }
     return jnp.sum(jnp.stack(list(losses.values()))), losses
+
+
+def _of_ends(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
+    """The relation's question alone, asked at the ends of many records' prompts."""
+    states = jnp.asarray(ends.states)
+    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]))
+    keys = Keys(*(x.reshape(*states.shape[:2], -1) for x in keys))
+
+    def of_record(asking: Keys) -> Float[Array, "roles 1"]:
+        edit = list(DRAWN).index(EDIT)
+        return scope.near(phi, asking, Keys(*(x[edit, None] for x in asking))).relation
+
+    logit = jax.vmap(of_record, 1, 1)(keys)[..., 0]
+    said = {
+        ASKED: _yes(logit), NEAR: OTHER_QUESTION * _yes(logit), FAR: _yes(-logit), OWN: _yes(-logit)
+    }  # fmt: skip
+    there, found = jnp.asarray(ends.there), jnp.float32(0)
+    for role, losses in said.items():
+        place = list(DRAWN).index(role)
+        wanted = jnp.where(there[place], losses[place], 0.0)
+        found += jnp.sum(wanted) / jnp.maximum(jnp.sum(there[place]), 1).astype(jnp.float32)
+    return found
 
 
 def _yes(logit: Float[Array, "*at"]) -> Float[Array, "*at"]:

@@ -130,6 +130,19 @@ def test_what_is_taught_by_hand(cache: Any):
     wanted = sum(np.mean([x for role in group for x in wrong[role]]) for group in groups)
     np.testing.assert_allclose(losses["others"], wanted, rtol=1e-3, atol=3e-5)
     np.testing.assert_allclose(total, sum(map(float, losses.values())), rtol=1e-5)
+    ends = batch.ends
+    assert np.all(ends.there) and ends.states.shape == (5, 2, 1, 2, D)
+    edit, asked, near, far, own = (
+        np.asarray(scope.keys(phi, jnp.asarray(part)).relation[:, 0]) for part in ends.states
+    )
+    steep, least = (float(phi[name]["relation"]) for name in ("steep", "threshold"))
+
+    def said(keys: np.ndarray, sign: int) -> float:
+        logit = np.exp(steep) * (np.sum(keys * edit, axis=-1) - least)
+        return float(np.mean(np.log1p(np.exp(-sign * logit))))
+
+    by_hand = said(asked, 1) + 0.3 * said(near, 1) + said(far, -1) + said(own, -1)
+    np.testing.assert_allclose(losses["ends"], by_hand, rtol=1e-3)
 
 
 def test_it_learns_to_say_and(cache: Any):
