@@ -76,16 +76,34 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
     rng = random.Random(f"{split} {seed}")
     edited = dealt(split)
     pool = edited if split == "train" else dealt("bystander")
+    asked = records_about(Asking(relations(), edited, pool), split, rng)
+    return asked if split == "train" else [_with_own(record, seed) for record in asked]
+
+
+class Asking(NamedTuple):
+    """Relations, three times in one order: whole; the facts that are edited; the facts that near
+    and far prompts are about."""
+
+    whole: Sequence[Relation]
+    edited: Sequence[Relation]
+    pool: Sequence[Relation]
+
+
+def records_about(
+    asking: Asking, split: Literal["train", "validation"], rng: random.Random
+) -> list[Record]:
+    """One record for each fact that is edited, in random order, as `facts_records` has them."""
+    pool = asking.pool
     prompts = {
         (relation.name, fact): rng.choice(relation.phrasings).format(fact[0])
         for relation in pool
         for fact in relation.facts
     }
     records = []
-    for place, whole in enumerate(relations()):
+    for place, whole in enumerate(asking.whole):
         objects = sorted({object_ for _, object_ in whole.facts})
         others = [r for r in pool if r.name != whole.name and r.facts]
-        for subject, truth in edited[place].facts:
+        for subject, truth in asking.edited[place].facts:
             target = rng.choice([o for o in objects if o != truth])
             asked = rng.sample(whole.phrasings, len(whole.phrasings))
             rephrases = whole.held_out if split == "validation" else asked[1 : 1 + REPHRASES]
@@ -94,7 +112,7 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
                 Locality(prompts[whole.name, fact], fact[1], "near")
                 for fact in rng.sample(near, min(LOCALITY[split], len(near)))
             ]
-            for other in rng.choices(others, k=LOCALITY[split]):
+            for other in rng.choices(others, k=LOCALITY[split]) if others else ():
                 fact = rng.choice([f for f in other.facts if f[0] != subject] or other.facts)
                 locality.append(Locality(prompts[other.name, fact], fact[1], "far"))
             records.append(
@@ -107,7 +125,7 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
                 )
             )
     rng.shuffle(records)
-    return records if split == "train" else [_with_own(record, seed) for record in records]
+    return records
 
 
 def _with_own(record: Record, seed: int) -> Record:

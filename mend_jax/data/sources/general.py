@@ -1,0 +1,96 @@
+"""Records of many kinds in one list, for an editor and a scope that shall serve any others.
+
+The project's facts, ParaRel's, and those of files: many relations, many ways to ask for each.
+"""
+
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from mend_jax.data.edited_subjects import folded
+from mend_jax.data.records import Record
+from mend_jax.data.sources.facts import (
+    Asking,
+    Relation,
+    facts_records,
+    part_of,
+    records_about,
+    relations,
+)
+from mend_jax.data.sources.pararel import pararel_relations
+
+PHRASINGS = 2
+"""Of a relation, without those that another relation has too; one with fewer is left out."""
+REPHRASES = 4
+"""That are kept of a record."""
+
+
+class General(NamedTuple):
+    """Records in random order, and of which source how many are used and were there."""
+
+    records: list[Record]
+    counts: dict[str, tuple[int, int]]
+
+
+def general_records(
+    files: Mapping[str, Sequence[Record]],
+    pararel: Path | None = None,
+    apart: Sequence[Record] = (),
+    most: int = 1700,
+    seed: int = 0,
+) -> General:
+    """The project's facts, and at most `most` of each other source; none about a subject of
+    `apart`, nor about one that the held-out facts and their locality prompts are about.
+
+    Args:
+      files: records by name. pararel: folder of ParaRel's data.
+
+    Raises:
+      RecordError: as `pararel_relations`.
+    """
+    sources = {"facts": facts_records("train", seed), **files}
+    if pararel is not None:
+        sources["ParaRel"] = of_relations(pararel_relations(pararel, 10**6, (), seed), seed)
+    names = {folded(record.subject) for record in apart}
+    names |= {folded(s) for r in relations() for s, _ in r.facts if part_of(s) != "train"}
+    rng = random.Random(f"general {seed}")
+    found: list[Record] = []
+    counts = {}
+    for name, records in sources.items():
+        new = [record for record in records if folded(record.subject) not in names]
+        chosen = new if name == "facts" else rng.sample(new, min(most, len(new)))
+        counts[name] = len(chosen), len(records)
+        found += [_with_few(record) for record in chosen]
+    rng.shuffle(found)
+    return General(found, counts)
+
+
+def of_relations(found: Sequence[Relation], seed: int) -> list[Record]:
+    """One record for each fact of relations whose phrasings are all used, but for those that two
+    relations have: there an answer may be of either kind.
+
+    A warning counts relations that are left out.
+    """
+    every = [(*relation.phrasings, *relation.held_out) for relation in found]
+    times: dict[str, int] = {}
+    for phrasing in (p for phrasings in every for p in set(phrasings)):
+        times[phrasing] = times.get(phrasing, 0) + 1
+    own = [tuple(p for p in phrasings if times[p] == 1) for phrasings in every]
+    kept = [
+        relation._replace(phrasings=phrasings, held_out=())
+        for relation, phrasings in zip(found, own, strict=True)
+        if len(phrasings) >= PHRASINGS and len({o for _, o in relation.facts}) > 1
+    ]
+    if few := len(found) - len(kept):
+        warnings.warn(f"{few} relations have fewer than {PHRASINGS} phrasings of their own, or one "
+                      "object, and are left out", stacklevel=3)  # fmt: skip
+    return records_about(Asking(kept, kept, kept), "train", random.Random(f"relations {seed}"))
+
+
+def _with_few(record: Record) -> Record:
+    """The record with its first rephrases, and the first of its locality prompts of each kind."""
+    of_kind = {item.kind: item for item in reversed(record.locality)}
+    first = tuple(item for item in record.locality if item is of_kind[item.kind])
+    return record._replace(rephrases=record.rephrases[:REPHRASES], locality=first)
