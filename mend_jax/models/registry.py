@@ -35,6 +35,7 @@ from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
 from mend_jax.parallel import placer
 from mend_jax.weights import Weights, load_params, open_weights
+from mend_jax.weights.chat_template import ChatTemplate
 from mend_jax.weights.source import check_layers, fitting_names
 
 FAMILIES: dict[str, Family] = {
@@ -67,7 +68,8 @@ class Base(NamedTuple):
     `tokenizers.Tokenizer`. config: the family's dimensions. name: what `load` was given.
     family: what else there is to know of its kind. checksums: of each tensor as its file stores it,
     whatever the dtype here, and of the "tokenizer"; empty for a base that was not read from files.
-    They say what `load` read: who replaces `params` replaces these, too.
+    They say what `load` read: who replaces `params` replaces these, too. chat: how a chat is
+    written out as one text.
     """
 
     model: nn.Module
@@ -77,6 +79,7 @@ class Base(NamedTuple):
     name: str
     family: Family
     checksums: Mapping[str, str] = MappingProxyType({})
+    chat: ChatTemplate = ChatTemplate()
 
 
 def family_of(config: Mapping[str, Any], name: str = "") -> Family:
@@ -148,7 +151,8 @@ def load(
 
     params = load_params(weights, expected, _placing(family, mesh, name, active), told)
     model = family.model(config, dtype=active)
-    return Base(model, params, weights.tokenizer, config, id_or_path, family, found)
+    tokenizer, chat = weights.tokenizer, weights.chat
+    return Base(model, params, tokenizer, config, id_or_path, family, found, chat)
 
 
 def _placing(

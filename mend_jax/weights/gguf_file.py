@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mend_jax.files import checksum, json_checksum
+from mend_jax.weights.chat_template import template_of_gguf
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.gguf_keys import FOLDER, bare, check_keys, head_width, scaling
 from mend_jax.weights.gguf_kinds import REQUIRED, Kind
@@ -86,6 +87,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         origin=str(path),
         checksum=checksum_of,
         tokenizer_checksum="" if tokenizer is None else json_checksum(said),
+        chat=template_of_gguf(fields),
     )
 
 

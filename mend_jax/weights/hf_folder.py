@@ -15,6 +15,7 @@ import numpy as np
 
 from mend_jax.files import check_no_pointer, checksum, file_checksum, read_json
 from mend_jax.typed import checked
+from mend_jax.weights.chat_template import template_of_folder
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.names import plain_names
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
@@ -75,6 +76,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
         origin=str(folder),
         checksum=checksum_of,
         tokenizer_checksum="" if tokenizer is None else file_checksum(_tokenizer_files(folder)),
+        chat=template_of_folder(folder),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mend_jax.weights.chat_template import ChatTemplate
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.names import spellings
 
@@ -37,6 +38,7 @@ class Weights(NamedTuple):
         origin: the path, for messages.
         checksum: of one tensor as it is stored, with its dtype and shape; reads all of it.
         tokenizer_checksum: of what the tokenizer was made of; empty without one.
+        chat: how a chat is written out as one text.
     """
 
     config: dict
@@ -47,6 +49,7 @@ class Weights(NamedTuple):
     origin: str
     checksum: Callable[[str], str] = lambda name: ""
     tokenizer_checksum: str = ""
+    chat: ChatTemplate = ChatTemplate()
 
 
 class Expected(NamedTuple):
