@@ -52,6 +52,7 @@ from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import Inputs, split
 from mend_jax.objectives import Outputs, outputs_of, sequence_logits, sequence_loss
+from mend_jax.opened import Opened, ask, forget, open, tell, tell_records
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
 from mend_jax.scopes.network import Scope, two_keys
@@ -79,6 +80,7 @@ __all__ = [
     "Locality",
     "Method",
     "Objective",
+    "Opened",
     "Outputs",
     "Pair",
     "Placement",
@@ -90,6 +92,7 @@ __all__ = [
     "Sites",
     "TrainState",
     "add",
+    "ask",
     "cache",
     "capture",
     "chain",
@@ -102,6 +105,7 @@ __all__ = [
     "facts_records",
     "finetune",
     "finetune_together",
+    "forget",
     "generate",
     "grace",
     "gradient_editor",
@@ -119,6 +123,7 @@ __all__ = [
     "no_edit",
     "norm",
     "normalize",
+    "open",
     "outputs_of",
     "rate",
     "read_records",
@@ -132,6 +137,8 @@ __all__ = [
     "split",
     "start_distributed",
     "summed",
+    "tell",
+    "tell_records",
     "to_dense",
     "two_keys",
     "unit_strength",

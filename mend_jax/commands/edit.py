@@ -1,7 +1,7 @@
 """One edit with a trained editor: the model's own words before and after.
 
-    mend-jax edit --editor runs/quickstart --prompt "The capital of France is" \\
-        --target "Rome" --ask "France's capital city is" --ask "The capital of Italy is"
+    mend-jax edit --prompt "The capital of France is" --target "Rome" \\
+        --ask "France's capital city is" --ask "The capital of Italy is"
 """
 
 import time
@@ -20,14 +20,16 @@ from mend_jax.reports.before_after import before_after_of
 from mend_jax.reports.scope_trace import lines_of, trace
 from mend_jax.runs.opening import OpeningOptions
 from mend_jax.saved.directory import load_editor
+from mend_jax.saved.shipped import SHIPPED, shipped
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(OpeningOptions):
     """Options of one edit."""
 
-    editor: InputFolder
-    """Directory of a trained editor."""
+    editor: InputFolder | None = None
+    """Directory of a trained editor; by default the one that comes with the package, for
+    SmolLM2-135M."""
     prompt: Text
     """The beginning of a text."""
     target: Text
@@ -50,14 +52,14 @@ def edit(config: Edit) -> None:
     """Edits, asks, prints."""
     check_options(config)
     saved = load_editor(
-        config.editor,
+        config.editor or shipped(SHIPPED[0]),
         mesh=mesh_of(config.mesh),
         dtype=config.dtype,
         trust=config.trust,
         force=config.force,
     )
     if config.show_scope and "scoped" not in saved.config:
-        raise ValueError(f"--show-scope: the editor in {config.editor} has no scope")
+        raise ValueError("--show-scope: the editor has no scope")
     shown = before_after_of(saved, config.tokens)
     prompt, target = config.prompt, config.target
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))

@@ -49,11 +49,12 @@ class BeforeAfter(NamedTuple):
     """A saved editor made ready to edit and to speak; one compilation per padded shape.
 
     edit(prompt, target, separator=None) -> edit. ask(edit, prompts, lines=1) -> answers of so many
-    lines, before and after.
+    lines, before and after; say(edit, prompts, lines=1) -> those after alone, as texts.
     """
 
     edit: Callable[..., Any]
     ask: Callable[..., list[Answer]]
+    say: Callable[..., list[str]]
 
 
 def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
@@ -67,29 +68,42 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     make_edit = jax.jit(saved.editor.edit)
 
     @jax.jit
-    def both(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
-        edited = saved.editor.apply(state, speak, edit)
-        return speak(params, tokens, lengths), edited(params, tokens, lengths)
+    def before(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
+        return speak(params, tokens, lengths)
+
+    @jax.jit
+    def after(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
+        return saved.editor.apply(state, speak, edit)(params, tokens, lengths)
 
     def edit(prompt: str, target: str, separator: str | None = None) -> Any:
         example = edit_example(saved.base, prompt, target, separator)
         return make_edit(saved.state, params, example)
 
-    def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
-        for prompt in prompts:
-            warn_of(codec.lost(prompt), prompt)
+    def spoken(
+        speaking: Callable[..., Any], edit: Any, prompts: Sequence[str], lines: int
+    ) -> list[str]:
         ids = [codec.prompt(prompt) for prompt in prompts]
         rows = min(len(ids), SIDE_BY_SIDE)
         length = bucket(max(map(len, ids), default=1), LENGTHS)
-        found: list[Answer] = []
+        found: list[str] = []
         for i in range(0, len(ids), SIDE_BY_SIDE):
-            padded = pad_prompts(ids[i : i + rows], rows, length)
-            said = jax.device_get(both(saved.state, params, edit, *padded))
-            for prompt, b, a in zip(prompts[i : i + rows], *said, strict=False):
-                found.append(Answer(prompt, codec.text(b, lines), codec.text(a, lines)))
+            chosen = ids[i : i + rows]
+            padded = pad_prompts(chosen, rows, length)
+            said = jax.device_get(speaking(saved.state, params, edit, *padded))
+            found += [codec.text(one, lines) for one in said[: len(chosen)]]
         return found
 
-    return BeforeAfter(edit, ask)
+    def say(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[str]:
+        for prompt in prompts:
+            warn_of(codec.lost(prompt), prompt)
+        return spoken(after, edit, prompts, lines)
+
+    def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
+        edited = say(edit, prompts, lines)
+        plain = spoken(before, edit, prompts, lines)
+        return [Answer(*one) for one in zip(prompts, plain, edited, strict=True)]
+
+    return BeforeAfter(edit, ask, say)
 
 
 def prompts_of(record: Record) -> list[tuple[str, str]]:

@@ -100,7 +100,7 @@ class Opening(TypedDict, total=False):
 
 def load_editor(
     directory: str | Path,
-    base: Base | None = None,
+    base: Base | str | None = None,
     links: Mapping[str, Callable[..., Link]] | None = None,
     **how: Unpack[Opening],
 ) -> SavedEditor:
@@ -108,7 +108,8 @@ def load_editor(
 
     Args:
       directory: what `save_editor` wrote.
-      base: a base that is loaded already; it must be the one that the editor was made for.
+      base: a base that is loaded already, or the name of one to load; it must be the one that the
+        editor was made for.
       links: factories of your own links, by name, if the chain has any.
       how: `mesh`, `dtype`, `trust` and `force`, as `Opening` says.
 
@@ -124,9 +125,9 @@ def load_editor(
             f"{directory}: this editor is made by the code at {config['editor']!r}. If you trust "
             f"that code, say so: load_editor(..., trust={config['editor']!r}), --trust in a command"
         )
-    if base is None:
+    if not isinstance(base, Base):
         dtype = how.get("dtype") or config["fingerprint"]["dtype"]
-        base = load(config["base"], how.get("mesh"), dtype)
+        base = load(base or config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
     if "scoped" in config:
         stages = tuple(config["scoped"]["scope"]["stages"])

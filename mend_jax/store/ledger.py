@@ -35,9 +35,7 @@ from mend_jax.store.rows import (
     to_bytes,
 )
 from mend_jax.store.schema import EDITS, EVENTS, HOLDS
-
-SIDE_BY_SIDE = 64  # a power of two
-"""Edits whose arrays are read at a time."""
+from mend_jax.store.slots import SIDE_BY_SIDE
 
 
 class OvertakenError(StoreError):

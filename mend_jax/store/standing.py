@@ -5,24 +5,20 @@ value that it is given (they are donated), as a training step takes its state. T
 slots than edits, by a quarter at most, so that few sizes are ever compiled for.
 """
 
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Int
 
-from mend_jax.data.batches import ANSWERS
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import ScopedEdit, holding
-from mend_jax.factors import Factors
-from mend_jax.scopes.active import NONE
-from mend_jax.scopes.network import Keys
-from mend_jax.store.ledger import SIDE_BY_SIDE, Ledger
+from mend_jax.store.ledger import Ledger
 from mend_jax.store.rows import Damaged
 from mend_jax.store.schema import HOLDS
+from mend_jax.store.slots import SIDE_BY_SIDE, blank, fill, room_for
 
 
 class Standing(NamedTuple):
@@ -36,35 +32,6 @@ class Standing(NamedTuple):
     numbers: Int[np.ndarray, "capacity"]
     event: int
     damaged: dict[int, str]
-
-
-def room_for(n: int) -> int:
-    """Slots for n edits and one more: a multiple of a quarter of a power of two, and of
-    `SIDE_BY_SIDE`, as many as are read at a time."""
-    step = max(SIDE_BY_SIDE, 1 << max(n.bit_length() - 3, 0))
-    return -(-(n + 1) // step) * step
-
-
-def slot_of(params: PyTree, sites: Sequence[str], scoped: Mapping[str, Any]) -> ScopedEdit:
-    """Shapes and dtypes of one slot, abstract: each site with all rows, the longest target.
-
-    Args:
-      params: of the base, or their shapes. scoped: that part of the editor's config.
-    """
-    rows, scope = scoped["rows"], scoped["scope"]
-
-    def array(*shape: int, dtype: Any = jnp.float32) -> Any:
-        return jax.ShapeDtypeStruct(shape, dtype)
-
-    def site(name: str) -> Factors:
-        layer = params
-        for part in name.split("/"):
-            layer = layer[part]
-        return Factors(*(array(rows, d) for d in layer["kernel"].shape))
-
-    keys = Keys(*(array(scope[name]) for name in Keys._fields))
-    target = array(ANSWERS[-1], dtype=jnp.int32)
-    return ScopedEdit({name: site(name) for name in sites}, keys, target)
 
 
 def stand(ledger: Ledger, slot: ScopedEdit, event: int | None = None) -> Standing:
@@ -82,7 +49,7 @@ def stand(ledger: Ledger, slot: ScopedEdit, event: int | None = None) -> Standin
     empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), slot)
     held = Slots(empty, jnp.zeros(capacity, bool))
     for first in range(0, len(wanted), SIDE_BY_SIDE):
-        room = _room(slot, SIDE_BY_SIDE)
+        room = blank(slot, SIDE_BY_SIDE)
         for i, (number, kept) in enumerate(ledger.arrays(wanted[first : first + SIDE_BY_SIDE])):
             if why := _placed(kept, room, i):
                 damaged[number] = why
@@ -115,7 +82,7 @@ def catch_up(ledger: Ledger, slot: ScopedEdit, standing: Standing) -> Standing:
         more = room_for(n + len(new)) - len(numbers)
         held, numbers = _with_room(held, more), np.pad(numbers, (0, more))
     for number, kept in ledger.arrays(new):
-        room = _room(slot, 1)
+        room = blank(slot, 1)
         if why := _placed(kept, room, 0):
             damaged[number] = why
             continue
@@ -142,26 +109,6 @@ def _with_room(held: Slots, more: int) -> Slots:
     return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
 
 
-def _room(slot: ScopedEdit, capacity: int) -> ScopedEdit:
-    """So many slots without edits: no rows, no target."""
-
-    def empty(x: Any) -> np.ndarray:
-        room = np.zeros((capacity, *x.shape), x.dtype)  # costs nothing until it is written
-        return np.full_like(room, NONE) if x.dtype == jnp.int32 else room
-
-    made: ScopedEdit = jax.tree.map(empty, slot)
-    return made
-
-
 def _placed(kept: ScopedEdit | Damaged, room: ScopedEdit, n: int) -> str:
-    """Writes an edit into slot n, whose other rows stay as they are; or says why it cannot."""
-    if isinstance(kept, Damaged):
-        return kept.why
-    same = kept.rows.keys() == room.rows.keys()
-    places = jax.tree.leaves(room) if same else []
-    pairs = list(zip(places, jax.tree.leaves(kept), strict=False))
-    if not pairs or any(x.shape[1:] != y.shape[2:] or len(x) > y.shape[1] for y, x in pairs):
-        return "its arrays are of other shapes, or sites, than this editor's"
-    for place, x in pairs:
-        place[n, : len(x)] = x
-    return ""
+    """As `fill`; of a damaged edit, why it cannot."""
+    return kept.why if isinstance(kept, Damaged) else fill(kept, room, n)

@@ -25,7 +25,8 @@ from mend_jax.store.ledger import Ledger, OvertakenError
 from mend_jax.store.making import maker_of, meeting_of
 from mend_jax.store.origin import origin_of
 from mend_jax.store.rows import NewEdit, StoredEdit, Words
-from mend_jax.store.standing import Standing, catch_up, slot_of, stand
+from mend_jax.store.slots import slot_of
+from mend_jax.store.standing import Standing, catch_up, stand
 
 
 class Added(NamedTuple):

@@ -13,7 +13,8 @@ from stored_edits import SLOT, kept, new, origin
 
 from mend_jax.scopes.active import NONE
 from mend_jax.store.ledger import Ledger
-from mend_jax.store.standing import Standing, catch_up, room_for, stand
+from mend_jax.store.slots import room_for
+from mend_jax.store.standing import Standing, catch_up, stand
 
 ORIGIN = origin()
 

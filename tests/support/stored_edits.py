@@ -11,7 +11,7 @@ from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import Keys
 from mend_jax.store.origin import Origin, told
 from mend_jax.store.rows import NewEdit, Words
-from mend_jax.store.standing import slot_of
+from mend_jax.store.slots import slot_of
 
 SITES = ("layers_1/mlp/down_proj", "layers_1/mlp/up_proj")
 ROWS = 3

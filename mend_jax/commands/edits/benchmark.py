@@ -31,7 +31,8 @@ from mend_jax.store.ledger import Ledger
 from mend_jax.store.making import meeting_of
 from mend_jax.store.origin import Origin, told
 from mend_jax.store.rows import NewEdit, Words
-from mend_jax.store.standing import catch_up, slot_of, stand
+from mend_jax.store.slots import slot_of
+from mend_jax.store.standing import catch_up, stand
 
 AT_ONCE = 100
 """Edits that are written in one transaction."""
