@@ -37,6 +37,9 @@ ALIKE = 0.5
 which edit is asked for, as among a thousand edits that are held."""
 GROUP = 20
 """Records of such a group."""
+SHORT = 32
+"""Tokens of a prompt, where it is not long; and the share of batches of long ones."""
+LONG = 0.2
 ENDS = 512
 """Records of a batch of which the last tokens of prompts are looked at alone: what a prompt asks
 for is seen there, in many more records than there is room for whole texts of."""
@@ -119,9 +122,14 @@ class Corpus(NamedTuple):
 def scope_batches(
     corpus: Corpus, batch: int, seed: int, longest: int = 32
 ) -> Iterator[ScopeBatch]:
-    """Endless batches; what is longer than `longest` is cut at its end."""
+    """Endless batches. Where there are prompts of more than `SHORT` tokens (after the turns of a
+    chat, say), one batch in five is of half as many records, and of these; their running text is
+    cut at `longest`."""
     records, spoken, running, states = corpus
     known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
+    short = [[text for text in texts if not _is_long(text)] for texts in known]
+    far = [i for i, texts in enumerate(known) if any(map(_is_long, texts))]
+    long = [_long_first(texts) for texts in known]
     subjects = np.asarray([record.record.subject.casefold() for record in records])
     alike = _alike(records)
     there = {text.role for texts in known for text in texts}
@@ -129,20 +137,32 @@ def scope_batches(
     rng = np.random.default_rng((seed, 2))
     batch = min(batch, len(records))
     while True:
-        chosen = _chosen(alike, batch, rng)
+        is_long = bool(far) and rng.random() < LONG
+        size = min(batch // 2, len(far)) if is_long else batch
+        chosen = rng.permutation(far)[:size] if is_long else _chosen(alike, size, rng)
         texts: list[tuple[int, ScopeText]] = []
-        held = np.zeros(batch, np.int32)
+        held = np.zeros(size, np.int32)
         for place, index in enumerate(chosen):
             held[place] = len(texts)
-            texts += [(place, text) for text in _drawn(known[index], rng)]
+            texts += [(place, text) for text in _drawn((long if is_long else short)[index], rng)]
         texts += _running(running, chosen, rng)
-        room = batch * each + RUNNING_TEXTS  # one shape, whatever a record has
+        room = size * each + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
         others = rng.permutation(len(records))[:ENDS]
         ends = _ends([_drawn(known[i], rng) for i in others], states)
-        shaped = _padded(texts, states, (room, longest))
+        shaped = _padded(texts, states, (room, longest if is_long else min(SHORT, longest)))
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         yield ScopeBatch(*shaped, held, at, names[:, None] == names[None], ends)
+
+
+def _is_long(text: ScopeText) -> bool:
+    return text.at >= SHORT
+
+
+def _long_first(texts: Sequence[ScopeText]) -> list[ScopeText]:
+    """Of each role the long texts, or all if there are none."""
+    roles = {text.role for text in texts if _is_long(text)}
+    return [text for text in texts if text.role not in roles or _is_long(text)]
 
 
 def _alike(records: Sequence[TokenRecord]) -> list[np.ndarray]:

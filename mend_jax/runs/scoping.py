@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.chat import chat_prompt
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
-from mend_jax.data.records import Record, Rephrase, drop_known_subjects
+from mend_jax.data.records import Record, Rephrase, drop_known_subjects, rephrases_of
 from mend_jax.data.scope_texts import Corpus, Running, States, scope_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
@@ -39,6 +40,9 @@ SPOKEN = 384
 AFTER = 8
 BEFORE = 14
 """Tokens of other text before a prompt."""
+CHATS = 0.25
+"""Share of the records that are asked for in a chat, too; and the longest such text in tokens."""
+LONGEST = 64
 HELD = 1000
 """Edits that are held while thresholds are set: those of development, and of training."""
 ROWS = 4
@@ -119,7 +123,8 @@ def add_scope(
         raise ValueError("a scope learns from rephrases, and the records have none")
     running = [*passages_of(base, mine, PASSAGES, training.seed), *anything(base, training.seed)]
     after = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
-    train, _ = encode_records(after_text(mine, after, training.seed), encode, *limits)
+    more = in_chat(base, after_text(mine, after, training.seed), training.seed)
+    train, _ = encode_records(more, encode, LONGEST, LONGEST)
     dev, _ = encode_records(asked[len(records.train) :], encode, *limits)
     beside = train[: max(HELD - len(dev), 0)]
     dev, _ = without_edited_subjects(dev, len(dev), beside)
@@ -133,7 +138,7 @@ def add_scope(
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states)
-    batches = scope_batches(corpus, training.batch, training.seed, training.longest)
+    batches = scope_batches(corpus, training.batch, training.seed, LONGEST)
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
     if dev:
         phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
@@ -171,6 +176,31 @@ def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> li
         )
 
     return [one(record) for record in records]
+
+
+def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
+    """Some of the records with a phrasing, and a locality prompt of each kind, as a model's answer
+    in a chat may begin, in which the user asked for it: in the base's template, if it has one."""
+    rng = random.Random(f"chat {seed}")
+
+    def asked(question: str, answer: str) -> str:
+        return chat_prompt(base, [{"role": "user", "content": question}]) + answer
+
+    def one(record: Record) -> Record:
+        question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
+        kinds = {item.kind: item for item in record.locality}.values()
+        return record._replace(
+            rephrases=(
+                *record.rephrases,
+                begun._replace(prompt=asked(question.prompt, begun.prompt)),
+            ),
+            locality=record.locality
+            + tuple(item._replace(prompt=asked(item.prompt, item.prompt)) for item in kinds),
+        )
+
+    if not base.chat.source:
+        return list(records)
+    return [one(record) if rng.random() < CHATS else record for record in records]
 
 
 def passages_of(base: Base, records: Sequence[Record], count: int, seed: int) -> list[Running]:

@@ -20,6 +20,7 @@ from mend_jax.data.scope_texts import (
     OWN,
     PAD,
     RUNNING,
+    SHORT,
     WITHIN,
     Corpus,
     Running,
@@ -89,6 +90,28 @@ def test_every_position_has_its_role(cache: Any):
     np.testing.assert_array_equal(batch.roles[batch.held, batch.at], EDIT)
     np.testing.assert_array_equal(batch.record[batch.held], np.arange(5))
     assert np.all(np.diag(batch.same)) and np.all(batch.roles[:, 6:] == PAD)
+
+
+def test_long_prompts_are_among_themselves(cache: Any):
+    """One batch in five is of records with prompts after much other text, and of these prompts."""
+    records, running, _ = cache
+    before = np.arange(600, 600 + SHORT, dtype=np.int32)
+
+    def after_text(pair: Tokens) -> Tokens:
+        tokens = np.append(before, pair.tokens).astype(np.int32)
+        return pair._replace(tokens=tokens, read=pair.read + SHORT)
+
+    some = [
+        r._replace(rephrases=(*r.rephrases, after_text(r.rephrases[0]))) if i % 2 else r
+        for i, r in enumerate(records[:40])
+    ]
+    corpus = told((some, running, cache[2]))._replace(states=lambda tokens: states(tokens))
+    batches = list(itertools.islice(scope_batches(corpus, 8, seed=0, longest=64), 24))
+    long = [b for b in batches if b.states.shape[1] == 64]
+    assert 1 <= len(long) <= 10 and {b.states.shape[:2] for b in batches} == {(80, 32), (56, 64)}
+    for batch in long:
+        assert len(batch.at) == 4
+        assert np.sum(np.isin(batch.roles[:, SHORT:], (ASKED, EDIT))) == 4  # told or asked there
 
 
 def test_what_is_taught_by_hand(cache: Any):
