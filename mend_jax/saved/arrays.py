@@ -14,6 +14,11 @@ from mend_jax.editors.base import EditorState
 from mend_jax.editors.enn import names_of
 from mend_jax.files import array_checksum
 
+HALF = {np.dtype(np.float32): np.dtype(np.float16)}
+"""What an array may be stored in to save room."""
+LARGE = 10_000
+"""Elements of an array that is worth it."""
+
 
 class EditorError(ValueError):
     """A saved editor that cannot be used: damaged, untrained, or made for another base."""
@@ -33,6 +38,20 @@ def check_trained(state: EditorState, name: str) -> None:
 def named_arrays(state: PyTree) -> dict[str, np.ndarray]:
     """All arrays of an editor's state, or of what it is part of, by name."""
     return {name: np.asarray(leaf) for name, leaf in names_of(state).items()}
+
+
+def halved(array: np.ndarray) -> np.ndarray:
+    """In half of the bytes, if it is a large one.
+
+    Raises:
+      EditorError: a value is too large for that.
+    """
+    if array.size < LARGE or array.dtype not in HALF:
+        return array
+    found = array.astype(HALF[array.dtype])
+    if not np.all(np.isfinite(found)):
+        raise EditorError("a value is too large for float16: keep the editor in float32")
+    return found
 
 
 def read_arrays(path: Path, shapes: PyTree, promised: Mapping[str, Any]) -> EditorState:
@@ -61,14 +80,14 @@ def read_arrays(path: Path, shapes: PyTree, promised: Mapping[str, Any]) -> Edit
             problems.append(f"{name} is missing")
         elif array.shape != leaf.shape:
             problems.append(f"{name} has shape {array.shape}, expected {leaf.shape}")
-        elif array.dtype != leaf.dtype:
+        elif array.dtype not in (leaf.dtype, HALF.get(leaf.dtype)):
             problems.append(f"{name} is of {array.dtype}, expected {leaf.dtype}")
         elif list(array.shape) != promised["shapes"].get(name):
             problems.append(f"{name} has shape {array.shape}, not the one in config.json")
         elif known is not None and array_checksum(array) != known.get(name):
             problems.append(f"{name} has another checksum than when it was saved")
         else:
-            leaves.append(jax.numpy.asarray(array))
+            leaves.append(jax.numpy.asarray(array, leaf.dtype))
     problems += [f"{name} belongs to no part of this editor" for name in arrays]
     if problems:
         raise EditorError(f"{path}: {len(problems)} arrays do not fit: {'; '.join(problems[:20])}")

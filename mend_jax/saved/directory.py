@@ -30,7 +30,7 @@ from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import Base, load
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
-from mend_jax.saved.arrays import EditorError, check_trained, named_arrays, read_arrays
+from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
 from mend_jax.saved.config import read_config
 from mend_jax.scopes.network import scope_of
 from mend_jax.sites import SiteError
@@ -62,10 +62,25 @@ def save_editor(
     Raises:
       EditorError: the editor has no name by which it could be made again.
     """
+    write_editor(directory, SavedEditor(editor, state, base, sites, dict(training or {})))
+
+
+def write_editor(directory: str | Path, saved: SavedEditor, half: bool = False) -> None:
+    """As `save_editor`.
+
+    Args:
+      saved: its config is how it was trained.
+      half: store large arrays in float16; they are float32 again once they are loaded.
+
+    Raises:
+      EditorError: also, a value is too large for `half`.
+    """
+    editor, state, base, sites, training = saved
     if "editor" not in editor.config:
         raise EditorError("an editor without a name (`config['editor']`) cannot be loaded again")
     directory = Path(directory)
     arrays = {k: np.asarray(v, order="C") for k, v in named_arrays(fetch(state)).items()}
+    arrays = {k: halved(v) if half else v for k, v in arrays.items()}
     config = {
         "options": {},
         **editor.config,
@@ -74,7 +89,7 @@ def save_editor(
         "fingerprint": fingerprint(base, sites),
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
         "checksums": {name: array_checksum(array) for name, array in arrays.items()},
-        "training": dict(training or {}),
+        "training": training,
     }
     config = json.loads(json.dumps(config))  # as it will be read
     config["checksum"] = json_checksum(config)
