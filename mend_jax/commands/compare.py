@@ -31,9 +31,10 @@ from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.comparison import Row, compare, markdown
 from mend_jax.runs.methods import Chosen, contenders, editors_named
-from mend_jax.runs.options import ExperimentError, TrainConfig, check_config, check_data
+from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.run import gather
+from mend_jax.runs.splits import check_data
 from mend_jax.runs.task import Task, make_task
 
 EditorNames = Annotated[str, accepted_by(editors_named)]

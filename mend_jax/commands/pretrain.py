@@ -38,10 +38,10 @@ from mend_jax.option_types import (
     between,
     check_options,
 )
-from mend_jax.runs.options import KNOWS_FACTS
 from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, Epoch, exact_match, pretrain
 from mend_jax.runs.small_bases import TRAINING, Family, Training, fresh, fresh_base, naming
+from mend_jax.runs.splits import KNOWS_FACTS
 from mend_jax.weights.export import write_folder
 
 

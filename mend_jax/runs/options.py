@@ -135,6 +135,9 @@ class ScopeOptions:
     """Give the editor a scope, of causal models only: its edits are trained to act where they are
     asked for, a scope learns where that is, and many are held beside each other. Brings --ridge 1,
     --alpha 1e-3, --alpha-learning-rate 1e-4, --near 0 and --far 0, unless these are given."""
+    scope_of: str = ""
+    """Take the scope of another editor of the same base in place of training one: its directory, or
+    the name of a base, for the editor that comes with the package."""
     scope_steps: Steps = 300
     """Training steps of the scope."""
     scope_batch: Batch = 160
@@ -251,10 +254,6 @@ class PaperConfig(TrainConfig):
     anything_knows_facts: ClassVar[bool] = False
 
 
-KNOWS_FACTS = "pretraining.json"
-"""The file that `mend-jax pretrain` leaves in the folder of a base."""
-
-
 def check_config(config: TrainConfig) -> None:
     """Refuses options whose values are not allowed, or that do not go together.
 
@@ -269,6 +268,8 @@ def check_config(config: TrainConfig) -> None:
             "--scope: each of its edits is made alone, on one device: --k, --at-once and --mesh do "
             "not go with it"
         )
+    if config.scope_of and not config.scope:
+        raise ExperimentError("--scope-of is an editor's whose scope is taken: say --scope, too")
     cluster = (config.address, config.processes, config.process_id)
     if cluster != (None, None, None):
         if config.address is None or config.processes is None or config.process_id is None:
@@ -278,18 +279,6 @@ def check_config(config: TrainConfig) -> None:
                 f"--process-id {config.process_id}: processes are numbered from 0, and there are "
                 f"{config.processes}"
             )
-
-
-def check_data(config: TrainConfig) -> None:
-    """Raises ExperimentError unless there is something to train on, and to score on."""
-    if config.train is not None and config.validation is None:
-        raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
-    knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
-    if config.train is None and not knows:
-        raise ExperimentError(
-            f"--model {config.model} was not made by `mend-jax pretrain`, so it need not know "
-            "the project's facts: give --train FILE and --validation FILE"
-        )
 
 
 def as_json(config: TrainConfig) -> dict[str, Any]:

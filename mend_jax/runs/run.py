@@ -25,7 +25,7 @@ from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
-from mend_jax.runs.options import TrainConfig, as_json, check_config, check_data
+from mend_jax.runs.options import TrainConfig, as_json, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.scoping import (
     ScopeRecords,
@@ -33,8 +33,9 @@ from mend_jax.runs.scoping import (
     add_scope,
     check_can_scope,
     last_block,
+    with_scope_of,
 )
-from mend_jax.runs.splits import Data, deal_facts, prepare, read_files
+from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
 from mend_jax.runs.task import Task, make_task
 from mend_jax.runs.training import (
     check_together,
@@ -44,7 +45,9 @@ from mend_jax.runs.training import (
     train,
 )
 from mend_jax.saved.arrays import check_trained
-from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
+from mend_jax.saved.config import read_config
+from mend_jax.saved.directory import SavedEditor, build_editor, load_editor, save_editor
+from mend_jax.saved.shipped import editor_folder
 from mend_jax.training.loop import Fit
 
 RESULTS = "results.json"
@@ -81,6 +84,9 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
         stages, _ = check_can_scope(base, sites)
+        if config.scope_of:
+            lent = read_config(editor_folder(config.scope_of)).get("scoped")
+            stages = tuple(lent["scope"]["stages"]) if lent else stages
         base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
     say(
@@ -165,9 +171,11 @@ def _made(
 
 
 def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> SavedEditor:
-    """The editor with a scope, trained on the run's own records."""
+    """The editor with a scope: another's, or one trained on the run's own records."""
     config = task.config
     saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
+    if config.scope_of:
+        return with_scope_of(saved, load_editor(editor_folder(config.scope_of), task.base))
     parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
     training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)
     return add_scope(saved, ScopeRecords(*parts), training, task.cache, say)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.chat import chat_prompt
@@ -144,9 +144,30 @@ def add_scope(
         phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
-    within = {"scope": scope.config, "last_block": last_block(base), "rows": ROWS}
-    config = saved.config | {"scoped": within}
-    base = base._replace(model=base.model.clone(keep=stages))
+    return _joined(saved, scope.config, phi)
+
+
+def with_scope_of(saved: SavedEditor, lender: SavedEditor) -> SavedEditor:
+    """The editor with the scope of another.
+
+    Raises:
+      ValueError: the other has none; it reads states of blocks that this editor edits.
+    """
+    if "scoped" not in lender.config:
+        raise ValueError("the editor whose scope is to be taken has none")
+    trunk, _ = split(saved.base.model, saved.sites)
+    stages = tuple(lender.config["scoped"]["scope"]["stages"])
+    if trunk is None or max(stages) > trunk.stop:
+        raise ValueError("the scope reads states of blocks that are edited: edit later blocks only")
+    return _joined(saved, lender.config["scoped"]["scope"], lender.state.phi.scope)
+
+
+def _joined(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedEditor:
+    """Editor and scope, as one editor."""
+    config = saved.config | {
+        "scoped": {"scope": scope, "last_block": last_block(saved.base), "rows": ROWS}
+    }
+    base = saved.base._replace(model=saved.base.model.clone(keep=tuple(scope["stages"])))
     editor = build_editor(config, outputs_of(base.model))
     state = EditorState(ScopedPhi(saved.state.phi, jax.device_get(phi)), saved.state.stats)
     return SavedEditor(editor, state, base, saved.sites, config)

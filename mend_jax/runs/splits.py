@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mend_jax.data.batches import Skipped, TokenRecord, encode_records, grouped, sum_of
@@ -15,6 +16,8 @@ from mend_jax.data.sources.registry import read_noted, replace_locality
 from mend_jax.models.registry import Base
 from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig
 
+KNOWS_FACTS = "pretraining.json"
+"""The file that `mend-jax pretrain` leaves in the folder of a base."""
 OBEYED = "locality prompts about subjects that are edited beside"
 """What the count of these is called."""
 
@@ -35,6 +38,18 @@ class Data(NamedTuple):
     dev: list[TokenRecord]
     validation: list[TokenRecord]
     left_out: dict[str, Any]
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises ExperimentError unless there is something to train on, and to score on."""
+    if config.train is not None and config.validation is None:
+        raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
+    knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
+    if config.train is None and not knows:
+        raise ExperimentError(
+            f"--model {config.model} was not made by `mend-jax pretrain`, so it need not know "
+            "the project's facts: give --train FILE and --validation FILE"
+        )
 
 
 def reading_of(config: ReadingOptions, split: Literal["train", "validation"]) -> Reading:

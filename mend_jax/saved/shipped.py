@@ -8,6 +8,11 @@ from mend_jax.saved.arrays import EditorError
 SHIPPED = ("smollm2-135m",)
 
 
+def editor_folder(name: str | Path) -> Path:
+    """The directory of an editor: that of the base of this name, if there is one, or `name`."""
+    return shipped(str(name)) if name in SHIPPED else Path(name)
+
+
 def shipped(model: str) -> Path:
     """The directory of the editor for a base.
 

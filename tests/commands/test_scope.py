@@ -93,7 +93,7 @@ def test_others_are_held_beside(out: Path, tmp_path: Path):
     assert ended.code == 1 and "--hold N and --distractors FILE go together" in ended.error
 
 
-def test_a_run_trains_both(tiny_files: Files, out: Path, tmp_path: Path):
+def test_a_run_trains_both(tiny_files: Files, finished: Finished, tmp_path: Path):
     """Edits are trained where they are asked for; the scope is part of what is scored and saved."""
     config = options(tiny_files, tmp_path / "run", scope=True, scope_steps=20, scope_batch=8)
     said: list[str] = []
@@ -106,6 +106,13 @@ def test_a_run_trains_both(tiny_files: Files, out: Path, tmp_path: Path):
         run(options(tiny_files, tmp_path / "two", scope=True, k=2))
     with pytest.raises(ValueError, match="only edits that are factors are scoped"):
         run(options(tiny_files, tmp_path / "ft", scope=True, editor="ft"))
+    lent = run(options(tiny_files, tmp_path / "lent", scope=True, scope_of=str(tmp_path / "run")))
+    assert lent is not None
+    assert_equal(lent.saved.state, again.state)  # the same editor, and the other's scope
+    with pytest.raises(ValueError, match="whose scope is to be taken has none"):
+        run(options(tiny_files, tmp_path / "no", scope=True, scope_of=str(finished.config.out)))
+    with pytest.raises(ExperimentError, match="say --scope, too"):
+        run(options(tiny_files, tmp_path / "no", scope_of="smollm2-135m"))
     line = ("--model", tiny_files.model, "--train", tiny_files.train, "--validation")
     ended = typed("compare", *line, tiny_files.validation, "--out", tmp_path / "all", "--scope")
     assert ended.code == 1 and "gives no editor a scope" in ended.error
