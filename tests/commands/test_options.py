@@ -109,7 +109,7 @@ def senseless(option: Option) -> list[Any]:
 
 
 def called(module: str, option: Option) -> str:
-    if option.name == "model" and module.endswith((".plan", ".benchmark")):
+    if option.name == "model" and module.endswith((".plan", ".benchmark", ".benchmark_scoped")):
         return "built-in model"
     if option.name == "store" and module.endswith(".add"):
         return "new store"

@@ -1,6 +1,8 @@
 """`mend-jax edits export ...` as it is typed: no scope is lost unsaid, and the cost is told."""
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import jax
@@ -13,8 +15,10 @@ from transformers import AutoModelForCausalLM
 from typed import Ended, typed
 
 import mend_jax as mj
+from mend_jax.data.codec import codec_of
 from mend_jax.data.records import write_records
 from mend_jax.exports.format import without_scopes
+from mend_jax.reports.before_after import before_after_of
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.store.ledger import Ledger
 
@@ -76,6 +80,31 @@ def test_merged_edits_are_the_sum_of_those_that_are_held(
     assert "mend-jax edits export --editor=editor --store=edits.db --out=out" in card
 
 
+def test_edits_keep_their_scopes_in_transformers(
+    scoped_folder: Path, scoped_editor: SavedEditor, store: Path
+):
+    """What the editor's own words are, under both edits."""
+    ended = export(scoped_folder, store, "--to", "scoped")
+    assert ended.code == 0, ended.error
+    out = store.with_name("out")
+    assert ended.out.startswith("in their scopes: ") and "without scopes" not in ended.out
+    told = json.loads((out / "scoped_edits.json").read_text())["edits"]
+    assert told == [{"prompt": r.prompt, "target": r.target} for r in (RECORDS[0], RECORDS[2])]
+    model = AutoModelForCausalLM.from_pretrained(scoped_editor.base.name)
+    model.generation_config.eos_token_id = None
+    edits = runpy.run_path(str(out / "scoped_edits.py"))["attach"](model, out)
+    codec = codec_of(scoped_editor.base)
+    with mj.EditStore(store, scoped_editor) as opened:
+        shown = before_after_of(scoped_editor, 4).ask(opened.held, [r.prompt for r in RECORDS])
+    for answer in shown:
+        ids = torch.tensor([codec.prompt(answer.prompt)])
+        said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=4,
+                              do_sample=False, pad_token_id=0)  # fmt: skip
+        assert codec.text(said[0, ids.shape[1] :].numpy(), 1) == answer.after
+    assert any(answer.before != answer.after for answer in shown)
+    edits.remove()
+
+
 def test_rounding_is_asked_for_and_a_moment_of_the_history_is_written(
     scoped_folder: Path, store: Path
 ):
@@ -103,7 +132,7 @@ def test_errors_are_one_message(scoped_folder: Path, store: Path, tmp_path: Path
     (full / "x").touch()
     plain = ("--to", "huggingface", "--without-scopes")
     cases = [
-        (store, ("--to", "onnx"), "no format is called 'onnx'; known are huggingface"),
+        (store, ("--to", "onnx"), "no format is called 'onnx'; known are scoped, huggingface"),
         (store, (*plain, "--out", full), "full is not empty: give another folder"),
         (other, plain, "the store's edits were made on the base 'tiny', and this is"),
         (none, plain, "none.db: it holds no edits after event 0"),

@@ -1,7 +1,9 @@
 """Writes the edits that a store holds as files that other programs load.
 
+    mend-jax edits export --editor runs/scoped --store edits.db --to scoped --out DIR
     mend-jax edits export --editor runs/scoped --store edits.db --to huggingface --out DIR
 
+--to scoped: beside a model of transformers, where each edit acts only where it belongs.
 --to huggingface: a model of transformers with the edits in its weights.
 
 Weights have no scopes: edits that are merged into them are felt everywhere, and add up. So the
