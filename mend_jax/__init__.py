@@ -64,6 +64,7 @@ from mend_jax.training.step import Objective, make_step
 if TYPE_CHECKING:
     from mend_jax.exports.card import Card
     from mend_jax.exports.huggingface import export_huggingface
+    from mend_jax.exports.peft import export_peft
     from mend_jax.exports.scoped import export_scoped
     from mend_jax.store.store import EditStore
 
@@ -105,6 +106,7 @@ __all__ = [
     "editor_optimiser",
     "enn",
     "export_huggingface",
+    "export_peft",
     "export_scoped",
     "facts_records",
     "finetune",
@@ -151,6 +153,7 @@ LATER = {
     "Card": "mend_jax.exports.card",
     "EditStore": "mend_jax.store.store",
     "export_huggingface": "mend_jax.exports.huggingface",
+    "export_peft": "mend_jax.exports.peft",
     "export_scoped": "mend_jax.exports.scoped",
 }
 """Names that are imported where they are used: of the store, which needs a database, and of what is

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from mend_jax.editors.held import Slots
 from mend_jax.exports.card import Card
 from mend_jax.factors import Dense, Edit, Factors, total
-from mend_jax.option_types import Gigabytes
+from mend_jax.option_types import Gigabytes, Rank, Share
 from mend_jax.saved.directory import SavedEditor
 
 Stored = Literal["float32", "bfloat16"]
@@ -23,6 +23,12 @@ class How:
     """Of weights that are written (huggingface, gguf)."""
     shard_gb: Gigabytes = 5.0
     """Largest size of a file of weights, in GB (huggingface)."""
+    error: Share = 1e-3
+    """Largest share of a layer's edits, by their norm, that a low rank may lose (peft)."""
+    rank: Rank = 512
+    """Largest rank of a layer (peft)."""
+    one_rank: bool = False
+    """All layers get the largest rank, filled with zeros, for llama.cpp (peft)."""
 
 
 class Job(NamedTuple):

@@ -147,8 +147,9 @@ def benchmark(config: ScopedBenchmark) -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = run(config, Path(folder))
     print(f"{found['edits']:,} edits at {found['sites']} sites of {found['model']}, "
-          f"{found['file_bytes'] / 1e6:,.0f} MB; torch {found['torch']}, {found['threads']} threads "
-          f"on {found['cores']} cores, load {found['load']:.1f}")  # fmt: skip
+          f"{found['file_bytes'] / 1e6:,.0f} MB; torch {found['torch']}, "
+          f"{found['threads']} threads, {found['cores']} cores, load {found['load']:.1f}"
+    )  # fmt: skip
     for kind in ("second", "cpu_second"):
         speeds = found[f"tokens_a_{kind}"]
         told = (f"{name} {x:.1f} ({x / speeds['plain']:.2f})" for name, x in speeds.items())
