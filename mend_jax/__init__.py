@@ -63,6 +63,7 @@ from mend_jax.training.step import Objective, make_step
 
 if TYPE_CHECKING:
     from mend_jax.exports.card import Card
+    from mend_jax.exports.gguf import export_gguf
     from mend_jax.exports.huggingface import export_huggingface
     from mend_jax.exports.peft import export_peft
     from mend_jax.exports.scoped import export_scoped
@@ -105,6 +106,7 @@ __all__ = [
     "edited",
     "editor_optimiser",
     "enn",
+    "export_gguf",
     "export_huggingface",
     "export_peft",
     "export_scoped",
@@ -152,6 +154,7 @@ __all__ = [
 LATER = {
     "Card": "mend_jax.exports.card",
     "EditStore": "mend_jax.store.store",
+    "export_gguf": "mend_jax.exports.gguf",
     "export_huggingface": "mend_jax.exports.huggingface",
     "export_peft": "mend_jax.exports.peft",
     "export_scoped": "mend_jax.exports.scoped",

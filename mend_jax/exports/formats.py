@@ -1,6 +1,6 @@
 """The formats of exports by name. A new one is a file, and a line here."""
 
-from mend_jax.exports import huggingface, peft, scoped
+from mend_jax.exports import gguf, huggingface, peft, scoped
 from mend_jax.exports.folder import ExportError
 from mend_jax.exports.format import Format
 
@@ -8,6 +8,7 @@ FORMATS: dict[str, Format] = {
     "scoped": scoped.FORMAT,
     "huggingface": huggingface.FORMAT,
     "peft": peft.FORMAT,
+    "gguf": gguf.FORMAT,
 }
 
 

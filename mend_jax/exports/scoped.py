@@ -55,7 +55,7 @@ def export_scoped(saved: SavedEditor, held: Slots, out: str | Path, card: Card =
       ExportError: the folder is not empty; the editor has no scope; no edits; int8 weights.
     """
     if "scoped" not in saved.config:
-        raise ExportError("the editor has no scope: export its edits as huggingface or peft")
+        raise ExportError("the editor has no scope: export its edits as huggingface, peft or gguf")
     check_floats(saved.base)
     used = np.flatnonzero(np.asarray(held.used))
     if not len(used):

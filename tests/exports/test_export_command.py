@@ -132,7 +132,7 @@ def test_errors_are_one_message(scoped_folder: Path, store: Path, tmp_path: Path
     (full / "x").touch()
     plain = ("--to", "huggingface", "--without-scopes")
     cases = [
-        (store, ("--to", "onnx"), "is called 'onnx'; known are scoped, huggingface, peft"),
+        (store, ("--to", "onnx"), "is called 'onnx'; known are scoped, huggingface, peft, gguf"),
         (store, (*plain, "--out", full), "full is not empty: give another folder"),
         (other, plain, "the store's edits were made on the base 'tiny', and this is"),
         (none, plain, "none.db: it holds no edits after event 0"),

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import parity
 import pytest
 import torch
 import transformers
+from any_edit import an_edit
 from compare import assert_close, assert_equal
 from configurations import KINDS, raw_config, torch_model
 from huggingface_hub import ModelCard
@@ -21,25 +21,9 @@ import mend_jax as mj
 from mend_jax.exports.card import Card, hub_id
 from mend_jax.exports.folder import ExportError
 from mend_jax.exports.huggingface import export_huggingface
-from mend_jax.factors import Dense, Factors
-from mend_jax.models.registry import Base
-from mend_jax.sites import kernel_path
+from mend_jax.factors import Factors
 from mend_jax.weights import WeightsError
 from mend_jax.weights.safetensors_file import map_safetensors
-
-
-def an_edit(base: Base, size: float = 0.3, rows: int = 3) -> dict[str, Any]:
-    """Of factors at the default sites, and of a matrix at the last of them."""
-    rng = np.random.default_rng(0)
-    found: dict[str, Any] = {}
-    for site in mj.default_sites(base):
-        kernel: Any = base.params
-        for name in kernel_path(base.params, site) or ():
-            kernel = kernel[name]
-        u, delta = (jnp.asarray(rng.standard_normal((rows, d)), jnp.float32) for d in kernel.shape)
-        found[site] = Factors(u, size * delta)
-    found[site] = Dense(found[site].u.T @ found[site].delta)
-    return found
 
 
 def families() -> list[str]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from any_edit import an_edit
 from configurations import KINDS, raw_config, torch_model
-from test_huggingface import an_edit
 from tiny_run import save_folder
 
 import mend_jax as mj

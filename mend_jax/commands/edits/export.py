@@ -6,6 +6,7 @@
 --to scoped: beside a model of transformers, where each edit acts only where it belongs.
 --to huggingface: a model of transformers with the edits in its weights.
 --to peft: a LoRA adapter of them, for PEFT and vLLM.
+--to gguf: a Llama-like model with the edits in its weights, for llama.cpp.
 
 Weights have no scopes: edits that are merged into them are felt everywhere, and add up. So the
 command asks their prompts (and, with --records, neighbours) with scopes and without, says what is
