@@ -8,17 +8,20 @@ import gguf
 import jax
 import numpy as np
 import pytest
+import torch
 from any_edit import an_edit
 from compare import assert_close
 from configurations import KINDS, raw_config, torch_model
 from gguf_files import MADE, write
 from gguf_files import torch_model as gguf_model
 from tiny_run import byte_level_bpe, save_folder, some_records
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import mend_jax as mj
 from mend_jax.exports.card import Card
 from mend_jax.exports.folder import ExportError
 from mend_jax.exports.gguf import export_gguf
+from mend_jax.exports.huggingface import export_huggingface
 from mend_jax.models.registry import Base
 
 TEXTS = [record.prompt for record in some_records(0, 3)]
@@ -82,6 +85,28 @@ def test_a_file_of_every_architecture_is_written_again(name: str, tmp_path: Path
     again = mj.load(str(tmp_path / "out" / "model.gguf"))
     assert again.config == base.config
     assert_close(again.params, jax.device_get(mj.merge(base.params, edit)), 1e-6)
+
+
+def test_a_base_from_a_file_becomes_a_folder_of_transformers(tmp_path: Path):
+    """With the tokens, and the chat template, that the file has."""
+    source = save_folder(tmp_path / "base")
+    (source / "chat_template.jinja").write_text("{{ messages[0]['content'] }}!")
+    export_gguf(mj.load(str(source)), {}, tmp_path / "file")
+    base = mj.load(str(tmp_path / "file" / "model.gguf"))
+    edit = an_edit(base)
+    export_huggingface(base, edit, tmp_path / "out")
+    tokens = np.arange(9, dtype=np.int32)[None]
+    params = mj.merge(base.params, edit)
+    ours = np.asarray(jax.jit(base.model.apply)({"params": params}, mj.Inputs(tokens)))
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    with torch.no_grad():
+        wanted = theirs(torch.tensor(tokens).long()).logits.numpy()
+    np.testing.assert_allclose(ours, wanted, atol=1e-5 * np.abs(wanted).max())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in TEXTS:
+        assert tokenizer(text)["input_ids"] == base.tokenizer.encode(text).ids
+    asked = [{"role": "user", "content": "Where?"}]
+    assert tokenizer.apply_chat_template(asked, tokenize=False) == "Where?!"
 
 
 def test_bfloat16_halves_the_matrices(tmp_path: Path):
