@@ -22,6 +22,7 @@ Each word has one meaning here:
 | store | where edits are kept: rows of a database with an append-only history |
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mend_jax.data.codec import Codec, codec_of
@@ -62,10 +63,16 @@ from mend_jax.training.state import Placement, TrainState, init_state
 from mend_jax.training.step import Objective, make_step
 
 if TYPE_CHECKING:
+    from mend_jax.exports.card import Card
+    from mend_jax.exports.gguf import export_gguf
+    from mend_jax.exports.huggingface import export_huggingface
+    from mend_jax.exports.peft import export_peft
+    from mend_jax.exports.scoped import export_scoped
     from mend_jax.store.store import EditStore
 
 __all__ = [
     "Base",
+    "Card",
     "Codec",
     "Dense",
     "Edit",
@@ -102,6 +109,10 @@ __all__ = [
     "edited",
     "editor_optimiser",
     "enn",
+    "export_gguf",
+    "export_huggingface",
+    "export_peft",
+    "export_scoped",
     "facts_records",
     "finetune",
     "finetune_together",
@@ -147,10 +158,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs a database is imported where it is used."""
-    if name == "EditStore":
-        from mend_jax.store.store import EditStore
+LATER = {
+    "Card": "mend_jax.exports.card",
+    "EditStore": "mend_jax.store.store",
+    "export_gguf": "mend_jax.exports.gguf",
+    "export_huggingface": "mend_jax.exports.huggingface",
+    "export_peft": "mend_jax.exports.peft",
+    "export_scoped": "mend_jax.exports.scoped",
+}
+"""Names that are imported where they are used: of the store, which needs a database, and of what is
+built upon it."""
 
-        return EditStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name not in LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(LATER[name]), name)

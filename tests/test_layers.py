@@ -19,7 +19,7 @@ objectives
 editors | data
 training | evaluation | saved
 cost | reports | store
-runs | opened
+runs | opened | exports
 mend_jax
 commands
 experiments | __main__

@@ -4,6 +4,7 @@ Keys are written without the architecture before them: `.block_count` is `llama.
 files leave out is what llama.cpp takes for it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,14 @@ class Kind(NamedTuple):
         if layer is None:
             return _TOP.get(part)
         return f"model.layers.{layer}.{self.layer[part]}" if part in self.layer else None
+
+    def part(self, module: str) -> str | None:
+        """What a module is called in a file: the way back."""
+        match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", module)
+        if match is None:
+            return next((part for part, ours in _TOP.items() if ours == module), None)
+        parts = (part for part, ours in self.layer.items() if ours == match[2])
+        return next((f"blk.{match[1]}.{part}" for part in parts), None)
 
 
 def _queries_by_width(largest: int) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:

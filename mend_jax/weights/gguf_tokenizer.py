@@ -6,6 +6,7 @@ listed here, as the models' own tokenizer.json have them. `llama` is a SentenceP
 scores in place of merges; the merges follow from the scores.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypedDict
 
@@ -68,6 +69,27 @@ _CUTS = {
     "llama-bpe": _Cut(_regex(r"\p{N}{1,3}"), whole_words=True, add_bos=True),
     "qwen2": _Cut(_regex(r"\p{N}"), normalizer=normalizers.NFC()),
 }
+
+
+def known_cut(tokenizer: Tokenizer) -> str | None:
+    """The name of the way in which a byte-level tokenizer cuts text; None if it has none here."""
+    found = _way(tokenizer)
+    for name, cut in _CUTS.items():
+        known = Tokenizer(models.BPE(ignore_merges=cut.whole_words))
+        known.pre_tokenizer = cut.split
+        if cut.normalizer is not None:
+            known.normalizer = cut.normalizer
+        if _way(known) == found:
+            return name
+    return None
+
+
+def _way(tokenizer: Tokenizer) -> tuple[Any, ...]:
+    """What of a tokenizer decides how it cuts; where tokens begin and end does not."""
+    told = json.loads(tokenizer.to_str())
+    text = json.dumps([told["pre_tokenizer"], told["normalizer"]], sort_keys=True)
+    text = text.replace('"trim_offsets": false', '"trim_offsets": true')
+    return text, bool(told["model"].get("ignore_merges"))
 
 
 def tokenizer_from_gguf(fields: Mapping[str, Any], origin: str) -> Tokenizer | None:

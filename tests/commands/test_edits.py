@@ -177,7 +177,10 @@ def test_errors_are_one_message(finished: Finished, scoped_folder: Path, store: 
 
 
 def test_help_of_the_group_and_of_its_commands(tmp_path: Path):
-    names = ("add", "benchmark", "check", "history", "list", "remove", "restore", "show")
+    names = (
+        "add", "benchmark", "benchmark_scoped", "check", "export", "history", "list", "remove",
+        "restore", "show",
+    )  # fmt: skip
     for arguments, code in ((("edits",), 0), (("edits", "--help"), 0), (("edits", "ad"), 1)):
         ended = typed("mend-jax", *arguments)
         assert ended.code == code

@@ -63,6 +63,7 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "naming"): "BERT learns verdicts at once",
     (0, "at"): "0 is before the first event", (0, "held"): "0 is not timed",
     (0, "elsewhere"): "0 is not looked at", (0, "hold"): "0 is no more than a group",
+    (0, "asked"): NONE,
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
     ("", "grace.site"): "by the number of blocks",
@@ -108,7 +109,7 @@ def senseless(option: Option) -> list[Any]:
 
 
 def called(module: str, option: Option) -> str:
-    if option.name == "model" and module.endswith((".plan", ".benchmark")):
+    if option.name == "model" and module.endswith((".plan", ".benchmark", ".benchmark_scoped")):
         return "built-in model"
     if option.name == "store" and module.endswith(".add"):
         return "new store"

@@ -9,6 +9,7 @@ that are damaged are named, and the exit code is 1 then.
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_noted
@@ -68,13 +69,23 @@ def neighbours_of(config: CheckOptions) -> list[str]:
     """A sample of the locality prompts of the records, without those asked twice."""
     if config.records is None:
         return []
-    read = read_noted(config.records)
+    prompts = locality_of(config.records)
+    return random.Random(config.seed).sample(prompts, min(config.neighbours, len(prompts)))
+
+
+def locality_of(records: Path) -> list[str]:
+    """All locality prompts of a file.
+
+    Raises:
+      ValueError: it has none.
+    """
+    read = read_noted(records)
     for note in read.notes:
-        print(f"{config.records}: {note}")
+        print(f"{records}: {note}")
     prompts = list(dict.fromkeys(x.prompt for r in read.records for x in r.locality))
     if not prompts:
-        raise ValueError(f"{config.records}: its records have no locality to ask")
-    return random.Random(config.seed).sample(prompts, min(config.neighbours, len(prompts)))
+        raise ValueError(f"{records}: its records have no locality to ask")
+    return prompts
 
 
 def check_edits(store: EditStore, shown: BeforeAfter) -> None:
