@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mend_jax.exports.folder import ExportError
+from mend_jax.weights.chat_template import template_of_folder
 from mend_jax.weights.gguf_kinds import REQUIRED
 from mend_jax.weights.gguf_tokenizer import known_cut
 from mend_jax.weights.hf_folder import read_config
@@ -103,7 +104,7 @@ def add_tokens(writer: Any, source: Path, tokenizer: Any, size: int) -> None:
     for name, value in _ends(source, tokenizer):
         add = writer.add_bool if isinstance(value, bool) else writer.add_uint32
         add(f"tokenizer.ggml.{name}", value)
-    if template := _template(source):
+    if template := template_of_folder(source).source:
         writer.add_chat_template(template)
 
 
@@ -118,13 +119,3 @@ def _ends(source: Path, tokenizer: Any) -> Iterator[tuple[str, int | bool]]:
     yield "add_eos_token", ids[-len(bare) :] != bare
     if isinstance(token := config.get("pad_token_id"), int) and token >= 0:
         yield "padding_token_id", token
-
-
-def _template(source: Path) -> str | None:
-    """The chat template, wherever the folder has it."""
-    if (source / "chat_template.jinja").is_file():
-        return (source / "chat_template.jinja").read_text(encoding="utf-8")
-    path = source / "tokenizer_config.json"
-    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    template = said.get("chat_template")
-    return template if isinstance(template, str) else None
