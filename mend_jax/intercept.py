@@ -1,7 +1,7 @@
 """Taps on linear layers: gradients as factors, and kernels as if edited.
 
-`capture` and `edited` transform any function that calls linear layers of Linen modules, their own
-or anybody's; nothing in the model has to know. For a layer z = u W + b with loss L,
+`capture` and `edited` transform any function that calls linear layers of Flax, Linen's or NNX's,
+in anybody's model; nothing in it has to know. For a layer z = u W + b with loss L,
 
     dL/dW = sum_r u_r delta_r^T,   delta = dL/dz,
 
@@ -15,7 +15,6 @@ together with its interceptor, one user context with a fresh token, so that an i
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -25,7 +24,18 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
-from mend_jax.passes import all_passes, mark, marks
+from mend_jax.nnx_layers import (
+    is_module,
+    kernels,
+    other_parts,
+    parted,
+    refuse_nnx,
+    refusing,
+    takes_module,
+    with_kernels,
+    with_names,
+)
+from mend_jax.passes import mark, marks, tap
 from mend_jax.programs import run
 from mend_jax.sites import (
     SiteError,
@@ -35,7 +45,6 @@ from mend_jax.sites import (
     check_visited,
     match_sites,
     reboxed,
-    refuse_nnx,
     unboxed,
 )
 
@@ -56,7 +65,8 @@ def capture(
     """Like `jax.value_and_grad` with respect to the kernels `at`, with gradients as `Factors`.
 
     Args:
-      loss: `loss(params, *args) -> scalar`, which calls linear layers of Linen modules.
+      loss: `loss(params, *args) -> scalar`, which calls linear layers of Linen modules; or
+        `loss(module, *args) -> scalar`, as for `nnx.value_and_grad`, which calls an NNX module.
       at: the sites, e.g. `r"layers_(28|29)/mlp/(up|down)_proj"`, or a sequence of names.
 
     Returns:
@@ -67,17 +77,22 @@ def capture(
 
     Raises:
       SiteError: a site matches nothing, or no linear layer; is called twice in one pass; or stands
-        in a loop of the loss itself (scan, map, fori_loop, shard_map). The model is Flax NNX's.
+        in a loop of the loss itself (scan, map, fori_loop, shard_map). A model of NNX is not what
+        the loss takes first; or the kernel of a site is that of another layer, too.
     """
+    fixed = (at if isinstance(at, str) else tuple(at),)
 
-    return partial(run, _capturing, loss, (at if isinstance(at, str) else tuple(at),))
+    def captured(*args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
+        return run(_capturing, loss, fixed, *parted(args))
+
+    return captured
 
 
 def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[..., Any]:
-    def capturing(params: PyTree, *args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
-        linear, others, passes = _calls(loss, params, *args)
+    def capturing(*args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
+        linear, others, passes = _calls(loss, *args)
         sites = match_sites(at, linear, others)
-        slots = {}
+        params, slots = kernels(args[0]), {}
         for site in sites:
             x, y = linear[site]
             check_kernel(params, site, x.shape[-1], y.shape[-1])
@@ -92,17 +107,17 @@ def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[...
         def with_slots(slots: dict[str, Factors]) -> Float[Array, ""]:
             visited: set[str] = set()
 
-            def tap(site: str, x: Seen, y: Array) -> Array:
+            def tapped(site: str, x: Seen, y: Array) -> Array:
                 if site in visited:
                     raise SiteError(
                         f"site {site!r} is called twice in one pass: the gradient of its kernel "
                         "would mix both calls; capture a function that calls it once"
                     )
                 visited.add(site)
-                return _tap(y, x, slots[site], slots[site].u.shape[0])
+                return tap(y, x, slots[site], slots[site].u.shape[0])
 
-            with intercepting(frozenset(sites), tap):
-                value = loss(params, *args)
+            with intercepting(frozenset(sites), tapped, args) as given:
+                value = loss(*given)
             check_visited(sites, visited)
             return value
 
@@ -130,7 +145,7 @@ def edited(
         return function
 
     def as_edited(*args: Any, **kwargs: Any) -> Any:
-        return run(_editing, function, (), edit, at, args, kwargs)
+        return run(_editing, function, (), edit, at, parted(args), kwargs)
 
     return as_edited
 
@@ -151,12 +166,9 @@ def _editing(function: Callable[..., Any]) -> Callable[..., Any]:
             moved = (y.astype(jnp.float32) + matmul(x, edit[site])).astype(y.dtype)
             return moved if at is None else jnp.where(at[site][..., None], moved, y)
 
-        try:
-            with intercepting(frozenset(edit), shift):
-                out = function(*args, **kwargs)
-        finally:
-            if not visited:
-                refuse_nnx(function, args, kwargs)
+        with refusing(visited, function, args, kwargs):
+            with intercepting(frozenset(edit), shift, args) as given:
+                out = function(*given, **kwargs)
         check_visited(edit, visited)
         return out
 
@@ -164,16 +176,19 @@ def _editing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def merge(params: PyTree, edit: Edit) -> PyTree:
-    """New parameters with the edit added to its kernels, in the kernels' own dtype.
+    """New parameters, or a new NNX module, with the edit added to its kernels, in their own dtype.
 
     To ship a model. A kernel that lies in a box with the names of its axes
     (`nn.with_partitioning`) stays in it. In bfloat16 most of a small edit is lost to rounding: keep
     the edit beside the model instead where that matters.
 
     Raises:
-      SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one; or they
-        are Flax NNX's.
+      SiteError: `params` has no kernel at a site, or one of another shape, or an int8 one, or one
+        that two layers of a module use; or they are a state of NNX, without its module.
     """
+    if is_module(params):
+        return with_kernels(params, merge(kernels(params), edit), edit)
+    refuse_nnx(params)
     paths = {s: check_editable(params, s, *shape_of(part)) for s, part in edit.items()}
 
     def folded(tree: Any, path: tuple[str, ...], part: Factors | Dense) -> Any:
@@ -189,41 +204,21 @@ def merge(params: PyTree, edit: Edit) -> PyTree:
 
 def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
     """Names of all linear layers that `function(*args)` calls (args may be shapes), in order."""
-    return tuple(_calls(function, *args)[0])
-
-
-# ----------------------------------------------------------------------------------- the tap
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _tap(y: Array, x: Seen, slot: Factors, rows: int) -> Array:
-    """y; the cotangent of the slot, which has so many rows, is (u, delta)."""
-    del x, slot, rows
-    return y
-
-
-def _tap_forward(y: Array, x: Seen, slot: Factors, rows: int) -> tuple[Array, Seen]:
-    del slot, rows
-    return y, x
-
-
-def _tap_backward(rows: int, x: Seen, g: Array) -> tuple[Array, None, Factors]:
-    u = jnp.asarray(x).reshape(-1, x.shape[-1]).astype(jnp.float32)
-    delta = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
-    return g, None, all_passes(u, delta, rows)
-
-
-_tap.defvjp(_tap_forward, _tap_backward)
+    return tuple(_calls(function, *parted(args))[0])
 
 
 @contextlib.contextmanager
 def intercepting(
     sites: frozenset[str] | None,
     change: Callable[[str, Seen, Array], Array],
+    args: tuple[Any, ...] = (),
     other: Callable[[nn.Module, tuple[Any, ...]], None] | None = None,
-) -> Iterator[None]:
+) -> Iterator[tuple[Any, ...]]:
     """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`, and
-    (module, arguments) of each other call to `other`."""
+    (module, arguments) of each other call of Linen's to `other`.
+
+    Of `args`, those of a function, it gives those to call it with: a model of NNX is another there.
+    """
 
     def interceptor(
         next_fun: Callable[..., Any],
@@ -244,8 +239,11 @@ def intercepting(
         x = args[0] if args else kwargs["inputs"]
         return change(site, x, y)
 
-    with nn.intercept_methods(interceptor), _trace_token(object()):
-        yield
+    seen: contextlib.AbstractContextManager[Any] = nn.intercept_methods(interceptor)
+    if takes_module(args):
+        seen = with_names(args, sites, change)
+    with seen as given, _trace_token(object()):
+        yield given or args
 
 
 def _calls(
@@ -254,7 +252,7 @@ def _calls(
     """All linear layers called ({name: (x, y)}, abstract), the class of every other module, and
     over how many examples each layer is mapped, and in which loop."""
     linear: dict[str, tuple[Seen, Array]] = {}
-    others: dict[str, str] = {}
+    others: dict[str, str] = other_parts(args)
 
     def note(site: str, x: Seen, y: Array) -> Array:
         linear[site] = (x, y)
@@ -264,14 +262,12 @@ def _calls(
         del args
         others["/".join(module.path)] = type(module).__name__
 
-    with intercepting(None, note, note_other):
-        try:
-            traced = jax.make_jaxpr(lambda *a: function(*a))(*args)  # fresh: it caches by identity
-        except Exception:
-            refuse_nnx(function, args)  # its models are not always such as JAX can trace
-            raise
-    if not linear:
-        refuse_nnx(function, args)
+    def called(*args: Any) -> Any:  # fresh: make_jaxpr caches by identity
+        with intercepting(None, note, args, note_other) as given:
+            return function(*given)
+
+    with refusing(linear, function, args):
+        traced = jax.make_jaxpr(called)(*args)
     passes: dict[str, tuple[int, str]] = {}
     for site, n, loop in marks(traced.jaxpr):
         passes[site] = n, loop or passes.get(site, (n, ""))[1]

@@ -1,15 +1,19 @@
-"""How often a site is called in one pass of a loss that maps over examples itself.
+"""The tap at a site, and the rows that come back from it.
 
-`jax.vmap` inside of a loss hides its axis from a tap: what came back would be the sum of all u and
-the sum of all delta, not the sum of their products. So the sites are first marked in the loss's
-jaxpr, where a mark counts the examples that it is mapped over, and shows the loop that it stands
-in; and what comes back is the rows of all passes, side by side.
+It leaves the layer's output as it is; the cotangent of its slot is the factors. But `jax.vmap`
+inside of a loss hides its axis from a tap: what came back would be the sum of all u and the sum of
+all delta, not the sum of their products. So the sites are first marked in the loss's jaxpr, where a
+mark counts the examples that it is mapped over, and shows the loop that it stands in; and what
+comes back is the rows of all passes, side by side.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import custom_vmap
 from jax.extend.core import Jaxpr, Primitive, jaxprs_in_params
 from jax.interpreters import ad, batching
@@ -74,3 +78,26 @@ def all_passes(
         return tuple(found), (False, False)
 
     return Factors(*placed(u, delta))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def tap(y: Array, x: Array | np.ndarray, slot: Factors, rows: int) -> Array:
+    """y; the cotangent of the slot, which has so many rows, is (u, delta)."""
+    del x, slot, rows
+    return y
+
+
+def _tap_forward(
+    y: Array, x: Array | np.ndarray, slot: Factors, rows: int
+) -> tuple[Array, Array | np.ndarray]:
+    del slot, rows
+    return y, x
+
+
+def _tap_backward(rows: int, x: Array | np.ndarray, g: Array) -> tuple[Array, None, Factors]:
+    u = jnp.asarray(x).reshape(-1, x.shape[-1]).astype(jnp.float32)
+    delta = g.reshape(-1, g.shape[-1]).astype(jnp.float32)
+    return g, None, all_passes(u, delta, rows)
+
+
+tap.defvjp(_tap_forward, _tap_backward)

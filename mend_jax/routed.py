@@ -32,7 +32,7 @@ def seen_by(function: Callable[..., Any], *args: Any) -> Seen:
         if isinstance(module, Watch):
             found.append(args[0])
 
-    with intercepting(frozenset(), lambda site, x, y: y, watch):
+    with intercepting(frozenset(), lambda site, x, y: y, other=watch):
         function(*args)
     if not found:
         raise SiteError("the function's model keeps no states: load it with the scope's `keep`")
@@ -80,7 +80,7 @@ def routed(
             moved = y.astype(jnp.float32) + jnp.einsum("kpr,kpre->kpe", inner, delta)
             return jnp.where((at >= 0)[..., None], moved.astype(y.dtype), y)
 
-        with intercepting(frozenset(edits), shift, watch):
+        with intercepting(frozenset(edits), shift, other=watch):
             out = function(*args, **kwargs)
         check_visited(edits, visited)
         return out

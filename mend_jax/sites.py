@@ -5,12 +5,10 @@ kernel among the parameters, with or without Linen's collection `params` around 
 """
 
 import difflib
-import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 from flax.core import meta
 from jaxtyping import PyTree
@@ -42,13 +40,14 @@ def match_sites(at: Sites, linear: Iterable[str], others: Mapping[str, str]) -> 
         missing = [name for name in at if name not in others and name not in set(sites)]
     if wrong:
         raise SiteError(
-            f"{wrong[0]!r} is a {others[wrong[0]]}, not a linear layer (nn.Dense): "
+            f"{wrong[0]!r} is a {others[wrong[0]]}, not a linear layer (nn.Dense, nnx.Linear): "
             f"change the sites {at!r} so that they match linear layers only"
         )
     if missing and not linear:
         raise SiteError(
             f"no linear layer is called {missing[0]!r}: the function calls none at all. Those of "
-            "Linen are seen (flax.linen.Dense); of Flax NNX and of other libraries, none"
+            "Linen are seen (flax.linen.Dense), and of Flax NNX those of a module that the "
+            "function takes first (nnx.Linear); of other libraries, none"
         )
     if missing:
         near = difflib.get_close_matches(missing[0], linear, n=4, cutoff=0.0)
@@ -67,36 +66,13 @@ def check_visited(expected: Iterable[str], visited: set[str]) -> None:
         raise SiteError(
             f"the function called none of the {len(missing)} linear layers, such as "
             f"{missing[0]!r}: an edit for another model, a cached trace, or layers that are not "
-            "Linen's (those of Flax NNX and of other libraries are not seen)"
+            "Linen's or Flax NNX's"
         )
     if missing:
         raise SiteError(
             f"the function did not call the linear layer {missing[0]!r} "
             f"({len(missing)} of its sites in all): an edit for another model, or a cached trace"
         )
-
-
-def refuse_nnx(*values: Any) -> None:
-    """Refuses models, states and parameters of Flax NNX, also where a function refers to them.
-
-    Raises:
-      SiteError: there is one; names its class.
-    """
-    held = [getattr(x, "__self__", None) for x in values]
-    for function in filter(inspect.isfunction, values):
-        seen = inspect.getclosurevars(function)
-        held += [*seen.nonlocals.values(), *seen.globals.values()]
-    for x in jax.tree.leaves([*values, *held], is_leaf=_is_nnx):
-        if _is_nnx(x):
-            raise SiteError(
-                f"{type(x).__name__} is of Flax NNX, whose layers cannot be edited yet: give a "
-                "Linen model (flax.linen) and its parameters"
-            )
-
-
-def _is_nnx(x: Any) -> bool:
-    of = type(x).__mro__
-    return not isinstance(x, type) and any(cls.__module__.startswith("flax.nnx") for cls in of)
 
 
 def kernel_path(params: PyTree, site: str) -> tuple[str, ...] | None:
@@ -120,7 +96,7 @@ def check_kernel(params: PyTree, site: str, d_in: int, d_out: int) -> None:
     path = kernel_path(params, site)
     if path is None:
         return
-    shape = tuple(unboxed(_at(params, path)).shape)
+    shape = tuple(unboxed(at_path(params, path)).shape)
     if shape != (d_in, d_out):
         raise SiteError(
             f"site {site!r} works on {d_in} x {d_out}, but its kernel has shape {shape}: edits "
@@ -133,15 +109,13 @@ def check_editable(params: PyTree, site: str, d_in: int, d_out: int) -> tuple[st
     """The path of a float kernel [d_in, d_out], into which an edit can be folded.
 
     Raises:
-      SiteError: there is none, or one of another shape, or an int8 one; or these are parameters of
-        Flax NNX.
+      SiteError: there is none, or one of another shape, or an int8 one.
     """
-    refuse_nnx(params)
     path = kernel_path(params, site)
     if path is None:
         raise SiteError(f"the parameters have no kernel at {site!r}")
     check_kernel(params, site, d_in, d_out)
-    dtype = unboxed(_at(params, path)).dtype
+    dtype = unboxed(at_path(params, path)).dtype
     if not jnp.issubdtype(dtype, jnp.floating):
         raise SiteError(
             f"site {site!r} has an {dtype} kernel, in which an edit would be rounded away: "
@@ -166,7 +140,8 @@ def reboxed(leaf: Any, array: Any) -> Any:
     return array
 
 
-def _at(params: PyTree, path: tuple[str, ...]) -> Any:
+def at_path(params: PyTree, path: tuple[str, ...]) -> Any:
+    """What is there in a tree."""
     for name in path:
         params = params[name]
     return params

@@ -11,6 +11,7 @@ import pytest
 FLOORS = """
 factors | example | parallel | programs | typed
 passes | sites | links | files | option_types | scopes
+nnx_layers
 intercept
 weights
 models

@@ -58,8 +58,8 @@ def looked_up(function: Callable[..., Any], site: str, book: Entry) -> Callable[
             near = jnp.min(gaps, axis=-1) <= book.radius[nearest]
             return jnp.where(near[..., None], book.value[nearest].astype(y.dtype), y)
 
-        with intercepting(frozenset({site}), replace):
-            out = function(*args, **kwargs)
+        with intercepting(frozenset({site}), replace, args) as given:
+            out = function(*given, **kwargs)
         check_visited((site,), visited)
         return out
 

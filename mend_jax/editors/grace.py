@@ -130,8 +130,8 @@ def looks(outputs: Outputs, at: Sites) -> Looks:
             found[site] = x, y
             return y
 
-        with intercepting(None, note):
-            outputs.logits(params, pair._replace(inputs=pair.inputs._replace(read=None)))
+        with intercepting(None, note, (params,)) as (model,):
+            outputs.logits(model, pair._replace(inputs=pair.inputs._replace(read=None)))
         match_sites((site,), found, {})
         x, y = (part.astype(jnp.float32) for part in found[site])
         place = asked_at(pair.inputs, outputs.kind, site)[:, None, None]

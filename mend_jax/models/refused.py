@@ -1,8 +1,9 @@
 """Model types that people have and that are not implemented, and why."""
 
-_EXPERTS = (
-    "experts: a router sends each token through a few of many small MLPs, whose rows no site here "
-    "could tell apart"
+_EXPERTS = "of the mixtures of experts only Mixtral and Qwen3-MoE are implemented"
+_SINKS = (
+    "its attention has sinks, which are not implemented, and its experts are stored as mxfp4, "
+    "which is not read"
 )
 _VISION = "it reads pictures or sound, too; only models of text alone are implemented"
 _STATES = "its blocks keep a state in place of attention, which is not implemented"
@@ -10,19 +11,17 @@ _STATES = "its blocks keep a state in place of attention, which is not implement
 REFUSED: tuple[tuple[tuple[str, ...], str], ...] = (
     (
         (
-            "mixtral",
             "qwen2_moe",
-            "qwen3_moe",
             "olmoe",
             "granitemoe",
             "phimoe",
             "deepseek_v2",
             "deepseek_v3",
-            "gpt_oss",
             "dbrx",
         ),
         _EXPERTS,
     ),
+    (("gpt_oss",), _SINKS),
     (("gemma3", "gemma3n", "llama4", "mllama", "qwen2_vl", "qwen2_5_vl", "phi4mm"), _VISION),
     (("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "recurrent_gemma"), _STATES),
 )

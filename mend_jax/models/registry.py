@@ -22,6 +22,7 @@ from mend_jax.models import (
     gpt_neox,
     gptj,
     llama,
+    moe,
     opt,
     phi3,
     t5,
@@ -53,6 +54,7 @@ FAMILIES: dict[str, Family] = {
     **bert.FAMILIES,
     **gemma.FAMILIES,
     **llama.KIN,
+    **moe.FAMILIES,
 }
 """Hugging Face's `model_type` -> the family. A new one is a file, and a line here."""
 

@@ -18,7 +18,7 @@ import parity
 import pytest
 import torch
 from compare import assert_close
-from configurations import KINDS, our_base, raw_config, torch_model
+from configurations import KINDS, our_base, raw_config, tensors_of, torch_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def our_logits(base: registry.Base, inputs: Inputs) -> np.ndarray:
 @cache
 def plain_tensors(name: str) -> dict[str, Any]:
     """Those of the small model with nothing changed."""
-    return torch_model(name, raw_config(name, {})).state_dict()
+    return tensors_of(torch_model(name, raw_config(name, {})))
 
 
 def verdict(name: str, changes: Mapping[str, Any], folder: Path) -> str:
@@ -58,7 +58,7 @@ def verdict(name: str, changes: Mapping[str, Any], folder: Path) -> str:
         pass  # these settings are of other tensors
     theirs = torch_model(name, raw)
     assert theirs is not None, f"transformers refuses {changes}"
-    base = our_base(dict(raw), theirs.state_dict(), folder)
+    base = our_base(dict(raw), tensors_of(theirs), folder)
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, parity.VOCABULARY, (2, LENGTH)).astype(np.int32)
     target = tokens[:, :5] if base.model.kind == "seq2seq" else None

@@ -30,6 +30,7 @@ DERIVED = {
     "rope_parameters": "holds rope_theta",
     "id2label": "made of num_labels",
     "num_labels": "made of id2label",
+    "mlp_only_layers": "a list, empty where there is none",
 }
 """Where the class holds what it derived, not the default of the key."""
 

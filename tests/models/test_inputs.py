@@ -10,7 +10,7 @@ import parity
 import pytest
 import torch
 from compare import assert_close
-from configurations import our_base, raw_config, torch_model
+from configurations import our_base, raw_config, tensors_of, torch_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GenerationConfig
 
@@ -19,7 +19,10 @@ from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import Inputs
 
-CAUSAL = ("llama", "mistral", "qwen3", "gemma3_text", "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt")
+CAUSAL = (
+    "llama", "mistral", "qwen3", "mixtral", "gemma3_text",
+    "gpt2", "gpt_neo", "gpt_neox", "gptj", "opt",
+)  # fmt: skip
 BASES: dict[str, tuple[Any, Base]] = {}
 
 
@@ -29,7 +32,7 @@ def both(name: str, folder: Path) -> tuple[Any, Base]:
         changes = {"sliding_window": 5} if name == "mistral" else {}
         raw = raw_config(name, changes)
         theirs = torch_model(name, raw)
-        BASES[name] = theirs, our_base(raw, theirs.state_dict(), folder)
+        BASES[name] = theirs, our_base(raw, tensors_of(theirs), folder)
     return BASES[name]
 
 
@@ -135,7 +138,7 @@ def test_forced_tokens(config: dict[str, Any], generation: dict[str, Any] | None
     said = ({"forced_eos_token_id": 2} | config) if generation is None else generation
     theirs.generation_config = GenerationConfig(**(ids | said))
     more = {} if generation is None else {"generation_config": generation}
-    base = our_base(raw | more, theirs.state_dict(), tmp_path)
+    base = our_base(raw | more, tensors_of(theirs), tmp_path)
     tokens = np.array([[3, 4, 5, 6]], np.int32)
     for new in (1, 5):
         ours = generate(base.model, base.params, jnp.asarray(tokens), jnp.asarray([4]), new)

@@ -87,6 +87,8 @@ def page() -> str:
     text = "\n".join(lines).replace("|11)", "\\|11)")
     text = re.sub(r"`[^`\n]*`", lambda m: m[0].replace("\\|", "|").replace("|", "\\|"), text)
     lines = [text, "", "Mistral's GGUF files are of architecture `llama`.", ""]
+    lines += ["Of a mixture of experts, attention, the router (`mlp/gate`) and the MLPs of layers"]
+    lines += ["without experts are sites. The kernels of experts are none.", ""]
     lines += ["## Model types that are refused", ""]
     lines += [f"- {', '.join(f'`{one}`' for one in types)}: {why}." for types, why in REFUSED]
     lines += ["", "## Settings that are refused", "", "In all models:", ""]

@@ -7,16 +7,18 @@ from typing import Any
 import kinds_encoders
 import kinds_gpt
 import kinds_llama
+import kinds_moe
 import parity
 import pytest
 import torch
 import transformers
 from kinds import ABSENT
+from transformers.core_model_loading import revert_weight_conversion
 
 from mend_jax.models import registry
 from mend_jax.weights import Weights
 
-KINDS = kinds_llama.KINDS | kinds_gpt.KINDS | kinds_encoders.KINDS
+KINDS = kinds_llama.KINDS | kinds_moe.KINDS | kinds_gpt.KINDS | kinds_encoders.KINDS
 
 
 def raw_config(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +36,11 @@ def torch_model(name: str, raw: Mapping[str, Any]) -> Any:
         return parity.shaken(getattr(transformers, KINDS[name].model)(config), 0.1)
     except Exception:
         return None
+
+
+def tensors_of(model: Any) -> dict[str, Any]:
+    """Its tensors, as its own files have them: experts apart."""
+    return dict(revert_weight_conversion(model, model.state_dict()))
 
 
 def our_base(raw: dict[str, Any], tensors: Mapping[str, Any], folder: Path) -> registry.Base:

@@ -12,6 +12,7 @@ from mend_jax.models.declared.encoders import (
     ROBERTA,
     XLM_ROBERTA,
 )
+from mend_jax.models.declared.experts import MIXTRAL, QWEN3_MOE
 from mend_jax.models.declared.gpts import GPT2, GPT_NEO, GPT_NEOX, GPTJ, OPT
 from mend_jax.models.declared.llama import (
     GEMMA,
@@ -46,12 +47,14 @@ __all__ = [
     "LLAMA",
     "MINISTRAL",
     "MISTRAL",
+    "MIXTRAL",
     "MT5",
     "OLMO2",
     "OPT",
     "PHI3",
     "QWEN2",
     "QWEN3",
+    "QWEN3_MOE",
     "ROBERTA",
     "SEED_OSS",
     "SMOLLM3",
