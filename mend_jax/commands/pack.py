@@ -20,7 +20,7 @@ from mend_jax.runs.run import RESULTS
 from mend_jax.saved.directory import load_editor, write_editor
 
 PATHS = ("train", "validation", "locality", "out")
-"""Options of a training that are paths: of these, the last name is kept."""
+"""Options of a training that are paths: of these, the last name is kept, as no path of yours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def pack(config: Pack) -> None:
 def bare(options: dict[str, Any]) -> dict[str, Any]:
     """Options without the folders of their paths."""
     return {
-        name: Path(value).name if name in PATHS and isinstance(value, str) else value
+        name: f"packed:{Path(value).name}" if name in PATHS and isinstance(value, str) else value
         for name, value in options.items()
     }
 
