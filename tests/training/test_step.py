@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from compare import assert_close, assert_equal
 from conftest import TINY, Tiny
@@ -15,7 +16,7 @@ import mend_jax as mj
 from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import after_trunk, kl_divergence
-from mend_jax.training.step import edit_then_evaluate
+from mend_jax.training.step import edit_then_evaluate, move_by_choice, move_if, move_in_branch
 
 SITES = r"layers_(1|2)/mlp/(up|down)_proj"
 KEY = jax.random.key(7)
@@ -223,6 +224,27 @@ def test_a_step_with_a_trunk_is_a_step_without(
     assert_close(metrics, ready.metrics, 1e-5)
     assert_close(state.editor.stats, ready.first.editor.stats, 1e-5)
     assert_close(state.editor.phi, ready.first.editor.phi, 1e-5)
+
+
+@pytest.mark.parametrize("way", [move_if, move_in_branch, move_by_choice])
+def test_every_way_of_moving_moves_only_if_finite(way: Any):
+    optimiser, phi = mj.editor_optimiser(1e-3), {"alpha": jnp.ones(3), "u": jnp.ones((2, 5))}
+
+    @jax.jit
+    def after(gradient: Any) -> Any:
+        def move(phi: Any, moments: Any) -> Any:
+            updates, moments = optimiser.update(gradient, moments, phi)
+            return optax.apply_updates(phi, updates), moments
+
+        finite = jnp.isfinite(optax.tree.norm(gradient))
+        before = (phi, optimiser.init(phi))
+        wanted = move(*before)
+        return way(move, finite, before), wanted, before
+
+    moved, wanted, _ = after(jax.tree.map(lambda x: 0.3 * x, phi))
+    assert_close(moved, wanted, 1e-6)
+    still, _, before = after({"alpha": jnp.ones(3), "u": jnp.full((2, 5), jnp.nan)})
+    assert_equal(still, before)
 
 
 def test_the_kl_divergence_of_three_outcomes():
