@@ -21,6 +21,7 @@ from mend_jax.objectives import (
     LogitsFn,
     LossFn,
     after_trunk,
+    after_trunk_at_once,
     kl_divergence,
     mean_where,
 )
@@ -150,7 +151,7 @@ def make_step(
     def step(
         state: TrainState, params: PyTree, examples: Example
     ) -> tuple[TrainState, StepMetrics]:
-        examples = after_trunk(trunk, params, split_examples(examples, place.mesh))
+        examples = after_trunk_at_once(trunk, params, split_examples(examples, place.mesh))
 
         def total(phi: PyTree) -> tuple[Array, Any]:
             trial = EditorState(phi, state.editor.stats)
