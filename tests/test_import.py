@@ -5,7 +5,7 @@ import sys
 
 HEAVY = {
     "tyro", "huggingface_hub", "tokenizers", "transformers", "matplotlib", "gguf", "orbax",
-    "grain", "tensorflow_datasets", "torch", "sqlalchemy",
+    "grain", "tensorflow_datasets", "torch", "sqlalchemy", "xxhash", "safetensors", "sentencepiece",
 }  # fmt: skip
 
 
