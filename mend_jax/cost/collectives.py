@@ -88,20 +88,29 @@ def groups_of(text: str) -> Groups:
         return tuple(tuple(int(n) for n in group.split(",")) for group in found)
     counted = re.search(r"replica_groups=\[([0-9,]+)\]<=\[([0-9,]+)\](?:T\(([0-9,]+)\))?", text)
     if counted:
-        parts = [[int(n) for n in x.split(",")] if x else [] for x in counted.groups()]
-        shape, order, turned = parts
-        ids = np.arange(np.prod(order)).reshape(order)
-        return _rows(ids.transpose(turned or range(ids.ndim)), shape[-1])
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text)
-    if named and "device_ids" not in named[1]:
-        return _on_mesh(named[1], named[2])
+        shape, order, turned = (x or "" for x in counted.groups())
+        return _rows(_turned(order, turned), int(shape.split(",")[-1]))
+    order = r"(?:, device_ids=\(\[([0-9,]+)\]T\(([0-9,]+)\)\))?"
+    named = re.search(rf"replica_groups=mesh\[([^\]]*)\]{order} \{{([^}}]*)\}}", text)
+    if named:
+        mesh, shape, turned, axes = (x or "" for x in named.groups())
+        return _on_mesh(mesh, axes, _turned(shape, turned))
     if "replica_groups" not in text:
         return ()
     raise ProgramError(f"a collective's groups cannot be read: {text[:120]!r}")
 
 
-def _on_mesh(mesh: str, axes: str) -> Groups:
-    """Of `'a'=2,'b'=4` and `'b'`, or `'b':(2)2`: of b's four, taken as 2 x 2, the second two."""
+def _turned(shape: str, order: str) -> np.ndarray:
+    """All devices in the order that `[2,4]T(1,0)` means; empty if nothing is said."""
+    sizes = [int(n) for n in shape.split(",") if n]
+    axes = [int(n) for n in order.split(",") if n]
+    ids = np.arange(np.prod(sizes) if sizes else 0, dtype=np.int64)
+    return ids.reshape(sizes or (0,)).transpose(axes or None)
+
+
+def _on_mesh(mesh: str, axes: str, ids: np.ndarray) -> Groups:
+    """Of `'a'=2,'b'=4` and `'b'`, or `'b':(2)2`: of b's four, taken as 2 x 2, the second two; and
+    of the devices, if they are not in order."""
     sizes = {name: int(n) for name, n in re.findall(r"'?(\w+)'?=(\d+)", mesh)}
     parts = {name: (1, n, 1) for name, n in sizes.items()}  # before, joined, behind
     joined = re.findall(r"'?(\w+)'?(?::\((\d+)\)(\d+))?", axes)
@@ -110,7 +119,7 @@ def _on_mesh(mesh: str, axes: str) -> Groups:
             first, n = int(before), int(size)
             parts[name] = (first, n, sizes[name] // (first * n))
     shape = [n for part in parts.values() for n in part]
-    ids = np.arange(np.prod(list(sizes.values()))).reshape(shape)
+    ids = (ids if ids.size else np.arange(np.prod(shape))).reshape(shape)
     inner = [3 * list(sizes).index(name) + 1 for name, *_ in joined]
     outer = [i for i in range(ids.ndim) if i not in inner]
     return _rows(ids.transpose(outer + inner), int(np.prod([shape[i] for i in inner])))

@@ -7,8 +7,8 @@ what it writes. Caches are not modelled: what two kernels read is read twice.
 
     FLOPs of a product = 2 * numbers of its result * length of what is summed over
 
-whoever does it: a call of a library, a fused product, or a sum over a fused multiplication, which
-is what the compiler makes of a product with one row.
+whoever does it: a call of a library, a fused product, or a multiplication that is summed up, which
+is what the compiler makes of a product with one row. The sum may be another kernel's.
 """
 
 import math
@@ -207,23 +207,11 @@ def _products(program: Program, body: Computation) -> Iterator[tuple[float, str,
     for one in body.instructions.values():
         if one.operation == "dot":
             yield (*_dot(body, one), "fusion")
-        elif one.operation == "reduce" and _sums_products(body, one):
-            (first, *_) = _operands(body, one)
-            yield 2.0 * first.size, first.dtype, "reduction"
+        elif one.operation == "multiply" and one.source.endswith("dot_general"):
+            yield 2.0 * one.buffers[0].size, one.buffers[0].dtype, "reduction"
         elif one.operation == "fusion":
             for name in one.called("calls"):
                 yield from _products(program, program.computation(name))
-
-
-def _sums_products(body: Computation, reduce: Instruction) -> bool:
-    """Whether it was a product of matrices in the traced function, and is a sum of products here;
-    not where it only adds up the parts of a product that was made in parts."""
-    if not reduce.source.endswith("dot_general"):
-        return False
-    above = body.instructions[reduce.operands[0]]
-    while above.operation in ("convert", "bitcast"):
-        above = body.instructions[above.operands[0]]
-    return above.operation == "multiply" and above.source.endswith("dot_general")
 
 
 def _dot(computation: Computation, dot: Instruction) -> tuple[float, str]:
