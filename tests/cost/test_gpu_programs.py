@@ -11,6 +11,7 @@ from gpu_programs import (
     widened,
 )
 
+from mend_jax.cost.program_text import parse_program
 from mend_jax.cost.small_families import SMALL
 from mend_jax.models.registry import FAMILIES
 
@@ -21,6 +22,34 @@ FEW = [("llama", 2, 4)]
 
 def test_every_architecture_has_a_small_model():
     assert set(SMALL) == set(FAMILIES)
+
+
+BAD = """HloModule m
+
+%callback (c: bf16[8,4]) -> bf16[8,4] {
+  ROOT %c = bf16[8,4]{1,0} parameter(0)
+}
+
+ENTRY %main (w: bf16[8,4], x: bf16[3,8]) -> f32[8,4] {
+  %w = bf16[8,4]{1,0} parameter(0)
+  %x = bf16[3,8]{1,0} parameter(1)
+  %double = f64[3,8]{1,0} convert(%x)
+  %wide = f32[8,4]{1,0} convert(%w)
+  %away = bf16[3,8]{1,0:S(5)} copy(%x)
+  %host = bf16[3,8]{1,0} custom-call(%x), custom_call_target="xla_ffi_python_gpu_callback"
+  %whole = bf16[8,8]{1,0} all-gather(%w), replica_groups={{0,1}}, dimensions={1}
+  ROOT %dw = bf16[2,4,8]{2,1,0} dot(%x, %x), lhs_contracting_dims={0}, rhs_contracting_dims={0}
+}
+"""
+
+
+def test_what_should_not_be_there_is_found():
+    program, kernels = parse_program(BAD), {(8, 4)}
+    assert of_float64(program) == ["double"]
+    assert widened(program, kernels) == ["wide "]
+    assert to_the_host(program) == ["away", "host"]
+    assert gathered(program, {64}) == ["whole "]
+    assert gradients(program, kernels) == ["dw "]
 
 
 @needs_compiler
