@@ -93,7 +93,7 @@ def check_compiler() -> None:
     mine = jax.__version__
     if mine in versions.values():
         return
-    how = f"pip install jax-cuda12-plugin=={mine} jax-cuda12-pjrt=={mine}"
+    how = f'pip install "jax[cuda12-local]=={mine}"'
     if versions:
         there = ", ".join(f"{name} {version}" for name, version in versions.items())
         raise TargetError(f"{there} is for another JAX than {mine}, which is installed: {how}")

@@ -36,8 +36,8 @@ def test_a_target_is_what_its_data_sheet_says(name: str):
 
 
 @pytest.mark.parametrize("versions, said", [
-    ({}, r"gpu-compile.*pip install jax-cuda12-plugin=="),
-    ({"jax-cuda12-plugin": "0.1.2"}, r"jax-cuda12-plugin 0.1.2 is for another JAX than"),
+    ({}, r"gpu-compile.*pip install \"jax\[cuda12-local\]=="),
+    ({"jax-cuda12-plugin": "0.1.2"}, r"jax-cuda12-plugin 0.1.2 is for another JAX.*cuda12-local"),
 ])  # fmt: skip
 def test_without_its_compiler(
     versions: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
