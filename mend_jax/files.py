@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from mend_jax.parallel import is_first
 
@@ -46,6 +45,8 @@ def checksum(kind: str, data: Any) -> str:
     Args:
       data: bytes, or an array, whose memory is read as it lies if it is contiguous.
     """
+    import xxhash
+
     found = xxhash.xxh3_64(kind.encode())
     if isinstance(data, np.ndarray):
         data = np.ascontiguousarray(data).reshape(-1).view(np.uint8).data

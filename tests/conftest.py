@@ -20,6 +20,7 @@ from mend_jax.models.registry import Base, load
 EVERYWHERE: dict[str, bool | float | str] = {
     "jax_disable_most_optimizations": True,  # compiling is most of the time here
     "jax_numpy_rank_promotion": "raise",
+    "jax_platforms": "cpu",  # also where a plugin for GPUs is installed
     "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_min_entry_size_bytes": 0,
 }

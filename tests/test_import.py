@@ -5,7 +5,8 @@ import sys
 
 HEAVY = {
     "tyro", "huggingface_hub", "tokenizers", "transformers", "matplotlib", "gguf", "orbax",
-    "grain", "tensorflow_datasets", "torch", "sqlalchemy", "peft",
+    "grain", "tensorflow_datasets", "torch", "sqlalchemy", "peft", "xxhash", "safetensors",
+    "sentencepiece",
 }  # fmt: skip
 
 

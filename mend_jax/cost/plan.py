@@ -22,13 +22,19 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from mend_jax.cost.workload import Sizes, Workload, example_shapes, make_workload, state_shapes
+from mend_jax.cost.workload import (
+    Sizes,
+    Workload,
+    example_shapes,
+    make_workload,
+    placed_arguments,
+    state_shapes,
+)
 from mend_jax.example import Example
 from mend_jax.links import from_config
-from mend_jax.models.memory import Dtype, device_bytes, placed_shapes, stored_shapes
+from mend_jax.models.memory import Dtype, device_bytes
 from mend_jax.objectives import after_trunk
-from mend_jax.parallel import over_data, params_sharding
-from mend_jax.training.state import Placement, TrainState, state_sharding
+from mend_jax.training.state import Placement, TrainState
 
 CARDS = (16, 24, 40, 80, 141)
 """Memory of common GPUs, in GB (1e9 bytes)."""
@@ -85,32 +91,23 @@ def make_plan(
     Raises:
       ValueError: an architecture that is not implemented; a batch that "data" does not divide.
     """
-    if batch % mesh.shape["data"]:
-        raise ValueError(f"{batch} edits do not divide over {mesh.shape['data']} parts of the mesh")
     place = Placement(mesh, shard_editor)
     work = make_workload(config, sizes, place=place)
-    examples = example_shapes(work, batch)
-    state = state_shapes(work, examples)
-    rules = work.family.partition
-    placed = (
-        placed_shapes(state, state_sharding(state, place)),
-        placed_shapes(work.params, params_sharding(work.params, rules, mesh)),
-        placed_shapes(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
-    )
+    placed = placed_arguments(work, batch, "float32", place)
     lowered = work.step.lower(*placed)
     flops_step, flops_trunk = _flops(lowered), 0.0
     if work.trunk is not None:
         through = jax.jit(lambda params, some: after_trunk(work.trunk, params, some))
-        flops_trunk = _flops(through.lower(work.params, examples))
-    stored = stored_shapes(work.params, dtype)
-    weights = placed_shapes(stored, params_sharding(stored, rules, mesh))
-    gradients = device_bytes(placed[0].editor.phi)
+        flops_trunk = _flops(through.lower(work.params, example_shapes(work, batch)))
+    weights = placed_arguments(work, batch, dtype, place).params
+    state = state_shapes(work, example_shapes(work, batch))
+    gradients = device_bytes(placed.state.editor.phi)
     local = example_shapes(work, batch // mesh.shape["data"])
     of_editor = _editor_temporaries(work, state, local)
     parts = (
         device_bytes(weights),
-        device_bytes(placed[0].editor),
-        device_bytes(placed[0].optimiser),
+        device_bytes(placed.state.editor),
+        device_bytes(placed.state.optimiser),
         gradients,
         _activations(_temporaries(lowered), gradients, of_editor, weights, dtype),
     )

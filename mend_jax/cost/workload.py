@@ -18,11 +18,13 @@ from mend_jax.editors.base import Editor
 from mend_jax.editors.mend import mend
 from mend_jax.example import Example, Pair
 from mend_jax.models.family import Family
+from mend_jax.models.memory import Dtype, placed_shapes, stored_shapes
 from mend_jax.models.registry import family_of
 from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
 from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
+from mend_jax.parallel import over_data, params_sharding
 from mend_jax.training.optimiser import editor_optimiser
-from mend_jax.training.state import Placement, TrainState, init_state
+from mend_jax.training.state import Placement, TrainState, init_state, state_sharding
 from mend_jax.training.step import Objective, make_step
 
 
@@ -125,3 +127,33 @@ def state_shapes(work: Workload, examples: Example) -> TrainState:
         return init_state(work.editor, work.optimiser, jax.random.key(0), params, one)
 
     return jax.eval_shape(fresh, work.params, examples)
+
+
+class Arguments(NamedTuple):
+    """What a step is called with: shapes, each with where it lies on the mesh."""
+
+    state: TrainState
+    params: PyTree
+    examples: Example
+
+
+def placed_arguments(work: Workload, batch: int, dtype: Dtype, place: Placement) -> Arguments:
+    """The arguments of a step of so many edits, over all devices of the placement's mesh.
+
+    Args:
+      dtype: in which the base is stored.
+
+    Raises:
+      ValueError: the edits do not divide over the mesh's axis "data".
+    """
+    mesh = place.mesh
+    assert mesh is not None
+    if batch % mesh.shape["data"]:
+        raise ValueError(f"{batch} edits do not divide over {mesh.shape['data']} parts of the mesh")
+    examples = example_shapes(work, batch)
+    state, stored = state_shapes(work, examples), stored_shapes(work.params, dtype)
+    return Arguments(
+        placed_shapes(state, state_sharding(state, place)),
+        placed_shapes(stored, params_sharding(stored, work.family.partition, mesh)),
+        placed_shapes(examples, jax.tree.map(lambda _: over_data(mesh), examples)),
+    )

@@ -17,8 +17,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import xxhash
-
 KINDS = ("near", "far", "own")
 """Of locality: what is like the edit, what is not, and what else is asked of its own subject; of no
 kind counts as the first."""
@@ -228,6 +226,7 @@ def drop_known_subjects(
 def of_some_subjects(records: Sequence[Record], share: float) -> list[Record]:
     """The records of about this share of all subjects, which are chosen by their names alone: the
     others of a file are about subjects that none of these is about."""
+    import xxhash
 
     def place(record: Record) -> float:
         return xxhash.xxh64_intdigest(_identity(record).encode()) / 2**64

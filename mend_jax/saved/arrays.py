@@ -7,8 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import PyTree
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.enn import names_of
@@ -64,6 +62,9 @@ def read_arrays(path: Path, shapes: PyTree, promised: Mapping[str, Any]) -> Edit
       EditorError: no such file; it is damaged; arrays are missing, mis-shaped or of no use here
         (all of them named).
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     if not path.is_file():
         raise EditorError(f"{path}: missing")
     try:

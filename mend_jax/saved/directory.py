@@ -17,7 +17,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
-from safetensors.numpy import save_file
 
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.registry import make_editor
@@ -93,6 +92,8 @@ def write_editor(directory: str | Path, saved: SavedEditor, half: bool = False) 
     }
     config = json.loads(json.dumps(config))  # as it will be read
     config["checksum"] = json_checksum(config)
+    from safetensors.numpy import save_file
+
     replace_whole(directory / "editor.safetensors", lambda draft: save_file(arrays, draft))
     write_text(directory / "config.json", json.dumps(config, indent=1) + "\n")
 

@@ -5,13 +5,14 @@ them, and moves phi by the meta-gradient. The base is never differentiated, writ
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.example import Example
@@ -20,6 +21,7 @@ from mend_jax.objectives import (
     LogitsFn,
     LossFn,
     after_trunk,
+    after_trunk_at_once,
     kl_divergence,
     mean_where,
 )
@@ -106,6 +108,30 @@ def make_calibrator(
     return jax.jit(calibrate, donate_argnums=0)
 
 
+Move = Callable[..., PyTree]
+
+
+def move_if(move: Move, finite: Bool[Array, ""], before: PyTree) -> PyTree:
+    """`move(*before)` if finite, else `before`: in the old arrays' memory, if they are donated.
+
+    Two ways, since the CPU's compiler copies the moments where each number is chosen, and the GPU's
+    copies all that a branch returns.
+    """
+    return jax.lax.platform_dependent(
+        finite, before, cpu=partial(move_in_branch, move), default=partial(move_by_choice, move)
+    )
+
+
+def move_in_branch(move: Move, finite: Bool[Array, ""], before: PyTree) -> PyTree:
+    """One of two branches is run."""
+    return jax.lax.cond(finite, move, lambda *same: same, *before)
+
+
+def move_by_choice(move: Move, finite: Bool[Array, ""], before: PyTree) -> PyTree:
+    """Both are there, and each number is chosen."""
+    return jax.tree.map(partial(jnp.where, finite), move(*before), before)
+
+
 def make_step(
     editor: Editor,
     objective: Objective,
@@ -125,7 +151,7 @@ def make_step(
     def step(
         state: TrainState, params: PyTree, examples: Example
     ) -> tuple[TrainState, StepMetrics]:
-        examples = after_trunk(trunk, params, split_examples(examples, place.mesh))
+        examples = after_trunk_at_once(trunk, params, split_examples(examples, place.mesh))
 
         def total(phi: PyTree) -> tuple[Array, Any]:
             trial = EditorState(phi, state.editor.stats)
@@ -140,9 +166,7 @@ def make_step(
             updates, moments = optimiser.update(gradient, moments, editor.phi)
             return EditorState(optax.apply_updates(editor.phi, updates), stats), moments
 
-        # A branch moves phi and the moments in their own memory. Were each number chosen by
-        # jnp.where instead, the compiler would copy both moments first.
-        sound, moments = jax.lax.cond(finite, move, lambda *same: same, *before)
+        sound, moments = move_if(move, finite, before)
         state = TrainState(
             sound,
             moments,

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from compare import assert_close, assert_equal
 from conftest import TINY, Tiny
@@ -14,8 +15,8 @@ from conftest import TINY, Tiny
 import mend_jax as mj
 from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs
-from mend_jax.objectives import after_trunk, kl_divergence
-from mend_jax.training.step import edit_then_evaluate
+from mend_jax.objectives import after_trunk, after_trunk_at_once, kl_divergence
+from mend_jax.training.step import edit_then_evaluate, move_by_choice, move_if, move_in_branch
 
 SITES = r"layers_(1|2)/mlp/(up|down)_proj"
 KEY = jax.random.key(7)
@@ -222,7 +223,41 @@ def test_a_step_with_a_trunk_is_a_step_without(
     state, metrics = step(start, tiny.params, after if cached else batch)
     assert_close(metrics, ready.metrics, 1e-5)
     assert_close(state.editor.stats, ready.first.editor.stats, 1e-5)
-    assert_close(state.editor.phi, ready.first.editor.phi, 1e-5)
+    assert_close(state.optimiser, ready.first.optimiser, 1e-4)  # gradients; steps are their signs
+
+
+@pytest.mark.parametrize("longer", [0, 2])
+def test_a_trunk_that_runs_once_is_one_that_runs_for_each_pair(
+    tiny: Tiny, batch: Example, longer: int
+):
+    """Whether or not the pairs are of one length."""
+    trunk, _ = mj.split(tiny.model, SITES)
+    x = jnp.pad(batch.outer.inputs.x, ((0, 0), (0, 0), (0, longer)))
+    outer = batch.outer._replace(inputs=batch.outer.inputs._replace(x=x))
+    some = batch._replace(outer=outer, locality=jax.tree.map(lambda x: x[:, :1], batch.locality))
+    at_once = jax.jit(partial(after_trunk_at_once, trunk))(tiny.params, some)
+    assert_close(at_once, jax.jit(partial(after_trunk, trunk))(tiny.params, some), 1e-5)
+
+
+@pytest.mark.parametrize("way", [move_if, move_in_branch, move_by_choice])
+def test_every_way_of_moving_moves_only_if_finite(way: Any):
+    optimiser, phi = mj.editor_optimiser(1e-3), {"alpha": jnp.ones(3), "u": jnp.ones((2, 5))}
+
+    @jax.jit
+    def after(gradient: Any) -> Any:
+        def move(phi: Any, moments: Any) -> Any:
+            updates, moments = optimiser.update(gradient, moments, phi)
+            return optax.apply_updates(phi, updates), moments
+
+        finite = jnp.isfinite(optax.tree.norm(gradient))
+        before = (phi, optimiser.init(phi))
+        wanted = move(*before)
+        return way(move, finite, before), wanted, before
+
+    moved, wanted, _ = after(jax.tree.map(lambda x: 0.3 * x, phi))
+    assert_close(moved, wanted, 1e-6)
+    still, _, before = after({"alpha": jnp.ones(3), "u": jnp.full((2, 5), jnp.nan)})
+    assert_equal(still, before)
 
 
 def test_the_kl_divergence_of_three_outcomes():
