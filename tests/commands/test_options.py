@@ -111,6 +111,8 @@ def senseless(option: Option) -> list[Any]:
 def called(module: str, option: Option) -> str:
     if option.name == "model" and module.endswith((".plan", ".benchmark", ".benchmark_scoped")):
         return "built-in model"
+    if option.name == "target" and module.endswith(".plan"):
+        return "card"
     if option.name == "store" and module.endswith(".add"):
         return "new store"
     compares = module.rpartition(".")[2] in COMPARISONS

@@ -70,8 +70,8 @@ def saved_of(folder: Path, width: int) -> tuple[SavedEditor, Any]:
     base = load(str(folder))
     sites = default_sites(base)
     trunk, _ = split(base.model, sites)
-    stages = stages_for(len(base.model.stages) - 2, 0 if trunk is None else trunk.stop)
-    scope = two_keys(stages)
+    stages, late = stages_for(len(base.model.stages) - 2, 0 if trunk is None else trunk.stop)
+    scope = two_keys(stages, late=late)
     phi = scope.init(jax.random.key(0), width)
     config = {"scoped": {"scope": scope.config}}
     state = EditorState(ScopedPhi({}, phi), {})
