@@ -51,6 +51,16 @@ PRESETS = {
         "0.980, generality 0.855, near answers that stay 0.995, own 0.990; 1,246 s on two CPU "
         "cores beside other work, seed 0 (results/scoped_counterfact_smollm2.json)",
     ),
+    "general": Preset(
+        {
+            "scope": True, "max_validation": 300, "dev": 300, "steps": 600,
+            "sites": r"layers_(28|29)/mlp/(gate|up)_proj", "swap": True, "calibrate": 60,
+            "evaluate_every": 300, "scope_steps": 600, "scope_batch": 128, "longest_answer": 8,
+        },
+        "with the files of make_general, the editor that comes with the package: 309 facts, each "
+        "alone, reliability 1.000, generality 0.723, near answers that stay 0.998, own 0.942; some "
+        "45 minutes on two CPU cores beside other work, seed 0 (results/shipped_facts.json)",
+    ),
     "zsre": Preset(
         {
             "near": 0, "far": 1, "longest": 48, "longest_answer": 8, "dev": 60, "swap": True,
