@@ -171,10 +171,12 @@ def after_trunk(trunk: nn.Module | None, params: PyTree, example: Example) -> Ex
 def after_trunk_at_once(trunk: nn.Module | None, params: PyTree, example: Example) -> Example:
     """`after_trunk` in one pass for all three pairs, so that the trunk's weights are read once; in
     one pass for each where their texts are not of one length. For what needs all of them."""
+    if trunk is None:
+        return example
     inputs = [pair.inputs for pair in example[:3]]
     axis = inputs[0].x.ndim - 2
     first, *others = (jax.tree.map(lambda x: _but(x.shape, axis), one) for one in inputs)
-    if trunk is None or any(other != first for other in others):
+    if any(other != first for other in others):
         return after_trunk(trunk, params, example)
     whole = jax.tree.map(lambda *x: jnp.concatenate(x, axis), *inputs)
     carry = run_trunk(trunk, params, whole)
