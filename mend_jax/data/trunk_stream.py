@@ -204,6 +204,7 @@ def _run(
         for rows in _through(run, plan, file, number == 0, column):
             done += rows
             progress(done, trunk.stop * plan.rows)
+        del run  # its weights are let go before the next ones are read
 
 
 def _read(base: Base, shapes: PyTree) -> PyTree:
