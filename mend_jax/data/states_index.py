@@ -17,7 +17,9 @@ from mend_jax.weights.safetensors_file import map_safetensors
 
 Places = dict[bytes, tuple[int, int]]
 """{tokens: (first row, rows)}."""
-_KINDS = {"tokens": np.dtype(np.int32), "lengths": np.dtype(np.int64), "sums": np.dtype(np.uint64)}
+_KINDS: dict[str, np.dtype] = {
+    "tokens": np.dtype(np.int32), "lengths": np.dtype(np.int64), "sums": np.dtype(np.uint64),
+}  # fmt: skip
 
 
 def write_index(path: Path, places: Places, sums: Mapping[int, str], about: str) -> None:
@@ -27,7 +29,7 @@ def write_index(path: Path, places: Places, sums: Mapping[int, str], about: str)
       sums: checksums of the states by their first row, as `TrunkCache.checksums`. about: what made
         the states.
     """
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "tokens": np.frombuffer(b"".join(places), np.int32),
         "lengths": np.array([n for _, n in places.values()], np.int64),
         "sums": np.array([int(sums[start], 16) for start, _ in places.values()], np.uint64),

@@ -181,7 +181,7 @@ def _one_token() -> Inputs:
 
 def _stage(trunk: nn.Module, number: int) -> nn.Module:
     """One stage of the trunk alone."""
-    nothing = {"keep": ()} if hasattr(trunk, "keep") else {}
+    nothing: dict[str, Any] = {"keep": ()} if hasattr(trunk, "keep") else {}
     return trunk.clone(start=number, stop=number + 1, **nothing)
 
 
@@ -265,7 +265,7 @@ def _through(
             yield at, rows, inside, run(x, mask)
             at += len(rows)
 
-    for at, rows, inside, output in overlapped(started()):
+    for at, rows, inside, output in overlapped(started(), ahead=1):
         rows[:, :width] = fetch(output)[inside]
         if column:
             rows[:, column * width : (column + 1) * width] = rows[:, :width]

@@ -72,6 +72,7 @@ def make_task(
     cache = None
     if base.stored is not None:
         plan = plan_of(base, trunk, data)
+        assert trunk is not None
         cache = stream_trunk(base, trunk, plan, reporter.cached)
         return Task(config, base, sites, data, None, outputs._replace(enter=refuse), cache, mesh)
     if trunk is not None and can_be_cached(trunk) and config.trunk_cache != "off":

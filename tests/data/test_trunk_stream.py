@@ -25,7 +25,7 @@ def some_texts(n: int = 60, seed: int = 0) -> list[np.ndarray]:
 
 TEXTS = some_texts()
 MB = 2**20
-CONSTANT = 96 * MB  # pages of one tensor (32 MB), activations, what is about to be freed
+CONSTANT = 160 * MB  # pages of one tensor (32 MB), activations of 1,024 tokens
 
 
 def make(base: mj.Base, texts: list[np.ndarray], keep: tuple[int, ...] = ()) -> tuple[Any, Plan]:
@@ -169,5 +169,5 @@ def test_memory_holds_the_tail_and_one_stage(tmp_path: Path, monkeypatch: pytest
     out, error = child.communicate()
     assert child.returncode == 0, error
     grown, tail, block = map(int, out.split())
-    assert block > CONSTANT and 2 * block > tail > block
+    assert 2 * block > tail > block and 3 * block > 2 * CONSTANT
     assert grown < tail + block + CONSTANT
