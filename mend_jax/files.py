@@ -5,6 +5,8 @@ a file that is damaged, or was made to do damage, ends in one error that names f
 """
 
 import json
+import mmap
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,6 +34,22 @@ def replace_whole(path: str | Path, write: Callable[[Path], object]) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a UTF-8 text file whole."""
     replace_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def cache_folder() -> Path:
+    """Where files are kept that can be fetched or made again: `$MEND_JAX_CACHE`, or
+    `~/.cache/mend_jax`."""
+    return Path(os.environ.get("MEND_JAX_CACHE") or "~/.cache/mend_jax").expanduser()
+
+
+def let_go(array: np.ndarray) -> None:
+    """Gives back the memory of a mapped file, if the array is one's: what was read of it, by
+    whomever, counts no longer as this process's own, and is read again when it is looked at."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 # ------------------------------------------------------------------------------------ checksums

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from mend_jax.commands.form import filled, form_of
+from mend_jax.files import cache_folder
 from mend_jax.option_types import OptionError, options_of, plain, refusal
 from mend_jax.training.stopping import Stopped, at_once, on_signals
 
@@ -172,6 +173,5 @@ def keep_compilations() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    cache = Path(os.environ.get("MEND_JAX_CACHE", "~/.cache/mend_jax")).expanduser()
-    jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from mend_jax.commands.command import Command, Preset
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.reports.before_after import before_after_of, prompts_of
-from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.options import ExperimentError, TrainConfig
 from mend_jax.runs.run import Run, run
 
 SHOWN = 10
@@ -56,6 +56,8 @@ def show_edits(finished: Run) -> str:
 
 def quickstart(config: Quickstart) -> None:
     """Trains, scores, shows, and says what to type next."""
+    if config.stream:
+        raise ExperimentError("--stream: the quickstart lets all of the base speak: leave it out")
     finished = run(config)
     if finished is None:
         return

@@ -11,5 +11,7 @@
     training_batches   which records and pairs a training step takes
     bucketing          few shapes and little padding
     trunk_cache        the frozen layers below the edited ones, run once
+    trunk_stream       ... out of the weights' files, one at a time; what they put out is kept
+    states_index       ... and found again
     decoding           what a base answers to many prompts
 """

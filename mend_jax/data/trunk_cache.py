@@ -8,13 +8,13 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, PyTree, Shaped
+from jaxtyping import Bool, Float, Int, PyTree, Shaped
 
 from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.files import array_checksum
@@ -38,6 +38,7 @@ class TrunkCache:
     Beside the trunk's output, a row has those of the states that the trunk was told to `keep`.
 
     Of a cache on disk a checksum of each sequence is kept in memory, and looked at when it is read.
+    `checksums` are those, by the first row of each.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class TrunkCache:
         self.dtype = rows.dtype
         self._path = path
         checked = places.values() if path else ()
-        self._sums = {start: array_checksum(rows[start : start + n]) for start, n in checked}
+        self.checksums = {start: array_checksum(rows[start : start + n]) for start, n in checked}
 
     def lookup(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n d"]:
         """The trunk's output for one sequence.
@@ -77,7 +78,7 @@ class TrunkCache:
     def _row(self, tokens: Int[np.ndarray, "n"]) -> Float[np.ndarray, "n all"]:
         start, n = self._places[tokens.tobytes()]
         found = self._rows[start : start + n]
-        if self._sums and array_checksum(found) != self._sums[start]:
+        if self.checksums and array_checksum(found) != self.checksums[start]:
             raise CacheError(
                 f"{self._path}: rows {start} to {start + n} are not those that were written: the "
                 "file was changed or is damaged. Begin again, with another --out"
@@ -91,9 +92,36 @@ class TrunkCache:
         return len(self._places)
 
 
-def can_be_cached(trunk: nn.Module) -> bool:
-    """Whether the trunk's output is a function of one text: not if it reaches into a decoder."""
-    return trunk.stop <= getattr(trunk, "decoding", trunk.stop)
+class Batch(NamedTuple):
+    """Sequences that go through the trunk together, padded to one length."""
+
+    length: int
+    texts: list[Int[np.ndarray, "_"]]
+
+    @property
+    def padded(self) -> tuple[Int[np.ndarray, "rows length"], Bool[np.ndarray, "rows length"]]:
+        """The tokens, and which are no padding (of rows that only fill up, the first)."""
+        x = np.zeros((rows_of(self.length), self.length), np.int32)
+        mask = np.zeros(x.shape, bool)
+        mask[:, 0] = True
+        for i, tokens in enumerate(self.texts):
+            x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
+        return x, mask
+
+
+def batches_of(sequences: Iterable[Int[np.ndarray, "_"]]) -> tuple[int, Iterator[Batch]]:
+    """(tokens in all, batches of all different sequences), in the order in which they are kept.
+
+    Raises:
+      ValueError: there are no sequences, or an empty one.
+    """
+    unique = list({tokens.tobytes(): tokens for tokens in sequences}.values())
+    sizes = [len(tokens) for tokens in unique]
+    if min(sizes, default=0) == 0:
+        raise ValueError("the trunk has no outputs for no tokens: sequences are missing or empty")
+    total = sum(sizes)
+    chosen = lots(sizes, max(TOKENS_PER_BATCH, total / PROGRAMS), rows_of)
+    return total, (Batch(length, [unique[i] for i in part]) for length, part in chosen)
 
 
 def cache_trunk(
@@ -117,30 +145,15 @@ def cache_trunk(
       ValueError: there are no sequences, or an empty one.
       OSError: there is no room for the file.
     """
-    unique = list({tokens.tobytes(): tokens for tokens in sequences}.values())
-    sizes = [len(tokens) for tokens in unique]
-    if min(sizes, default=0) == 0:
-        raise ValueError("the trunk has no outputs for no tokens: sequences are missing or empty")
-    total = sum(sizes)
-    program = max(TOKENS_PER_BATCH, total / PROGRAMS)
+    total, batches = batches_of(sequences)
     run = jax.jit(lambda params, x, mask: _row_of(run_trunk(trunk, params, Inputs(x, mask=mask))))
     places: dict[bytes, tuple[int, int]] = {}
     done = 0
 
-    def started() -> Iterator[tuple[list[Any], jax.Array]]:
-        for length, chosen in lots(sizes, program, rows_of):
-            part = [unique[i] for i in chosen]
-            x = np.zeros((rows_of(length), length), np.int32)
-            mask = np.zeros(x.shape, bool)
-            mask[:, 0] = True  # also of the rows that only fill up
-            for i, tokens in enumerate(part):
-                x[i, : len(tokens)], mask[i, : len(tokens)] = tokens, True
-            yield part, run(params, x, mask)
-
     def blocks() -> Iterator[np.ndarray]:
         nonlocal done
-        for part, output in overlapped(started()):
-            for tokens, state in zip(part, fetch(output), strict=False):
+        for batch, output in overlapped((b, run(params, *b.padded)) for b in batches):
+            for tokens, state in zip(batch.texts, fetch(output), strict=False):
                 places[tokens.tobytes()] = (done, len(tokens))
                 done += len(tokens)
                 yield state[: len(tokens)]

@@ -119,7 +119,9 @@ class OneStack(nn.Module):
         inputs = jax.tree.map(jnp.asarray, inputs)  # outside of jit they may be numpy's
         x, places = inputs.x, self.places(inputs)
         shape = (sizes.vocabulary, sizes.width)
-        embedding = self.param("embedding", EMBEDDING_INIT, shape)
+        embedding: Any = None  # blocks alone do without
+        if self.start == 0 or stop == last + 2:
+            embedding = self.param("embedding", EMBEDDING_INIT, shape)
         tokens, kept = inputs.x, []
         keep = self.keep if inputs.seen is None else ()
         if inputs.seen is not None:

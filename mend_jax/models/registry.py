@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -34,8 +34,17 @@ from mend_jax.models.refused import reason
 from mend_jax.models.settings import ConfigError
 from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
+from mend_jax.models.tail import (
+    Reader,
+    check_alone,
+    checksums_of_all,
+    holding,
+    reader,
+    shapes_of_tail,
+)
 from mend_jax.parallel import placer
-from mend_jax.weights import Weights, load_params, open_weights
+from mend_jax.sites import Sites
+from mend_jax.weights import Expected, Weights, load_params, open_weights
 from mend_jax.weights.chat_template import ChatTemplate
 from mend_jax.weights.source import check_layers, fitting_names
 
@@ -71,7 +80,8 @@ class Base(NamedTuple):
     family: what else there is to know of its kind. checksums: of each tensor as its file stores it,
     whatever the dtype here, and of the "tokenizer"; empty for a base that was not read from files.
     They say what `load` read: who replaces `params` replaces these, too. chat: how a chat is
-    written out as one text.
+    written out as one text. stored: of a base of which only the tail was loaded: reads the
+    parameters of other stages, by their shapes, from the files (`models/tail.py`).
     """
 
     model: nn.Module
@@ -82,6 +92,7 @@ class Base(NamedTuple):
     family: Family
     checksums: Mapping[str, str] = MappingProxyType({})
     chat: ChatTemplate = ChatTemplate()
+    stored: Reader | None = None
 
 
 def family_of(config: Mapping[str, Any], name: str = "") -> Family:
@@ -109,6 +120,8 @@ def load(
     mesh: Mesh | None = None,
     dtype: Any = jnp.float32,
     checksums: bool | None = None,
+    parts: Literal["all", "tail"] = "all",
+    sites: Sites | None = None,
 ) -> Base:
     """Loads a base model.
 
@@ -124,37 +137,64 @@ def load(
       checksums: make checksums of all tensors, by which a saved editor knows its base to the byte;
         they are read anyway. None: not where there are several processes, each of which reads only
         its slices; with True, each reads all.
+      parts: "tail": `params` holds the edited blocks, what follows them, and what else that reads;
+        the rest stays in the files, for one device alone. Its checksums are made once and
+        remembered (`weights/known.py`).
+      sites: where the tail is cut (None: at the default sites).
 
     Raises:
       WeightsError: missing, truncated or mis-shaped weights, or some that the model has no place
         for; nothing found under this name.
       ConfigError: a setting that is not implemented.
       RoomError: the weights are more than the device has room for.
-      ValueError: an architecture that is not implemented, or another dtype.
+      ValueError: an architecture that is not implemented, or another dtype; no tail of this model
+        could be trained alone, or not on a mesh.
     """
     name, active = _dtypes(dtype)
+    check_alone(parts, mesh)
     weights = open_weights(id_or_path)
-    check_layers(weights.config, len(weights.names), weights.origin)
-    family = family_of(weights.config, id_or_path)
-    config = _dimensions(family, weights)
-
-    expected = family.expected_weights(config)
-    used = fitting_names(weights, expected)  # before there is a table of what it would take
-    check_spare(weights, used, family)
-    leaves = (leaf for one in expected.values() for leaf in one.leaves)
-    shapes = {leaf.path: jax.ShapeDtypeStruct(leaf.shape, jnp.float32) for leaf in leaves}
-    check_room(id_or_path, unflatten_dict(shapes), family.partition, mesh, name, active)
+    family, config, expected, used = _described(weights, id_or_path)
+    model, asked = family.model(config, dtype=active), expected
+    if parts == "tail":
+        at = family.default_sites(config) if sites is None else sites
+        asked = holding(expected, shapes_of_tail(model, at, id_or_path))
+    check_room(id_or_path, _shapes(asked), family.partition, mesh, name, active)
     found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
-    summed = jax.process_count() == 1 if checksums is None else checksums
+    summed = jax.process_count() == 1 if checksums is None else checksums or parts == "tail"
 
     def told(name: str, stored: str) -> None:
         if summed:
             found[name] = weights.checksum(stored)
 
-    params = load_params(weights, expected, _placing(family, mesh, name, active), told)
-    model = family.model(config, dtype=active)
+    place = _placing(family, mesh, name, active)
+    params = load_params(weights, asked, place, told)
     tokenizer, chat = weights.tokenizer, weights.chat
-    return Base(model, params, tokenizer, config, id_or_path, family, found, chat)
+    base = Base(model, params, tokenizer, config, id_or_path, family, found, chat)
+    if parts == "all":
+        return base
+    sums = checksums_of_all(weights, used, found)
+    return base._replace(checksums=found | sums, stored=reader(weights, expected, place, sums))
+
+
+def _described(weights: Weights, name: str) -> tuple[Family, Any, dict[str, Expected], Any]:
+    """Family and dimensions of a model that fits its weights; its tensors, and their names there.
+
+    Raises:
+      As `load`.
+    """
+    check_layers(weights.config, len(weights.names), weights.origin)
+    family = family_of(weights.config, name)
+    config = _dimensions(family, weights)
+    expected = family.expected_weights(config)
+    used = fitting_names(weights, expected)  # before there is a table of what it would take
+    check_spare(weights, used, family)
+    return family, config, expected, used
+
+
+def _shapes(expected: Mapping[str, Expected]) -> PyTree:
+    """Of the parameters that these tensors become, as float32."""
+    leaves = (leaf for one in expected.values() for leaf in one.leaves)
+    return unflatten_dict({x.path: jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in leaves})
 
 
 def _placing(

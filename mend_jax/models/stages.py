@@ -130,6 +130,19 @@ def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
     return model.clone(stop=first), model.clone(start=first)
 
 
+def can_be_cached(trunk: nn.Module) -> bool:
+    """Whether the trunk's output is a function of one text: not if it reaches into a decoder."""
+    return trunk.stop <= getattr(trunk, "decoding", trunk.stop)
+
+
+def traced(part: nn.Module, inputs: Inputs) -> tuple[PyTree, Any]:
+    """(shapes of the parameters that some stages read, shapes of what they return), of what they
+    are given, or of its shapes."""
+    key = jax.random.key(0)
+    carry, variables = jax.eval_shape(lambda x: part.init_with_output(key, x), inputs)
+    return variables.get("params", {}), carry
+
+
 def run_trunk(trunk: nn.Module, params: PyTree, inputs: Inputs) -> Inputs:
     """The carry after the trunk for inputs with any leading axes, without gradient."""
     lead = inputs.x.shape[:-2]

@@ -197,6 +197,8 @@ class DeviceOptions:
     """Which of them this is, from 0."""
     trunk_cache: Literal["memory", "disk", "off"] = "memory"
     """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
+    stream: bool = False
+    """Hold only the edited layers and those above; the others are read one by one, run, dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ _REFUSED = -1
 
 MAY_DIFFER = (
     "out", "resume", "log_every", "checkpoint_every", "mesh", "shard_editor", "distributed",
-    "address", "processes", "process_id",
+    "address", "processes", "process_id", "stream",
 )  # fmt: skip
 """Options that a run may be resumed with other values of."""
 

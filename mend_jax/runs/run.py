@@ -8,7 +8,7 @@ The validation records are scored once, at the end; those whose subject was trai
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -18,7 +18,7 @@ from mend_jax.editors.answering import answering
 from mend_jax.editors.scoped import check_factors
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
-from mend_jax.models.stages import sites_of
+from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
@@ -36,6 +36,7 @@ from mend_jax.runs.scoping import (
     with_scope_of,
 )
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
+from mend_jax.runs.streaming import check_stream, plan_of
 from mend_jax.runs.task import Task, make_task
 from mend_jax.runs.training import (
     check_together,
@@ -77,8 +78,10 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     Raises:
       ExperimentError, RecordError, WeightsError, SiteError: as they say.
     """
+    check_stream(config)
     from_files = read_files(config)  # broken files are found before any work
-    base = load(config.model, mesh, config.dtype)
+    parts: Literal["all", "tail"] = "tail" if config.stream else "all"
+    base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
     began = time.perf_counter()
     given = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
@@ -93,6 +96,8 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
     )
+    if config.stream:
+        say(plan_of(base, split(base.model, sites)[0], data).told)
     return Gathered(base, sites, data, given.name, began)
 
 

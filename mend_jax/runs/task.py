@@ -14,17 +14,19 @@ from jax.sharding import Mesh
 from mend_jax.data.batches import collate, shapes_of
 from mend_jax.data.codec import marks_around
 from mend_jax.data.training_batches import Draw, training_batches
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.data.trunk_stream import stream_trunk
 from mend_jax.data.writable import encode_piece
 from mend_jax.editors.method import Ground
 from mend_jax.example import Example, Pair
 from mend_jax.models.registry import Base
-from mend_jax.models.stages import split
+from mend_jax.models.stages import can_be_cached, split
 from mend_jax.objectives import Outputs, after_trunk, outputs_of
 from mend_jax.parallel import shard_examples
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.options import ExperimentError, TrainConfig
 from mend_jax.runs.splits import Data
+from mend_jax.runs.streaming import plan_of, refuse, texts_of
 
 LOCALITIES = 100
 """Locality pairs of training records that a method may walk through."""
@@ -60,15 +62,22 @@ def make_task(
     mesh: Mesh | None,
     reporter: Reporter,
 ) -> Task:
-    """Splits the base at the sites and, if asked to, caches the trunk's outputs."""
+    """Splits the base at the sites and, if asked to, caches the trunk's outputs.
+
+    Raises:
+      ExperimentError: of the base, there is another tail. CacheError: there is no room on the disk.
+    """
     trunk, tail = split(base.model, sites)
     outputs = outputs_of(tail, trunk)
     cache = None
+    if base.stored is not None:
+        plan = plan_of(base, trunk, data)
+        assert trunk is not None
+        cache = stream_trunk(base, trunk, plan, reporter.cached)
+        return Task(config, base, sites, data, None, outputs._replace(enter=refuse), cache, mesh)
     if trunk is not None and can_be_cached(trunk) and config.trunk_cache != "off":
-        records = [*data.train, *data.dev, *data.validation]
-        sequences = [p.tokens for r in records for p in (*r.outer, *r.locality)]
         directory = config.out / "trunk" if config.trunk_cache == "disk" else None
-        cache = cache_trunk(trunk, base.params, sequences, directory, reporter.cached)
+        cache = cache_trunk(trunk, base.params, texts_of(data), directory, reporter.cached)
         trunk = None
     return Task(config, base, sites, data, trunk, outputs, cache, mesh)
 
@@ -78,6 +87,8 @@ def cut_at(task: Task, sites: tuple[str, ...]) -> Task:
     cached are the outputs of another."""
     if sites == task.sites:
         return task
+    if task.base.stored is not None:
+        raise ExperimentError("--stream: this editor edits elsewhere: leave --stream out for it")
     trunk, tail = split(task.base.model, sites)
     return task._replace(sites=sites, trunk=trunk, outputs=outputs_of(tail, trunk), cache=None)
 

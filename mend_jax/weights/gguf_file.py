@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from mend_jax.files import checksum, json_checksum
+from mend_jax.files import checksum, json_checksum, let_go
 from mend_jax.weights.chat_template import template_of_gguf
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.gguf_keys import FOLDER, bare, check_keys, head_width, scaling
 from mend_jax.weights.gguf_kinds import REQUIRED, Kind
-from mend_jax.weights.gguf_reading import open_gguf
+from mend_jax.weights.gguf_reading import open_gguf, parts_of
 from mend_jax.weights.source import Weights
 
 _DIVISORS = "rope_freqs.weight"
@@ -76,6 +76,9 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         tensor = tensors[name]
         return checksum(f"{tensor.tensor_type.name} {tensor.shape.tolist()}", tensor.data)
 
+    def release(name: str) -> None:
+        let_go(tensors[name].data)
+
     said = [(key, repr(fields[key])) for key in sorted(fields) if key.startswith("tokenizer.")]
     return Weights(
         config=config,
@@ -88,6 +91,8 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         checksum=checksum_of,
         tokenizer_checksum="" if tokenizer is None else json_checksum(said),
         chat=template_of_gguf(fields),
+        files=parts_of(path),
+        release=release,
     )
 
 

@@ -30,7 +30,7 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
         what its name says, or without the others.
       ImportError: the `gguf` package is not installed.
     """
-    parts = _parts(path)
+    parts = parts_of(path)
     fields, tensors = _open_one(parts[0])
     for number, part in enumerate(parts):
         said, more = (fields, []) if number == 0 else _open_one(part)
@@ -51,19 +51,24 @@ def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
     return fields, tensors
 
 
-def _parts(path: Path) -> list[Path]:
-    """All files of the model, by the name of one."""
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """All files of the model, by the name of one.
+
+    Raises:
+      WeightsError: one is not there.
+    """
     match = re.fullmatch(r"(.+)-(\d{5})-of-(\d{5})\.gguf", path.name)
     if match is None or not path.is_file():
-        return [path]
+        return (path,)
     name, _, count = match.groups()
-    parts = [path.with_name(f"{name}-{i + 1:05}-of-{count}.gguf") for i in range(int(count))]
+    names = (f"{name}-{i + 1:05}-of-{count}.gguf" for i in range(int(count)))
+    parts = tuple(path.with_name(name) for name in names)
     if missing := [part.name for part in parts if not part.is_file()]:
         raise WeightsError(
             f"{path} is one of {len(parts)} parts, of which {len(missing)} are not beside it: "
             f"{', '.join(missing[:4])}{', ...' * (len(missing) > 4)}. Download them, too."
         )
-    return parts or [path]
+    return parts or (path,)
 
 
 def _open_one(path: Path) -> tuple[dict[str, Any], list[Any]]:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from mend_jax.files import check_no_pointer, checksum, file_checksum, read_json
+from mend_jax.files import check_no_pointer, checksum, file_checksum, let_go, read_json
 from mend_jax.typed import checked
 from mend_jax.weights.chat_template import template_of_folder
 from mend_jax.weights.errors import WeightsError
@@ -66,6 +66,9 @@ def read_folder(path: str | PathLike[str]) -> Weights:
         dtype, shape, data = stored[own[name]]
         return checksum(f"{dtype} {list(shape)}", data)
 
+    def release(name: str) -> None:
+        let_go(stored[own[name]].data)
+
     tokenizer = _tokenizer(folder, config)
     return Weights(
         config=config,
@@ -77,6 +80,8 @@ def read_folder(path: str | PathLike[str]) -> Weights:
         checksum=checksum_of,
         tokenizer_checksum="" if tokenizer is None else file_checksum(_tokenizer_files(folder)),
         chat=template_of_folder(folder),
+        files=tuple(shards),
+        release=release,
     )
 
 

@@ -7,7 +7,8 @@ in host memory at a time: each is on its device before the next is read.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from mend_jax.weights.chat_template import ChatTemplate
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.names import spellings
+
+Placer: TypeAlias = Callable[[tuple[str, ...], np.ndarray], Mapping[str, jax.Array]]
+"""Puts one array, that goes to a path, on its devices (see `load_params`)."""
 
 _MOST_LISTED = 20
 _LAYERS = (
@@ -39,6 +43,9 @@ class Weights(NamedTuple):
         checksum: of one tensor as it is stored, with its dtype and shape; reads all of it.
         tokenizer_checksum: of what the tokenizer was made of; empty without one.
         chat: how a chat is written out as one text.
+        files: that hold the tensors.
+        release: gives back the memory of the file's pages, after one of its tensors was read; what
+            is still in use of them is read again.
     """
 
     config: dict
@@ -50,6 +57,8 @@ class Weights(NamedTuple):
     checksum: Callable[[str], str] = lambda name: ""
     tokenizer_checksum: str = ""
     chat: ChatTemplate = ChatTemplate()
+    files: tuple[Path, ...] = ()
+    release: Callable[[str], None] = lambda name: None
 
 
 class Expected(NamedTuple):
@@ -79,7 +88,7 @@ class Expected(NamedTuple):
 def load_params(
     weights: Weights,
     expected: Mapping[str, Expected],
-    place: Callable[[tuple[str, ...], np.ndarray], Mapping[str, jax.Array]],
+    place: Placer,
     told: Callable[[str, str], object] = lambda name, found: None,
 ) -> dict:
     """Read the expected tensors into a nested dict, the `params` of a Flax model.
@@ -111,6 +120,7 @@ def load_params(
             node |= jax.block_until_ready(place(path, part))
             at += shape[-1]
         told(name, found[name])
+        weights.release(found[name])
     return params
 
 

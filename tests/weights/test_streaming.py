@@ -1,6 +1,5 @@
 """A base streams into place: beside its arrays, never more than one tensor is in host memory."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -8,38 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from compare import assert_equal
-from safetensors.numpy import save_file
+from large_llama import LARGE, SMALL, write_llama
 from tiny_run import start
 
 import mend_jax as mj
-from mend_jax.models.llama import LlamaConfig, expected_weights
 
 MB = 2**20
 LARGEST = 32 * MB  # an MLP kernel of the large folder, and its embedding
 CONSTANT = 24 * MB  # the interpreter, and what another thread is about to free
-DIMENSIONS = {"model_type": "llama", "num_attention_heads": 8, "num_key_value_heads": 2}
-LARGE = {"vocab_size": 4096, "hidden_size": 2048, "intermediate_size": 4096}
-SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64}
-
-
-def write_llama(folder: Path, sizes: dict[str, int], blocks: int, shards: int) -> str:
-    """Float32 weights of a Llama, all alike, in one file or several with an index."""
-    folder.mkdir()
-    config = DIMENSIONS | sizes | {"num_hidden_layers": blocks}
-    (folder / "config.json").write_text(json.dumps(config))
-    table = expected_weights(LlamaConfig.from_hf(config))
-    weight_map: dict[str, str] = {}
-    for i in range(shards):
-        names = list(table)[i::shards]
-        shapes = (table[n].shape[::-1] if table[n].transpose else table[n].shape for n in names)
-        file = "model.safetensors" if shards == 1 else f"{i}.safetensors"
-        weight_map |= dict.fromkeys(names, file)
-        arrays = (np.full(shape, 0.01, np.float32) for shape in shapes)
-        save_file(dict(zip(names, arrays, strict=True)), folder / file)
-    if shards > 1:
-        index = json.dumps({"weight_map": weight_map})
-        (folder / "model.safetensors.index.json").write_text(index)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,72 @@
+"""A run that holds only the tail of its base: what that takes, and where it cannot be."""
+
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Int, PyTree
+
+from mend_jax.data.trunk_stream import Plan, plan_stream
+from mend_jax.example import Pair
+from mend_jax.models.registry import Base
+from mend_jax.runs.options import ExperimentError, TrainConfig
+from mend_jax.runs.splits import Data
+
+
+def check_stream(config: TrainConfig) -> None:
+    """Refuses options that need the layers below the edited ones.
+
+    Raises:
+      ExperimentError: --stream is given, and some of these.
+    """
+    wrong = {
+        "--mesh": config.mesh != "1x1", "--distributed": config.distributed,
+        "--address": config.address is not None, "--scope": config.scope,
+        "--trunk-cache": config.trunk_cache != "memory",
+    }  # fmt: skip
+    given = [option for option, is_given in wrong.items() if is_given]
+    if config.stream and given:
+        raise ExperimentError(
+            f"--stream: {', '.join(given)} does not go with it. One device runs the layers below "
+            "the edited ones once and keeps what they put out; a scope needs all of the base, to "
+            "write texts (`mend-jax scope` gives one to a trained editor)"
+        )
+
+
+def texts_of(data: Data) -> list[Int[np.ndarray, "_"]]:
+    """All that the base is asked in a run."""
+    records = [*data.train, *data.dev, *data.validation]
+    return [p.tokens for r in records for p in (*r.outer, *r.locality)]
+
+
+def plan_of(base: Base, trunk: nn.Module | None, data: Data) -> Plan:
+    """What streaming the trunk takes, for a base of which only a tail was loaded.
+
+    Raises:
+      ExperimentError: it is not the tail that follows this trunk.
+    """
+    if trunk is None or not all(_held(base.params, x) for x in base.model.stages[trunk.stop : -1]):
+        raise ExperimentError(
+            "--stream: this editor needs layers below those of --sites: leave --stream out, or "
+            "choose --sites with these layers"
+        )
+    return plan_stream(base, trunk, texts_of(data))
+
+
+def refuse(params: PyTree, pair: Pair) -> Pair:
+    """Stands where an editor would run the trunk itself.
+
+    Raises:
+      ExperimentError: always.
+    """
+    raise ExperimentError(
+        "--stream: this editor asks the base about other texts while it edits, and needs all of "
+        "it: leave --stream out"
+    )
+
+
+def _held(params: Any, stage: str) -> bool:
+    """Whether there are parameters of a stage."""
+    for name in stage.split("/"):
+        params = params.get(name, {})
+    return bool(params)

@@ -1,0 +1,88 @@
+"""Runs that hold only the tail of their base: the scores of a run that holds all of it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compare import assert_equal
+from tiny_run import Files, Finished, byte_level_bpe, options, some_records
+
+import mend_jax as mj
+from mend_jax.runs.options import ExperimentError
+from mend_jax.runs.run import Run, run
+from mend_jax.runs.streaming import check_stream
+
+pytest_plugins = ["finished_run"]
+
+
+@pytest.fixture(autouse=True)
+def kept_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEND_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "trunk"
+
+
+def assert_same_scores(a: Run, b: Run) -> None:
+    """Metrics, and the trained editor."""
+    ours, theirs = a.results["metrics"], b.results["metrics"]
+    assert ours.keys() == theirs.keys() and theirs["locality_kl"]["value"] > 1e-4
+    for name, metric in theirs.items():
+        for key, value in metric.items():
+            np.testing.assert_allclose(ours[name][key], value, 1e-5, 1e-5, err_msg=name)
+    assert_equal(a.saved.state.stats, b.saved.state.stats)
+
+
+def save_gpt2(folder: Path) -> Path:
+    """A GPT2LMHeadModel with random weights, as transformers saves it, and its tokenizer.json."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    texts = [t for r in some_records(0, 40) for t in (r.prompt, *r.rephrases, f" {r.target}")]
+    tokenizer = byte_level_bpe(texts)
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}
+    sizes |= {"vocab_size": tokenizer.get_vocab_size(), "initializer_range": 0.3}
+    GPT2LMHeadModel(GPT2Config(**sizes)).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_llama_scores_as_if_it_were_whole(finished: Finished, tmp_path: Path, kept_in: Path):
+    config = dataclasses.replace(finished.config, out=tmp_path / "out", stream=True)
+    said: list[str] = []
+    made = run(config, said.append)
+    assert made is not None
+    assert_same_scores(made, finished.run)
+    assert made.saved.base.params.keys() == {"embedding", "layers_1", "head"}
+    assert any("texts below the edited layers: " in line and str(kept_in) in line for line in said)
+    assert len(list(kept_in.glob("*/*.states"))) == 1
+    loaded = mj.load_editor(config.out)  # over the whole base, which it knows again
+    assert_equal(loaded.state, made.saved.state)
+    for editor, said_of in (("in_context", "needs layers below"), ("ft_kl", "other texts")):
+        other = dataclasses.replace(config, out=tmp_path / editor, editor=editor)
+        with pytest.raises(ExperimentError, match=f"--stream: .*{said_of}"):
+            run(other, lambda message: None)
+    assert len(list(kept_in.glob("*/*.states"))) == 1
+
+
+def test_a_gpt2_scores_as_if_it_were_whole(tiny_files: Files, tmp_path: Path):
+    files = tiny_files._replace(model=save_gpt2(tmp_path / "gpt2"))
+    sites = r"h_2/mlp/(c_fc|c_proj)"
+    runs = [
+        run(options(files, tmp_path / str(stream), sites=sites, steps=3, stream=stream), print)
+        for stream in (False, True)
+    ]
+    assert_same_scores(runs[1], runs[0])
+    assert "position_embedding" not in runs[1].saved.base.params
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [("mesh", "2x1"), ("distributed", True), ("scope", True), ("trunk_cache", "disk")],
+)
+def test_what_does_not_go_with_it(tiny_files: Files, tmp_path: Path, option: str, value: Any):
+    config = options(tiny_files, tmp_path / "out", stream=True, **{option: value})
+    with pytest.raises(ExperimentError, match=f"--stream: --{option.replace('_', '-')} does not"):
+        check_stream(config)
+    check_stream(dataclasses.replace(config, stream=False))
