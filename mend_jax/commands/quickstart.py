@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from mend_jax.commands.command import Command, Preset
+from mend_jax.commands.command import Command
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.reports.before_after import before_after_of, prompts_of
 from mend_jax.runs.options import ExperimentError, TrainConfig
@@ -74,16 +74,4 @@ def edit_command(editor: Path, record: Record) -> str:
     return " ".join(("mend-jax edit", *options))
 
 
-PRESETS = {
-    "scoped": Preset(
-        {
-            "scope": True, "scope_steps": 250, "scope_batch": 128, "steps": 300, "calibrate": 60,
-            "evaluate_every": 150,
-        },
-        "309 edits, each alone: reliability 0.997, generality 0.503, near answers that stay 0.998, "
-        "own 0.965; a scope of facts alone knows too few ways to ask; 1,106 s on two CPU cores "
-        "beside other work, seed 0 (results/quickstart_scoped.json)",
-    ),
-}  # fmt: skip
-
-COMMAND = Command(Quickstart, quickstart, __doc__, PRESETS)
+COMMAND = Command(Quickstart, quickstart, __doc__)
