@@ -125,6 +125,9 @@ SMALL: dict[str, dict[str, Any]] = {
         for name in ("llama", "mistral", "qwen2", "seed_oss", "granite", "olmo2", "phi3")
     },
     "qwen3": _ROTARY | {"head_dim": 16},
+    "mixtral": _ROTARY | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen3_moe": _ROTARY
+    | {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 80},
     "ministral": _ROTARY | {"sliding_window": 5},
     "smollm3": _ROTARY | {"no_rope_layer_interval": 2},
     "gemma": _ROTARY | {"tie_word_embeddings": True, "head_dim": 16},

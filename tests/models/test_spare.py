@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from configurations import KINDS, our_base, raw_config, torch_model
+from configurations import KINDS, our_base, raw_config, tensors_of, torch_model
 from safetensors.numpy import load_file, save_file
 
 from mend_jax.models import registry
@@ -48,7 +48,7 @@ def parts(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and tensors of a small model."""
     tied = {"tie_word_embeddings": True} if name in TIED else {}
     raw = raw_config(name, tied)
-    return raw, dict(torch_model(name, raw).state_dict())
+    return raw, tensors_of(torch_model(name, raw))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
