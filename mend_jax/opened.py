@@ -24,11 +24,12 @@ from mend_jax.editors.held import Slots, take_out
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.models.registry import Base
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
+from mend_jax.saved.arrays import EditorError
 from mend_jax.saved.directory import Opening, SavedEditor, load_editor
 from mend_jax.saved.shipped import shipped
 from mend_jax.scopes.network import scope_of
 from mend_jax.store.making import Make, Meets, maker_of, meeting_of
-from mend_jax.store.slots import blank, fill, room_for, slot_of
+from mend_jax.store.slots import blank, fill, room_for, slot_of, with_room
 
 
 class Opened(NamedTuple):
@@ -76,12 +77,12 @@ def opened(saved: SavedEditor) -> Opened:
     """The same of an editor that is loaded, which holds nothing yet.
 
     Raises:
-      ValueError: it has no scope.
+      EditorError: it has no scope.
     """
     if "scoped" not in saved.config:
-        raise ValueError("the editor has no scope: give it one first (mend-jax scope)")
+        raise EditorError("the editor has no scope: give it one first (mend-jax scope)")
     scope, capacity = scope_of(saved.config["scoped"]["scope"]), room_for(0)
-    slot = slot_of_model(saved)
+    slot = _slot_of(saved)
     empty = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), slot)
     meets = meeting_of(scope, saved.state.phi.scope)
 
@@ -121,11 +122,11 @@ def tell_records(model: Opened, records: Sequence[Record], replace: bool = False
       ValueError: as `tell`; names the records.
     """
     made = model.ready.make(records)
-    pairs = [(record, kept) for record, kept in zip(records, made, strict=True)]
+    pairs = zip(records, made, strict=True)
     if wrong := [f"{r.prompt!r}: {kept}" for r, kept in pairs if isinstance(kept, str)]:
         raise ValueError("; ".join(wrong[:5]))
     room = room_for(len(model.told) + len(records)) - len(model.edits)
-    held = _with_room(model.held, max(room, 0))
+    held = with_room(model.held, max(room, 0))
     edits = [*model.edits, *[None] * max(room, 0)]
     keys: Any = jax.tree.map(np.array, jax.device_get(held.kept.keys))
     used = np.array(held.used)
@@ -202,11 +203,6 @@ def text_of(base: Base, prompt: str | Messages) -> str:
     return prompt if isinstance(prompt, str) else chat_prompt(base, prompt)
 
 
-def _with_room(held: Slots, more: int) -> Slots:
-    grown: Slots = jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
-    return grown
-
-
 def _placed(model: Opened, held: Slots, new: dict[int, ScopedEdit]) -> Slots:
     """With these edits in their slots.
 
@@ -215,7 +211,7 @@ def _placed(model: Opened, held: Slots, new: dict[int, ScopedEdit]) -> Slots:
     """
     if not new:
         return held
-    kept = blank(slot_of_model(model.saved), len(new))
+    kept = blank(_slot_of(model.saved), len(new))
     for i, one in enumerate(new.values()):
         if why := fill(one, kept, i):
             raise ValueError(why)
@@ -224,6 +220,6 @@ def _placed(model: Opened, held: Slots, new: dict[int, ScopedEdit]) -> Slots:
     return Slots(written, held.used.at[at].set(True))
 
 
-def slot_of_model(saved: SavedEditor) -> ScopedEdit:
+def _slot_of(saved: SavedEditor) -> ScopedEdit:
     """One slot, abstract."""
     return slot_of(saved.base.params, saved.sites, saved.config["scoped"])

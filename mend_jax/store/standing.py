@@ -18,7 +18,7 @@ from mend_jax.editors.scoped import ScopedEdit, holding
 from mend_jax.store.ledger import Ledger
 from mend_jax.store.rows import Damaged
 from mend_jax.store.schema import HOLDS
-from mend_jax.store.slots import SIDE_BY_SIDE, blank, fill, room_for
+from mend_jax.store.slots import SIDE_BY_SIDE, blank, fill, room_for, with_room
 
 
 class Standing(NamedTuple):
@@ -80,7 +80,7 @@ def catch_up(ledger: Ledger, slot: ScopedEdit, standing: Standing) -> Standing:
     n = int(np.sum(numbers > 0))
     if n + len(new) > len(numbers):
         more = room_for(n + len(new)) - len(numbers)
-        held, numbers = _with_room(held, more), np.pad(numbers, (0, more))
+        held, numbers = with_room(held, more), np.pad(numbers, (0, more))
     for number, kept in ledger.arrays(new):
         room = blank(slot, 1)
         if why := _placed(kept, room, 0):
@@ -101,12 +101,6 @@ def _write(held: Slots, part: Slots, first: Int[Array, ""]) -> Slots:
     update = jax.lax.dynamic_update_slice_in_dim
     written: Slots = jax.tree.map(lambda x, y: update(x, y, first, 0), held, part)
     return written
-
-
-@partial(jax.jit, static_argnames="more")
-def _with_room(held: Slots, more: int) -> Slots:
-    """With so many more slots, all free."""
-    return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
 
 
 def _placed(kept: ScopedEdit | Damaged, room: ScopedEdit, n: int) -> str:
