@@ -21,7 +21,6 @@ from mend_jax.factors import Edit, to_dense
 from mend_jax.models.registry import Base
 from mend_jax.weights.export import stored_shape, stored_tensor, write_shards
 from mend_jax.weights.fetch import fetch
-from mend_jax.weights.gguf_reading import open_gguf
 from mend_jax.weights.hf_folder import read_config
 from mend_jax.weights.source import Expected, Weights
 
@@ -161,14 +160,12 @@ def _from_gguf(source: Path, folder: Path) -> dict[str, Any]:
             f"{source}: it divides its rotary frequencies by numbers for which config.json has no "
             "words: load the folder of the same model, or export it as gguf"
         )
-    fields, _ = open_gguf(source)
     ends = {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     said = {name: x for name, x in ends.items() if x is not None}
-    tokens = fields.get("tokenizer.ggml.tokens", ())
     told: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    told |= {name.removesuffix("_id"): tokens[x] for name, x in said.items() if x < len(tokens)}
-    if template := fields.get("tokenizer.chat_template"):
-        told["chat_template"] = template
+    told |= {name: token for name, token in weights.chat.tokens.items() if f"{name}_id" in said}
+    if weights.chat.source:
+        told["chat_template"] = weights.chat.source
     if weights.tokenizer is not None:
         weights.tokenizer.save(str(folder / "tokenizer.json"))
         _write_json(folder / "tokenizer_config.json", told)
