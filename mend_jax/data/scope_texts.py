@@ -120,16 +120,20 @@ class Corpus(NamedTuple):
 
 
 def scope_batches(
-    corpus: Corpus, batch: int, seed: int, longest: int = 32
+    corpus: Corpus, batch: int, seed: int, longest: int = 32, short: int = SHORT
 ) -> Iterator[ScopeBatch]:
-    """Endless batches. Where there are prompts of more than `SHORT` tokens (after the turns of a
+    """Endless batches. Where there are prompts of more than `short` tokens (after the turns of a
     chat, say), one batch in five is of half as many records, and of these; their running text is
-    cut at `longest`."""
+    cut at `longest`.
+
+    Args:
+      short: as many tokens at least as any edit's own prompt has, and one of its rephrases.
+    """
     records, spoken, running, states = corpus
     known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
-    short = [[text for text in texts if not _is_long(text)] for texts in known]
-    far = [i for i, texts in enumerate(known) if any(map(_is_long, texts))]
-    long = [_long_first(texts) for texts in known]
+    near = [[text for text in texts if text.at < short] for texts in known]
+    far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
+    long = [_long_first(texts, short) for texts in known]
     subjects = np.asarray([record.record.subject.casefold() for record in records])
     alike = _alike(records)
     there = {text.role for texts in known for text in texts}
@@ -144,25 +148,21 @@ def scope_batches(
         held = np.zeros(size, np.int32)
         for place, index in enumerate(chosen):
             held[place] = len(texts)
-            texts += [(place, text) for text in _drawn((long if is_long else short)[index], rng)]
+            texts += [(place, text) for text in _drawn((long if is_long else near)[index], rng)]
         texts += _running(running, chosen, rng)
         room = size * each + RUNNING_TEXTS  # one shape, whatever a record has
         names = subjects[chosen]
         others = rng.permutation(len(records))[:ENDS]
         ends = _ends([_drawn(known[i], rng) for i in others], states)
-        shaped = _padded(texts, states, (room, longest if is_long else min(SHORT, longest)))
+        shaped = _padded(texts, states, (room, longest if is_long else min(short, longest)))
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         yield ScopeBatch(*shaped, held, at, names[:, None] == names[None], ends)
 
 
-def _is_long(text: ScopeText) -> bool:
-    return text.at >= SHORT
-
-
-def _long_first(texts: Sequence[ScopeText]) -> list[ScopeText]:
+def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:
     """Of each role the long texts, or all if there are none."""
-    roles = {text.role for text in texts if _is_long(text)}
-    return [text for text in texts if text.role not in roles or _is_long(text)]
+    roles = {text.role for text in texts if text.at >= short}
+    return [text for text in texts if text.role not in roles or text.at >= short]
 
 
 def _alike(records: Sequence[TokenRecord]) -> list[np.ndarray]:

@@ -33,7 +33,8 @@ from mend_jax.runs.scoping import (
     add_scope,
     check_can_scope,
     last_block,
-    with_scope_of,
+    scope_lent,
+    with_scope,
 )
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
 from mend_jax.runs.streaming import check_stream, plan_of
@@ -46,8 +47,7 @@ from mend_jax.runs.training import (
     train,
 )
 from mend_jax.saved.arrays import check_trained
-from mend_jax.saved.config import read_config
-from mend_jax.saved.directory import SavedEditor, build_editor, load_editor, save_editor
+from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
 from mend_jax.saved.shipped import editor_folder
 from mend_jax.training.loop import Fit
 
@@ -87,9 +87,9 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
         stages, _ = check_can_scope(base, sites)
-        if config.scope_of:
-            lent = read_config(editor_folder(config.scope_of)).get("scoped")
-            stages = tuple(lent["scope"]["stages"]) if lent else stages
+        if config.scope_of:  # what is wrong with it is said before anything is trained
+            lent = scope_lent(editor_folder(config.scope_of), base, sites)
+            stages = tuple(lent.config["stages"])
         base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
     say(
@@ -180,7 +180,8 @@ def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> S
     config = task.config
     saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
     if config.scope_of:
-        return with_scope_of(saved, load_editor(editor_folder(config.scope_of), task.base))
+        lent = scope_lent(editor_folder(config.scope_of), task.base, saved.sites)
+        return with_scope(saved, *lent)
     parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
     training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)
     return add_scope(saved, ScopeRecords(*parts), training, task.cache, say)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -9,40 +10,34 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, encode_records
-from mend_jax.data.chat import chat_prompt
 from mend_jax.data.codec import codec_of
-from mend_jax.data.decoding import answers
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
-from mend_jax.data.records import Record, Rephrase, drop_known_subjects, rephrases_of
-from mend_jax.data.scope_texts import Corpus, Running, States, scope_batches
+from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.scope_texts import Corpus, States, scope_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
-from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.objectives import outputs_of
-from mend_jax.saved.directory import SavedEditor, build_editor
+from mend_jax.runs.scope_passages import (
+    BEFORE,
+    LONGEST,
+    PASSAGES,
+    after_text,
+    anything,
+    in_chat,
+    passages_of,
+    spoken_of,
+)
+from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import Read, stages_for, two_keys
 from mend_jax.training.scope import SAMPLE, standardised, train_scope
 from mend_jax.training.thresholds import ask, with_thresholds
 
 OWN = 3
 """Questions about its own subject that each record is given for training."""
-PASSAGES = 384
-"""Texts that the base writes itself, about some of the subjects; a quarter as many are about
-anything."""
-WRITTEN = 48
-"""Tokens of one."""
-SPOKEN = 384
-"""Edits whose answer the base goes on from, and by how many tokens."""
-AFTER = 8
-BEFORE = 14
-"""Tokens of other text before a prompt."""
-CHATS = 0.25
-"""Share of the records that are asked for in a chat, too; and the longest such text in tokens."""
-LONGEST = 64
 HELD = 1000
 """Edits that are held while thresholds are set: those of development, and of training."""
 ROWS = 4
@@ -124,7 +119,8 @@ def add_scope(
     running = [*passages_of(base, mine, PASSAGES, training.seed), *anything(base, training.seed)]
     after = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
     more = in_chat(base, after_text(mine, after, training.seed), training.seed)
-    train, _ = encode_records(more, encode, LONGEST, LONGEST)
+    longest = max(LONGEST, training.longest)
+    train, _ = encode_records(more, encode, longest, longest)
     dev, _ = encode_records(asked[len(records.train) :], encode, *limits)
     beside = train[: max(HELD - len(dev), 0)]
     dev, _ = without_edited_subjects(dev, len(dev), beside)
@@ -138,31 +134,40 @@ def add_scope(
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states)
-    batches = scope_batches(corpus, training.batch, training.seed, LONGEST)
+    batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
     if dev:
         phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
-    return _joined(saved, scope.config, phi)
+    return with_scope(saved, scope.config, phi)
 
 
-def with_scope_of(saved: SavedEditor, lender: SavedEditor) -> SavedEditor:
-    """The editor with the scope of another.
+class Lent(NamedTuple):
+    """A trained scope. config: how to build it again."""
+
+    config: dict[str, Any]
+    phi: PyTree
+
+
+def scope_lent(folder: Path, base: Base, sites: tuple[str, ...]) -> Lent:
+    """The scope of the editor in a folder, for one of the same base.
 
     Raises:
-      ValueError: the other has none; it reads states of blocks that this editor edits.
+      EditorError: as `load_editor`. ValueError: that one has none; it reads states of blocks that
+        are edited at these sites.
     """
+    lender = load_editor(folder, base)
     if "scoped" not in lender.config:
         raise ValueError("the editor whose scope is to be taken has none")
-    trunk, _ = split(saved.base.model, saved.sites)
-    stages = tuple(lender.config["scoped"]["scope"]["stages"])
-    if trunk is None or max(stages) > trunk.stop:
+    lent = Lent(lender.config["scoped"]["scope"], lender.state.phi.scope)
+    trunk, _ = split(base.model, sites)
+    if trunk is None or max(lent.config["stages"]) > trunk.stop:
         raise ValueError("the scope reads states of blocks that are edited: edit later blocks only")
-    return _joined(saved, lender.config["scoped"]["scope"], lender.state.phi.scope)
+    return lent
 
 
-def _joined(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedEditor:
+def with_scope(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedEditor:
     """Editor and scope, as one editor."""
     config = saved.config | {
         "scoped": {"scope": scope, "last_block": last_block(saved.base), "rows": ROWS}
@@ -171,92 +176,6 @@ def _joined(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedEdit
     editor = build_editor(config, outputs_of(base.model))
     state = EditorState(ScopedPhi(saved.state.phi, jax.device_get(phi)), saved.state.stats)
     return SavedEditor(editor, state, base, saved.sites, config)
-
-
-def written(
-    base: Base, beginnings: Sequence[str], new: int, seed: int
-) -> list[Int[np.ndarray, "_"]]:
-    """What the base makes of beginnings of texts, by drawing so many new tokens: running text."""
-    prompts = [codec_of(base).prompt(text) for text in beginnings]
-    said = dict(answers(base, prompts, new, 32, sampled, seed))
-    return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
-
-
-def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
-    """The records with one phrasing and one neighbour more, each after some other text: where a
-    name is to be found, and that what stands before it asks for nothing."""
-    rng = random.Random(seed)
-
-    def one(record: Record) -> Record:
-        text = rng.choice(texts)
-        near = [item for item in record.locality if item.kind != "own"][:1]
-        return record._replace(
-            rephrases=(*record.rephrases, Rephrase(f"{text}. {record.prompt}", record.target)),
-            locality=record.locality
-            + tuple(item._replace(prompt=f"{text}. {item.prompt}") for item in near),
-        )
-
-    return [one(record) for record in records]
-
-
-def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
-    """Some of the records with a phrasing, and a locality prompt of each kind, as a model's answer
-    in a chat may begin, in which the user asked for it: in the base's template, if it has one."""
-    rng = random.Random(f"chat {seed}")
-
-    def asked(question: str, answer: str) -> str:
-        return chat_prompt(base, [{"role": "user", "content": question}]) + answer
-
-    def one(record: Record) -> Record:
-        question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
-        kinds = {item.kind: item for item in record.locality}.values()
-        return record._replace(
-            rephrases=(
-                *record.rephrases,
-                begun._replace(prompt=asked(question.prompt, begun.prompt)),
-            ),
-            locality=record.locality
-            + tuple(item._replace(prompt=asked(item.prompt, item.prompt)) for item in kinds),
-        )
-
-    if not base.chat.source:
-        return list(records)
-    return [one(record) if rng.random() < CHATS else record for record in records]
-
-
-def passages_of(base: Base, records: Sequence[Record], count: int, seed: int) -> list[Running]:
-    """What the base writes about so many of the subjects."""
-    rng = np.random.default_rng((seed, 3))
-    names = [record.subject or record.prompt for record in records]
-    chosen = [int(i) for i in rng.permutation(len(names))[:count]]
-    texts = written(base, [f"{names[i]} is" for i in chosen], WRITTEN, seed)
-    return [Running(text, i) for text, i in zip(texts, chosen, strict=True)]
-
-
-OPENINGS = (
-    "The", "In the", "It was", "We", "When", "There is a", "How to", "This", "On the", "If you",
-    "A new", "My", "She said", "According to", "For many years", "First,",
-)  # fmt: skip
-"""Of texts about whatever the base likes."""
-
-
-def anything(base: Base, seed: int, count: int = PASSAGES // 4) -> list[Running]:
-    """What the base writes about nothing that was asked for."""
-    begun = [OPENINGS[i % len(OPENINGS)] for i in range(count)]
-    return [Running(text) for text in written(base, begun, WRITTEN, seed)]
-
-
-def spoken_of(
-    base: Base, records: Sequence[TokenRecord], seed: int
-) -> list[Int[np.ndarray, "_"]]:
-    """Each edit's prompt with all of its answer; some of them, as the base goes on from there."""
-    texts = [np.append(r.edit.tokens, r.edit.labels[-1]).astype(np.int32) for r in records]
-    chosen = np.random.default_rng((seed, 5)).permutation(len(texts))[:SPOKEN]
-    said = answers(base, [texts[i] for i in chosen], AFTER, 32)
-    for place, more in said:
-        i = chosen[place]
-        texts[i] = np.append(texts[i], np.asarray(more, np.int32))
-    return texts
 
 
 def states_of(

@@ -1,0 +1,120 @@
+"""What a scope reads beside the records: what the base writes itself, and records after other text.
+
+Most texts ask for nothing: running text, what is said about a subject, what follows an answer. And
+few prompts stand at the beginning of a text.
+"""
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mend_jax.data.batches import TokenRecord
+from mend_jax.data.chat import chat_prompt
+from mend_jax.data.codec import codec_of
+from mend_jax.data.decoding import answers
+from mend_jax.data.records import Record, Rephrase, rephrases_of
+from mend_jax.data.scope_texts import Running
+from mend_jax.models.generate import sampled
+from mend_jax.models.registry import Base
+
+PASSAGES = 384
+"""Texts that the base writes itself, about some of the subjects; a quarter as many are about
+anything."""
+WRITTEN = 48
+"""Tokens of one."""
+SPOKEN = 384
+"""Edits whose answer the base goes on from, and by how many tokens."""
+AFTER = 8
+BEFORE = 14
+"""Tokens of other text before a prompt."""
+CHATS = 0.25
+"""Share of the records that are asked for in a chat, too; and the longest such text in tokens."""
+LONGEST = 64
+
+
+def written(
+    base: Base, beginnings: Sequence[str], new: int, seed: int
+) -> list[Int[np.ndarray, "_"]]:
+    """What the base makes of beginnings of texts, by drawing so many new tokens: running text."""
+    prompts = [codec_of(base).prompt(text) for text in beginnings]
+    said = dict(answers(base, prompts, new, 32, sampled, seed))
+    return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
+
+
+def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
+    """The records with one phrasing and one neighbour more, each after some other text: where a
+    name is to be found, and that what stands before it asks for nothing."""
+    rng = random.Random(seed)
+
+    def one(record: Record) -> Record:
+        text = rng.choice(texts)
+        near = [item for item in record.locality if item.kind != "own"][:1]
+        return record._replace(
+            rephrases=(*record.rephrases, Rephrase(f"{text}. {record.prompt}", record.target)),
+            locality=record.locality
+            + tuple(item._replace(prompt=f"{text}. {item.prompt}") for item in near),
+        )
+
+    return [one(record) for record in records]
+
+
+def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
+    """Some of the records with a phrasing, and a locality prompt of each kind, as a model's answer
+    in a chat may begin, in which the user asked for it: in the base's template, if it has one."""
+    rng = random.Random(f"chat {seed}")
+
+    def asked(question: str, answer: str) -> str:
+        return chat_prompt(base, [{"role": "user", "content": question}]) + answer
+
+    def one(record: Record) -> Record:
+        question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
+        kinds = {item.kind: item for item in record.locality}.values()
+        return record._replace(
+            rephrases=(
+                *record.rephrases,
+                begun._replace(prompt=asked(question.prompt, begun.prompt)),
+            ),
+            locality=record.locality
+            + tuple(item._replace(prompt=asked(item.prompt, item.prompt)) for item in kinds),
+        )
+
+    if not base.chat.source:
+        return list(records)
+    return [one(record) if rng.random() < CHATS else record for record in records]
+
+
+def passages_of(base: Base, records: Sequence[Record], count: int, seed: int) -> list[Running]:
+    """What the base writes about so many of the subjects."""
+    rng = np.random.default_rng((seed, 3))
+    names = [record.subject or record.prompt for record in records]
+    chosen = [int(i) for i in rng.permutation(len(names))[:count]]
+    texts = written(base, [f"{names[i]} is" for i in chosen], WRITTEN, seed)
+    return [Running(text, i) for text, i in zip(texts, chosen, strict=True)]
+
+
+OPENINGS = (
+    "The", "In the", "It was", "We", "When", "There is a", "How to", "This", "On the", "If you",
+    "A new", "My", "She said", "According to", "For many years", "First,",
+)  # fmt: skip
+"""Of texts about whatever the base likes."""
+
+
+def anything(base: Base, seed: int, count: int = PASSAGES // 4) -> list[Running]:
+    """What the base writes about nothing that was asked for."""
+    begun = [OPENINGS[i % len(OPENINGS)] for i in range(count)]
+    return [Running(text) for text in written(base, begun, WRITTEN, seed)]
+
+
+def spoken_of(
+    base: Base, records: Sequence[TokenRecord], seed: int
+) -> list[Int[np.ndarray, "_"]]:
+    """Each edit's prompt with all of its answer; some of them, as the base goes on from there."""
+    texts = [np.append(r.edit.tokens, r.edit.labels[-1]).astype(np.int32) for r in records]
+    chosen = np.random.default_rng((seed, 5)).permutation(len(texts))[:SPOKEN]
+    said = answers(base, [texts[i] for i in chosen], AFTER, 32)
+    for place, more in said:
+        i = chosen[place]
+        texts[i] = np.append(texts[i], np.asarray(more, np.int32))
+    return texts
