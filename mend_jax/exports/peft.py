@@ -14,7 +14,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from mend_jax.exports.card import Card, Kind, hub_id, write_card
 from mend_jax.exports.folder import ExportError, new_folder
-from mend_jax.exports.format import Format, Job
+from mend_jax.exports.format import Format, How, Job
 from mend_jax.exports.places import Place, by_module
 from mend_jax.factors import Dense, Edit, Factors
 from mend_jax.models.registry import Base
@@ -55,22 +55,28 @@ class Adapter(NamedTuple):
         return len(self.a)
 
 
+class Ranks(TypedDict, total=False):
+    """error: largest share of a layer's edit, by its norm, that may be lost (0.001 if nothing is
+    said). rank: the largest that is allowed (512). one_rank: all layers get the largest rank,
+    filled with zeros, for llama.cpp, which knows no rank of a single layer."""
+
+    error: float
+    rank: int
+    one_rank: bool
+
+
 def export_peft(
     base: Base,
     edit: Edit,
     out: str | Path,
     card: Card = Card(),
-    error: float = 1e-3,
-    rank: int = 512,
-    one_rank: bool = False,
+    **ranks: Unpack[Ranks],
 ) -> dict[str, Adapter]:
     """Writes a LoRA adapter that adds the edit: adapter_config.json, safetensors, model card.
 
     Args:
-      out: a new folder. error: largest share of a layer's edit, by its norm, that may be lost.
-      rank: the largest that is allowed.
-      one_rank: all layers get the largest rank, filled with zeros, for llama.cpp, which knows no
-        rank of a single layer.
+      out: a new folder.
+      ranks: as `Ranks` says.
 
     Returns:
       {module of transformers' model: what was written of it}.
@@ -81,6 +87,7 @@ def export_peft(
     """
     if not edit:
         raise ExportError("the edit is empty: there is nothing to export")
+    error, rank = ranks.get("error", How.error), ranks.get("rank", How.rank)
     places = by_module(base, edit)
     found = {name: low_rank(part, error) for name, (_, part) in places.items()}
     widest = max(found, key=lambda name: found[name].rank)
@@ -90,7 +97,7 @@ def export_peft(
             f"{widest} needs rank {largest} for an error of {error:g}, and {rank} is allowed: "
             "allow more of either (--rank, --error), or export the whole model (--to huggingface)"
         )
-    if one_rank:
+    if ranks.get("one_rank"):
         found = {name: _filled(adapter, largest) for name, adapter in found.items()}
     for warning in limits({adapter.rank for adapter in found.values()}):
         warnings.warn(warning, stacklevel=2)
@@ -175,8 +182,9 @@ def config_of(
 def _write(job: Job, out: Path) -> list[str]:
     how = job.how
     found = export_peft(
-        job.saved.base, job.edit, out, job.card, how.error, how.rank, how.one_rank
-    )
+        job.saved.base, job.edit, out, job.card,
+        error=how.error, rank=how.rank, one_rank=how.one_rank,
+    )  # fmt: skip
     ranks = sorted({adapter.rank for adapter in found.values()})
     worst = max(adapter.error for adapter in found.values())
     return [f"ranks {', '.join(map(str, ranks))}, for an error of {worst:.2g}"]

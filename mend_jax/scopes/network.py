@@ -11,7 +11,7 @@ subject, another question about the subject has the subject without the relation
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -53,44 +53,41 @@ class Scope(NamedTuple):
     config: dict[str, Any]
 
 
-def two_keys(
-    stages: tuple[int, ...],
-    heads: int = 4,
-    width: int = 64,
-    subject: int = 256,
-    relation: int = 64,
-    hidden: int = 256,
-    late: int = 1,
-) -> Scope:
+class Sizes(TypedDict, total=False):
+    """Of the network. heads, width: of the attention that pools a subject. subject, relation: of
+    the keys. hidden: of the layer between the late states and the relation's key."""
+
+    heads: int
+    width: int
+    subject: int
+    relation: int
+    hidden: int
+
+
+SIZES: Sizes = {"heads": 4, "width": 64, "subject": 256, "relation": 64, "hidden": 256}
+"""Those that are not given."""
+
+
+def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> Scope:
     """The scope of a causal model.
 
     Args:
       stages: e.g. before the first block (the tokens as they are written), early, late.
-      heads, width: of the attention that pools a subject. subject, relation: sizes of the keys.
-      hidden: of the layer between the late states and the relation's key.
       late: how many of the stages, the last ones, are late.
+      sizes: as `Sizes` says.
+
+    Raises:
+      TypeError: a size of another name.
     """
+    if others := sizes.keys() - SIZES.keys():
+        raise TypeError(f"two_keys has no size called {sorted(others)[0]!r}")
+    size = SIZES | sizes
+    heads, width = size["heads"], size["width"]
 
     def init(key: Key[Array, ""], d: int) -> PyTree:
-        early, last = d * (len(stages) - late), d * late
-        shapes = {
-            "query": (last, heads * width), "key": (early, heads * width),
-            "value": (early, heads * width), "subject": (heads * width, subject),
-            "inner": (last, hidden), "outer": (hidden, relation), "skip": (last, relation),
-        }  # fmt: skip
-        drawn = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
-        kernels = {
-            name: jax.random.normal(k, shape, jnp.float32) * shape[0] ** -0.5
-            for (name, shape), k in drawn
-        }
-        steep = {"subject": jnp.float32(3.4), "relation": jnp.float32(3.4)}  # exp: 30
-        return {
-            "kernels": kernels,
-            "distance": jnp.zeros((heads, FARTHEST), jnp.float32),
+        return _fresh(key, d * (len(stages) - late), d * late, size) | {
             "centre": jnp.zeros((len(stages), d), jnp.float32),
             "spread": jnp.ones((len(stages), d), jnp.float32),
-            "steep": steep,
-            "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)},
         }
 
     def keys(phi: PyTree, states: Float[Array, "k length kept d"]) -> Keys:
@@ -121,11 +118,28 @@ def two_keys(
 
         return Near(*map(logit, Keys._fields, asking, held))
 
-    config = {
-        "scope": "two_keys", "stages": list(stages), "heads": heads, "width": width,
-        "subject": subject, "relation": relation, "hidden": hidden, "late": late,
-    }  # fmt: skip
+    config = {"scope": "two_keys", "stages": list(stages), "late": late, **size}
     return Scope(init, keys, near, stages, config)
+
+
+def _fresh(key: Key[Array, ""], early: int, late: int, size: Sizes) -> dict[str, Any]:
+    """Parameters, of so many early and late features, but for their statistics."""
+    pooled = size["heads"] * size["width"]
+    shapes = {
+        "query": (late, pooled), "key": (early, pooled), "value": (early, pooled),
+        "subject": (pooled, size["subject"]), "inner": (late, size["hidden"]),
+        "outer": (size["hidden"], size["relation"]), "skip": (late, size["relation"]),
+    }  # fmt: skip
+    drawn = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
+    return {
+        "kernels": {
+            name: jax.random.normal(k, shape, jnp.float32) * shape[0] ** -0.5
+            for (name, shape), k in drawn
+        },
+        "distance": jnp.zeros((size["heads"], FARTHEST), jnp.float32),
+        "steep": {"subject": jnp.float32(3.4), "relation": jnp.float32(3.4)},  # exp: 30
+        "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)},
+    }
 
 
 def scope_of(config: Mapping[str, Any]) -> Scope:
