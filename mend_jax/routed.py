@@ -4,7 +4,7 @@ Which of them it is, is decided while the function runs, by what it has seen: a 
 told to `keep` states says what they were (`stages.Watch`) before any layer that may be edited.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
 import flax.linen as nn
@@ -43,7 +43,7 @@ def routed(
     function: Callable[..., Any],
     edits: Mapping[str, Factors],
     decide: Decide,
-    last_block: str,
+    late: Collection[str],
 ) -> Callable[..., Any]:
     """`function` with z + x u_e^T delta_e at a position where edit e acts, and z where none does.
 
@@ -51,7 +51,7 @@ def routed(
 
     Args:
       edits: of every site, float[edits, rows, d_in] and [edits, rows, d_out].
-      last_block: the beginning of the names of sites that see no positions but those `read`.
+      late: the sites that see no positions but those `read`.
 
     Raises:
       SiteError: the function does not call one of the sites, or says not before what was seen.
@@ -65,20 +65,25 @@ def routed(
             if isinstance(module, Watch):
                 seen, at, read = args
                 which = jnp.take_along_axis(decide(seen), at, axis=1)
-                late = which if read is None else jnp.take_along_axis(which, read, axis=1)
-                acting.update({False: which, True: late})
+                of_read = which if read is None else jnp.take_along_axis(which, read, axis=1)
+                acting.update({False: which, True: of_read})
 
         def shift(site: str, x: Any, y: Array) -> Array:
             if not acting:
                 raise SiteError(
                     f"site {site!r} comes before the states that tell which edit acts there"
                 )
-            at = acting[site.startswith(last_block)]
+            at = acting[site in late]
             visited.add(site)
             u, delta = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
-            inner = jnp.einsum("kpd,kprd->kpr", x.astype(jnp.float32), u)
-            moved = y.astype(jnp.float32) + jnp.einsum("kpr,kpre->kpe", inner, delta)
-            return jnp.where((at >= 0)[..., None], moved.astype(y.dtype), y)
+            x = x.astype(jnp.float32)
+            if at.shape[1] == 1:  # one edit for the whole text
+                moved = (x @ jnp.swapaxes(u[:, 0], 1, 2)) @ delta[:, 0]
+            else:
+                inner = jnp.einsum("kpd,kprd->kpr", x, u)
+                moved = jnp.einsum("kpr,kpre->kpe", inner, delta)
+            moved = (y.astype(jnp.float32) + moved).astype(y.dtype)
+            return jnp.where((at >= 0)[..., None], moved, y)
 
         with intercepting(frozenset(edits), shift, other=watch):
             out = function(*args, **kwargs)

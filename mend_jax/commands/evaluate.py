@@ -204,6 +204,11 @@ def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
         if config.hold or config.elsewhere:
             raise ValueError("--hold and --elsewhere are for editors with a scope: this has none")
         return
+    if config.elsewhere and saved.base.model.kind != "causal":
+        raise ValueError(
+            "--elsewhere looks at running text and at what follows an answer: this model reads a "
+            "text as a whole, and answers it"
+        )
     wrong = {
         "--at-once": config.at_once is not None, "--alone": config.alone,
         "--mesh": config.mesh != "1x1",

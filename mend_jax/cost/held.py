@@ -17,7 +17,7 @@ from mend_jax.editors.scoped import ScopedEdit, ScopedPhi, scoped
 from mend_jax.factors import Factors
 from mend_jax.links import rate
 from mend_jax.models.generate import generate
-from mend_jax.models.stages import Inputs, split
+from mend_jax.models.stages import Inputs, sites_at_read, split
 from mend_jax.objectives import outputs_of
 from mend_jax.scopes.active import NONE
 from mend_jax.scopes.network import Keys, Scope, stages_for, two_keys
@@ -69,7 +69,7 @@ def held_actions(
     phi = scope.init(jax.random.key(0), width)
     outputs = outputs_of(kept)
     inner = gradient_editor(outputs.loss, sites, rate())
-    editor = scoped(inner, scope, outputs.logits, f"{model.stages[-2]}/")
+    editor = scoped(inner, scope, outputs.logits, sites_at_read(model, sites))
     state = EditorState(ScopedPhi({}, phi), {})
     paths = {site: kernel_path(params, site) or () for site in sites}
     shapes = {site: reduce(getitem, path, params).shape for site, path in paths.items()}

@@ -222,7 +222,8 @@ def collate(
             read[i, j, :a], labels[i, j, :a] = pair.read, pair.labels
             if pair.target is not None:
                 target[i, j, :a] = pair.target
-    inputs = Inputs(x, read, mask=mask, target=target, seen=Seen(passed, states) if kept else None)
+    seen = Seen(passed, states, mask) if kept else None
+    inputs = Inputs(x, read, mask=mask, target=target, seen=seen)
     return Pair(inputs, labels)
 
 

@@ -8,7 +8,8 @@ The supervision is free. Of the last token of a prompt, before anything is answe
     own           its subject in other relations    its subject alone
 
 Nothing is asked at any other position: not earlier in a prompt, not after an answer and in what
-follows it, not in running text, whoever it is about.
+follows it, not in running text, whoever it is about. A text that is read as a whole, by an encoder,
+has one position, and it is a prompt.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -73,19 +74,21 @@ class Ends(NamedTuple):
 class ScopeBatch(NamedTuple):
     """Texts of some records, padded.
 
-    states: float[texts, length, kept, d]. roles: of every position. record: number of the text's
-      record among those of the batch, or -1. held, at: of every record, the text and the position
-      whose keys are the edit's. same: pairs of records with one subject, which say nothing of each
-      other. ends: of other records.
+    states: float[texts, length, kept, d]. mask: which of them are no padding. roles: of every
+      position that has keys. record: number of the text's record among those of the batch, or -1.
+      held, at: of every record, the text and the position whose keys are the edit's. same: pairs of
+      records with one subject, which say nothing of each other. ends: of other records; None where
+      texts are read as a whole.
     """
 
     states: Float[np.ndarray, "texts length kept d"]
-    roles: Int[np.ndarray, "texts length"]
+    mask: Bool[np.ndarray, "texts length"]
+    roles: Int[np.ndarray, "texts positions"]
     record: Int[np.ndarray, "texts"]
     held: Int[np.ndarray, "records"]
     at: Int[np.ndarray, "records"]
     same: Bool[np.ndarray, "records records"]
-    ends: Ends
+    ends: Ends | None
 
 
 def texts_of_record(
@@ -110,13 +113,15 @@ class Corpus(NamedTuple):
     """What a scope learns from.
 
     records: each with a rephrase. spoken: of each, its edit with what follows (`texts_of_record`).
-    running: other texts. states: of all texts.
+    running: other texts. states: of all texts. whole: whether texts are read as a whole: then
+    nothing is spoken of, and nothing runs.
     """
 
     records: Sequence[TokenRecord]
-    spoken: Sequence[Int[np.ndarray, "_"]]
+    spoken: Sequence[Int[np.ndarray, "_"] | None]
     running: Sequence[Running]
     states: States
+    whole: bool = False
 
 
 def scope_batches(
@@ -129,7 +134,7 @@ def scope_batches(
     Args:
       short: as many tokens at least as any edit's own prompt has, and one of its rephrases.
     """
-    records, spoken, running, states = corpus
+    records, spoken, running, states, whole = corpus
     known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
     near = [[text for text in texts if text.at < short] for texts in known]
     far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
@@ -150,11 +155,12 @@ def scope_batches(
             held[place] = len(texts)
             texts += [(place, text) for text in _drawn((long if is_long else near)[index], rng)]
         texts += _running(running, chosen, rng)
-        room = size * each + RUNNING_TEXTS  # one shape, whatever a record has
+        room = size * each + RUNNING_TEXTS * bool(running)  # one shape, whatever a record has
         names = subjects[chosen]
         others = rng.permutation(len(records))[:ENDS]
-        ends = _ends([_drawn(known[i], rng) for i in others], states)
-        shaped = _padded(texts, states, (room, longest if is_long else min(short, longest)))
+        ends = None if whole else _ends([_drawn(known[i], rng) for i in others], states)
+        shape = room, longest if is_long else min(short, longest)
+        shaped = _padded(texts, states, shape, whole)
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         yield ScopeBatch(*shaped, held, at, names[:, None] == names[None], ends)
 
@@ -228,26 +234,32 @@ def _ends(records: Sequence[list[ScopeText]], states: States) -> Ends:
 
 
 class Padded(NamedTuple):
-    """The first three fields of a `ScopeBatch`."""
+    """The first four fields of a `ScopeBatch`."""
 
     states: Float[np.ndarray, "texts length kept d"]
-    roles: Int[np.ndarray, "texts length"]
+    mask: Bool[np.ndarray, "texts length"]
+    roles: Int[np.ndarray, "texts positions"]
     record: Int[np.ndarray, "texts"]
 
 
 def _padded(
-    texts: Sequence[tuple[int, ScopeText]], states: States, room: tuple[int, int]
+    texts: Sequence[tuple[int, ScopeText]], states: States, room: tuple[int, int], whole: bool
 ) -> Padded:
     known = [states(text.tokens) for _, text in texts]
     padded = np.zeros((*room, *known[0].shape[1:]), known[0].dtype)
-    roles = np.full(room, PAD, np.int32)
+    mask = np.zeros(room, bool)
+    mask[:, 0] = True  # also in an empty row: the mean of nothing is no number
+    roles = np.full((room[0], 1 if whole else room[1]), PAD, np.int32)
     record = np.full(room[0], -1, np.int32)
     for place, (index, text) in enumerate(texts):
         n = min(len(text.tokens), room[1])
-        padded[place, :n] = known[place][:n]
+        padded[place, :n], mask[place, :n] = known[place][:n], True
         record[place] = index
+        if whole:
+            roles[place] = text.role
+            continue
         roles[place, :n] = RUNNING if text.role == RUNNING else AFTER
         if text.role != RUNNING:
             roles[place, : text.at] = WITHIN
             roles[place, text.at] = text.role
-    return Padded(padded, roles, record)
+    return Padded(padded, mask, roles, record)

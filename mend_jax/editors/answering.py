@@ -4,7 +4,7 @@ It is what an editor is trained under that will be given a scope (`editors.scope
 token of a prompt until the target is said, the edit acts; the rest of the text is the base's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -17,14 +17,14 @@ from mend_jax.intercept import edited
 from mend_jax.objectives import IGNORED
 
 
-def answering(editor: Editor, last_block: str) -> Editor:
+def answering(editor: Editor, late: Collection[str]) -> Editor:
     """The editor whose edits act at those positions of a pair only that are read to score it.
 
     Its `apply` takes functions of (params, pair).
 
     Args:
       editor: its edits are changes of weights.
-      last_block: the beginning of the names of sites that see no positions but those `read`.
+      late: the sites that see no positions but those `read`.
     """
 
     def apply(
@@ -33,8 +33,8 @@ def answering(editor: Editor, last_block: str) -> Editor:
         del state
 
         def after(params: PyTree, pair: Pair) -> Any:
-            every, late = where_answered(pair), jnp.ones(pair.inputs.read.shape, bool)
-            at = {site: late if site.startswith(last_block) else every for site in edit}
+            every, all_read = where_answered(pair), jnp.ones(pair.inputs.read.shape, bool)
+            at = {site: all_read if site in late else every for site in edit}
             return edited(function, edit, at)(params, pair)
 
         return after

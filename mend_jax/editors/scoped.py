@@ -5,7 +5,7 @@ at those positions only where it is active (`scopes.active`); everywhere else th
 exactly. So edits are held beside each other, in any order, and one that is removed is gone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,14 +85,15 @@ def check_factors(edit: PyTree) -> None:
 
 
 def scoped(
-    editor: Editor, scope: Scope, logits: LogitsFn, last_block: str, rows: int = 4
+    editor: Editor, scope: Scope, logits: LogitsFn, late: Collection[str], rows: int = 4
 ) -> Editor:
     """The editor whose edits are felt only within the scope; its edit is a value that holds them.
 
     Args:
       editor: makes the edits; they have to be factors.
       logits: of the model that is edited, or of its tail; it keeps the states of `scope.stages`.
-      last_block: the beginning of the names of sites that see no positions but those `read`.
+      late: the sites that see no positions but those `read` (`stages.sites_at_read`); of no matter
+        where texts are read as a whole.
       rows: how many are kept of an edit at each site.
     """
 
@@ -105,7 +106,8 @@ def scoped(
         check_factors(edit)
         small = {site: compressed(part, rows) for site, part in edit.items()}
         pair = example.edit
-        keys = scope.keys(state.phi.scope, seen_in(params, pair).states)
+        seen = seen_in(params, pair)
+        keys = scope.keys(state.phi.scope, seen.states, seen.mask)
         at = pair.inputs.read[0, 0]
         labels = jnp.asarray(pair.labels[0])
         target = jnp.where(labels < 0, NONE, labels)
@@ -127,7 +129,7 @@ def scoped(
         state: EditorState, function: Callable[..., Any], held: Any
     ) -> Callable[..., Any]:
         decide = partial(acting, scope, state.phi.scope, held)
-        return routed(function, held.kept.rows, decide, last_block)
+        return routed(function, held.kept.rows, decide, late)
 
     def calibrate(state: EditorState, params: PyTree, examples: Example) -> PyTree:
         inner = EditorState(state.phi.editor, state.stats)
@@ -136,14 +138,17 @@ def scoped(
     def observe(state: EditorState, params: PyTree, examples: Example) -> tuple[PyTree, Any]:
         return state.stats, jax.vmap(edit, (None, None, 0))(state, params, examples)
 
-    config = {"scope": scope.config, "last_block": last_block, "rows": rows}
+    config = {"scope": scope.config, "late": list(late), "rows": rows}
     return Editor(init, calibrate, edit, observe, apply, editor.config | {"scoped": config})
 
 
 def acting(scope: Scope, phi: PyTree, held: Slots, seen: Seen) -> Int[Array, "k length"]:
-    """The slot of the edit that acts at each position of texts, or NONE."""
-    near = scope.near(phi, scope.keys(phi, seen.states), held.kept.keys)
+    """The slot of the edit that acts at each position of texts, or NONE; where texts are read as a
+    whole, [k, 1]: at all of them."""
+    near = scope.near(phi, scope.keys(phi, seen.states, seen.mask), held.kept.keys)
     fire = fires(near, held.used)
+    if scope.whole:
+        return fire
     return active(fire, seen.tokens, held.kept.target, nobody(len(fire)))[0]
 
 

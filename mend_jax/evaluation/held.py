@@ -82,8 +82,9 @@ def programs_of(holder: Holder) -> Programs:
 
         def at_end(pair: Pair) -> Asked:
             end = pair.inputs.read[:, :1]
-            which = acting(holder.scope, phi, held, pair.inputs.seen)
-            keys = holder.scope.keys(phi, pair.inputs.seen.states)
+            seen = pair.inputs.seen
+            which = acting(holder.scope, phi, held, seen)
+            keys = holder.scope.keys(phi, seen.states, seen.mask)
             asking = Keys(*(jnp.take_along_axis(x, end[..., None], axis=1)[:, 0] for x in keys))
             both = passed(holder.scope.near(phi, asking, held.kept.keys), held.used)
             acts = jnp.take_along_axis(which, end, axis=1)[:, 0]

@@ -47,7 +47,7 @@ from mend_jax.models.layers import (
     logits_against,
 )
 from mend_jax.models.one_stack import OneStack, Places, Sizes
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, Seen, tell_of_all
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 
@@ -138,6 +138,11 @@ class Bert(OneStack):
         if self.config.task == "classification":
             places = places._replace(read=jnp.zeros((inputs.x.shape[0], 1), jnp.int32))
         return places
+
+    def watch(self, seen: Seen, places: Places) -> None:
+        """Every position has read the whole text."""
+        del places
+        tell_of_all(seen)
 
     def embed(
         self,

@@ -130,7 +130,7 @@ class OneStack(nn.Module):
             if stage in keep:
                 kept.append(x)
                 if len(kept) == len(keep):
-                    self.watch(Seen(tokens, jnp.stack(kept, axis=2)), places)
+                    self.watch(Seen(tokens, jnp.stack(kept, axis=2), inputs.mask), places)
             if stage == 0:
                 x = self.embed(embedding, x, places.positions).astype(self.dtype)
             elif stage <= last:
@@ -143,5 +143,6 @@ class OneStack(nn.Module):
         if stop in keep:
             kept.append(x)
         if kept:
-            inputs = inputs._replace(seen=Seen(tokens, jnp.stack(kept, axis=2)))
+            seen = Seen(tokens, jnp.stack(kept, axis=2), inputs.mask)
+            inputs = inputs._replace(seen=seen)
         return inputs._replace(x=x)

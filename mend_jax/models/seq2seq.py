@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mend_jax.models.attention import Attention, attention, everything_before
 from mend_jax.models.layers import embedded
-from mend_jax.models.stages import Inputs
+from mend_jax.models.stages import Inputs, Seen, tell_of_all
 
 
 class Sizes(NamedTuple):
@@ -107,6 +107,10 @@ class Stack(nn.Module):
     """Blocks `start` up to `stop` of the encoder, or (`causal`) of the decoder.
 
     A family says its `block_type`, and what it does before, beside and after the blocks.
+
+    Args:
+      keep: numbers of the blocks before which the states are kept, of an encoder that begins with
+        tokens; `stop`: after the last of these blocks.
     """
 
     config: Any
@@ -115,6 +119,7 @@ class Stack(nn.Module):
     start: int
     stop: int
     cache_length: int = 0
+    keep: tuple[int, ...] = ()
 
     block_type: ClassVar[type[StackBlock]]
 
@@ -142,8 +147,10 @@ class Stack(nn.Module):
     @nn.compact
     def __call__(
         self, x: Array, inputs: Inputs, embedding: Float[Array, "vocabulary d"]
-    ) -> Float[Array, "k length d"]:
-        """The states after the blocks, of x: tokens [k, length], or states [k, length, d]."""
+    ) -> tuple[Float[Array, "k length d"], Seen | None]:
+        """The states after the blocks, of x: tokens [k, length], or states [k, length, d]; and
+        those that were to be kept."""
+        tokens, kept = x, []
         positions = inputs.positions if self.causal else None
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
@@ -155,9 +162,16 @@ class Stack(nn.Module):
         states: Any = inputs.x if self.causal else None
         sight = Sight(positions, mask, None, states, source)
         fields = (self.config, self.dtype, self.cache_length, self.causal)
-        for i, bias in enumerate(self.biases(positions, keys), self.start):
-            x = self.block_type(*fields, name=f"block_{i}")(x, sight._replace(bias=bias))
-        return self.finish(x)
+        for i, bias in enumerate([*self.biases(positions, keys), None], self.start):
+            x = self.finish(x) if i == self.stop else x
+            if i in self.keep:
+                kept.append(x)
+                if len(kept) == len(self.keep):
+                    tell_of_all(Seen(tokens, jnp.stack(kept, axis=2), inputs.mask))
+            if i < self.stop:
+                x = self.block_type(*fields, name=f"block_{i}")(x, sight._replace(bias=bias))
+        seen = Seen(tokens, jnp.stack(kept, axis=2), inputs.mask) if kept else None
+        return x, seen
 
 
 class EncoderDecoder(nn.Module):
@@ -168,6 +182,8 @@ class EncoderDecoder(nn.Module):
     Args:
       config: the family's dimensions.
       cache_length: with more than 0, the decoder keeps keys and values in the collection `cache`.
+      keep: numbers of the stages before which the states are kept, none of them within the decoder;
+        otherwise as in `OneStack`.
     """
 
     config: Any
@@ -175,6 +191,7 @@ class EncoderDecoder(nn.Module):
     start: int = 0
     stop: int | None = None
     cache_length: int = 0
+    keep: tuple[int, ...] = ()
 
     kind = "seq2seq"
     spread: ClassVar[float] = 0.02  # standard deviation of the embedding at initialisation
@@ -222,14 +239,18 @@ class EncoderDecoder(nn.Module):
         init = nn.initializers.normal(self.spread)
         embedding = self.param("embedding", init, (sizes.vocabulary, sizes.width))
         c, dtype, target = self.config, self.dtype, cast(Array, inputs.target)
+        if inputs.seen is not None:
+            tell_of_all(inputs.seen)
         if start < decoding:
             first, last = max(start - 1, 0), min(stop, decoding) - 1
-            encoder = self.stack_type(c, dtype, False, first, last, name="encoder")
-            inputs = inputs._replace(x=encoder(inputs.x, inputs, embedding))
+            keep = tuple(stage - 1 for stage in self.keep) if inputs.seen is None else ()
+            encoder = self.stack_type(c, dtype, False, first, last, keep=keep, name="encoder")
+            x, seen = encoder(inputs.x, inputs, embedding)
+            inputs = inputs._replace(x=x, seen=inputs.seen if seen is None else seen)
         first, last = max(start - decoding, 0), min(stop, head) - decoding
         if first < last:
             cache = self.cache_length
             decoder = self.stack_type(c, dtype, True, first, last, cache, name="decoder")
-            target = decoder(target, inputs, embedding)
+            target, _ = decoder(target, inputs, embedding)
             inputs = inputs._replace(target=target)
         return inputs if stop <= head else self.read_out(target, embedding)

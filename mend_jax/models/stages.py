@@ -6,32 +6,37 @@ up to, not including, `stop`; what it returns in the middle is what it takes the
 are the same either way, so one parameter tree serves the model, its trunk and its tail.
 """
 
+from collections.abc import Collection
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.intercept import linear_sites
+from mend_jax.intercept import intercepting, linear_sites
 from mend_jax.sites import SiteError, Sites, match_sites
 
 
 class Seen(NamedTuple):
     """What was seen on the way through the stages, for those who ask later.
 
-    tokens: of the text. states: before each of the stages that the model was told to `keep`.
+    tokens: of the text (of an encoder-decoder: the source). states: before each of the stages that
+    the model was told to `keep`. mask: which of them are no padding (None: all).
     """
 
     tokens: Int[Array, "k length"]
     states: Float[Array, "k length kept d"]
+    mask: Bool[Array, "k length"] | None = None
 
 
 class Watch(nn.Module):
     """Does nothing, before the first stage that may be edited: those who intercept it learn what
     was seen of each text up to there.
 
-    at: int32[k, n], which of the positions of `seen` the tokens of this call are. read: which of
-    those the last block is asked for (None: all).
+    at: int32[k, n], which of the positions of `seen` the tokens of this call are; where a text is
+    read as a whole, int32[k, 1] that are 0: what is decided of it holds for all its positions, and
+    for those of its answer. read: which of those the last block is asked for (None: all).
     """
 
     def __call__(
@@ -106,6 +111,21 @@ def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
     return match_sites(at, found, {})
 
 
+def sites_at_read(model: nn.Module, sites: Collection[str]) -> tuple[str, ...]:
+    """Those of a causal model's sites whose layers see no positions but those of `read`: in the
+    last block, all but the ones that make keys and values."""
+    length, answers, found = 3, 2, set[str]()
+    asked = Inputs(jnp.zeros((1, length), jnp.int32), jnp.zeros((1, answers), jnp.int32))
+
+    def note(site: str, x: Any, y: Array) -> Array:
+        found.update([site] if x.shape[1] == answers else [])
+        return y
+
+    with intercepting(frozenset(sites), note):
+        jax.eval_shape(lambda p: model.apply({"params": p}, asked), abstract_params(model))
+    return tuple(site for site in sites if site in found)
+
+
 def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
     """Cuts the model before the first stage that holds an edited site.
 
@@ -133,6 +153,12 @@ def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
 def can_be_cached(trunk: nn.Module) -> bool:
     """Whether the trunk's output is a function of one text: not if it reaches into a decoder."""
     return trunk.stop <= getattr(trunk, "decoding", trunk.stop)
+
+
+def tell_of_all(seen: Seen) -> None:
+    """Tells what was seen of texts that are read as a whole (see `Watch`)."""
+    at = jnp.zeros((len(seen.tokens), 1), jnp.int32)
+    Watch(name="watch")(seen, at, None)
 
 
 def traced(part: nn.Module, inputs: Inputs) -> tuple[PyTree, Any]:

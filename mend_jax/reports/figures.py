@@ -60,7 +60,7 @@ def score_bars(path: str | Path, results: Mapping[str, Any]) -> None:
     axes.set_yticks(range(len(bars)), [metric.title for metric in reversed(bars)])
     axes.set_xlim(0, 1.02)
     axes.set_title(
-        f"{results['editor']} on {results['model']}, {results['dataset']}: "
+        f"{results['editor']} on {_end(results['model'])}, {_end(results['dataset'])}: "
         f"{results['n']} edits\n{results['protocol']}, 95 % intervals",
         fontsize=9,
         loc="left",
@@ -195,6 +195,11 @@ def found_against_fired(path: str | Path, points: Sequence[Mapping[str, float | 
     axes.set_ylabel("a rephrase finds its edit")
     _legend(axes, 2)
     figure.savefig(path, dpi=150)
+
+
+def _end(name: str, longest: int = 32) -> str:
+    """A name, or the end of a long path, which would push the bars out of the figure."""
+    return name if len(name) <= longest else f"...{name[-longest:]}"
 
 
 def _bar(axes: Any, place: int, estimate: Mapping[str, float], colour: str) -> None:

@@ -10,16 +10,18 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import acting
-from mend_jax.models.stages import Inputs, Seen
-from mend_jax.routed import seen_by
+from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.active import NONE, passed
 from mend_jax.scopes.network import Near, Scope, scope_of
 
 
 class Step(NamedTuple):
-    """One token of a text. active: the slot of the edit that acts there, or None. nearest: of the
-    edit that passes both thresholds best. subject, relation: its logits; both above 0: it fires."""
+    """One token of a text, or all of one that is read as a whole.
+
+    active: the slot of the edit that acts there, or None. nearest: of the edit that passes both
+    thresholds best. subject, relation: its logits; both above 0: it fires.
+    """
 
     token: str
     active: int | None
@@ -29,32 +31,33 @@ class Step(NamedTuple):
 
 
 def trace(saved: SavedEditor, held: Slots, text: str) -> list[Step]:
-    """What the scope of an editor says of every position of a text while these edits are held."""
+    """What the scope of an editor says of every position of a text while these edits are held; or
+    of the text, if it is read as a whole."""
     codec, phi = codec_of(saved.base), saved.state.phi.scope
     scope: Scope = scope_of(saved.config["scoped"]["scope"])
     ids = codec.prompt(text)
 
     @jax.jit
-    def read(params: PyTree, held: Slots, tokens: jax.Array) -> tuple[jax.Array, Near]:
-        def run(params: PyTree, tokens: jax.Array) -> Any:
-            return saved.base.model.apply({"params": params}, Inputs(tokens))
-
-        seen: Seen = seen_by(run, params, tokens)
-        near = scope.near(phi, scope.keys(phi, seen.states), held.kept.keys)
+    def read(params: PyTree, held: Slots, tokens: Any, mask: Any) -> tuple[jax.Array, Near]:
+        below: Any = saved.base.model.clone(stop=scope.stages[-1])
+        seen: Any = run_trunk(below, params, Inputs(tokens, mask=mask)).seen
+        near = scope.near(phi, scope.keys(phi, seen.states, seen.mask), held.kept.keys)
         return acting(scope, phi, held, seen), near
 
-    tokens, _ = pad_prompts([ids])
-    which, near = jax.device_get(read(saved.base.params, held, tokens))
+    tokens, lengths = pad_prompts([ids])
+    mask = np.arange(tokens.shape[1])[None] < lengths[:, None]
+    parts = [text] if scope.whole else [codec.words([token]) for token in ids]
+    which, near = jax.device_get(read(saved.base.params, held, tokens, mask))
     best = np.argmax(np.asarray(passed(Near(*near), held.used)), axis=-1)
     return [
         Step(
-            codec.words([token]),
+            part,
             None if which[0, i] == NONE else int(which[0, i]),
             int(best[0, i]),
             float(near.subject[0, i, best[0, i]]),
             float(near.relation[0, i, best[0, i]]),
         )
-        for i, token in enumerate(ids)
+        for i, part in enumerate(parts)
     ]
 
 

@@ -134,7 +134,7 @@ class ScopeOptions:
     """Where edits are felt."""
 
     scope: bool = False
-    """Give the editor a scope, of causal models only: its edits are trained to act where they are
+    """Give the editor a scope: its edits are trained to act where they are
     asked for, a scope learns where that is, and many are held beside each other. Brings --ridge 1,
     --alpha 1e-3, --alpha-learning-rate 1e-4, --near 0 and --far 0, unless these are given."""
     scope_of: EditorFolder | None = None

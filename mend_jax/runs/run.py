@@ -32,8 +32,10 @@ from mend_jax.runs.scoping import (
     ScopeTraining,
     add_scope,
     check_can_scope,
-    last_block,
+    late_sites,
+    reads_whole,
     scope_lent,
+    sites_to_scope,
     with_scope,
 )
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
@@ -86,7 +88,8 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     given = from_files or deal_facts(config, base)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
-        stages, _ = check_can_scope(base, sites)
+        sites = _to_scope(config, base, sites, say)
+        stages, _ = check_can_scope(base.model, sites)
         if config.scope_of:  # what is wrong with it is said before anything is trained
             lent = scope_lent(editor_folder(config.scope_of), base, sites)
             stages = tuple(lent.config["stages"])
@@ -145,7 +148,8 @@ def _made(
         editor = editor_of(task, chosen, made, task.outputs)
         if config.scope:
             check_factors(shapes_of_edit(task, editor))  # before anything is trained
-            editor = answering(editor, last_block(base))
+            if not reads_whole(base.model):
+                editor = answering(editor, late_sites(base.model, sites))
         trained, fitted = train(task, editor, reporter, say)
         check_trained(trained, str(config.out))
         options = as_json(chosen.config)
@@ -173,6 +177,19 @@ def _made(
     say(table(results))
     saved = SavedEditor(whole, trained, base, sites, options)
     return Run(saved, results, [record.record for record in data.validation])
+
+
+def _to_scope(
+    config: TrainConfig, base: Base, sites: tuple[str, ...], say: Callable[[str], None]
+) -> tuple[str, ...]:
+    """The sites, fewer where they are the default ones and leave a scope nothing to read."""
+    fewer = sites if config.sites else sites_to_scope(base.model, sites)
+    if fewer != sites:
+        say(
+            f"with a scope, {len(fewer)} of the {len(sites)} default sites are edited: it reads "
+            "the blocks below them"
+        )
+    return fewer
 
 
 def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> SavedEditor:

@@ -43,6 +43,20 @@ def written(
     return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
 
 
+def surroundings(base: Base, records: Sequence[Record], seed: int) -> list[Running]:
+    """Running texts: passages about some of the records' subjects, and texts about anything."""
+    return [*passages_of(base, records, PASSAGES, seed), *anything(base, seed)]
+
+
+def among(
+    base: Base, records: Sequence[Record], running: Sequence[Running], seed: int
+) -> list[Record]:
+    """The records with some of their questions asked after the beginnings of running texts, and in
+    chats."""
+    before = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
+    return in_chat(base, after_text(records, before, seed), seed)
+
+
 def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
     """The records with one phrasing and one neighbour more, each after some other text: where a
     name is to be found, and that what stands before it asks for nothing."""

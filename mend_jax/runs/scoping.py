@@ -19,18 +19,9 @@ from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
 from mend_jax.models.registry import Base
-from mend_jax.models.stages import split
-from mend_jax.objectives import outputs_of
-from mend_jax.runs.scope_passages import (
-    BEFORE,
-    LONGEST,
-    PASSAGES,
-    after_text,
-    anything,
-    in_chat,
-    passages_of,
-    spoken_of,
-)
+from mend_jax.models.stages import sites_at_read, split
+from mend_jax.objectives import kind_of, outputs_of
+from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import Read, stages_for, two_keys
 from mend_jax.training.scope import SAMPLE, standardised, train_scope
@@ -73,21 +64,38 @@ def parted(records: Sequence[Record], seed: int) -> ScopeRecords:
     return ScopeRecords(drop_known_subjects(mixed[len(dev) :], dev)[0], dev)
 
 
-def check_can_scope(base: Base, sites: tuple[str, ...]) -> Read:
+def reads_whole(model: Any) -> bool:
+    """Whether it reads a text as a whole, and not from left to right."""
+    return kind_of(model) != "causal"
+
+
+def check_can_scope(model: Any, sites: tuple[str, ...]) -> Read:
     """The states that a scope reads.
 
     Raises:
-      ValueError: the base is no causal model with a block below the first edited one.
+      ValueError: the model has no answers to edit, or no block below the first edited one.
     """
-    if getattr(base.model, "kind", None) != "causal" or not hasattr(base.model, "keep"):
-        raise ValueError("scopes are for causal models only")
-    trunk, _ = split(base.model, sites)
-    return stages_for(len(base.model.stages) - 2, 0 if trunk is None else trunk.stop)
+    if model.kind not in ("causal", "seq2seq", "classifier"):
+        raise ValueError(f"a {model.kind!r} model gives no answers that a scope could be about")
+    trunk, _ = split(model, sites)
+    first = 0 if trunk is None else trunk.stop
+    end = getattr(model, "decoding", len(model.stages) - 1)  # of the blocks that read the text
+    return stages_for(end - 1, min(first, end), reads_whole(model))
 
 
-def last_block(base: Base) -> str:
-    """The beginning of the names of sites that see no positions but those `read`."""
-    return f"{base.model.stages[-2]}/"
+def sites_to_scope(model: Any, sites: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the default sites that can be edited within a scope: all, if two blocks that read
+    the text lie below them; else those of the decoder, or of the last block."""
+    trunk, _ = split(model, sites)
+    if not reads_whole(model) or (trunk is not None and trunk.stop > 2):
+        return sites
+    kept = "decoder/" if kind_of(model) == "seq2seq" else f"{model.stages[-2]}/"
+    return tuple(site for site in sites if site.startswith(kept))
+
+
+def late_sites(model: Any, sites: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that see no positions but those `read`; none, where it makes no difference."""
+    return () if reads_whole(model) else sites_at_read(model, sites)
 
 
 def add_scope(
@@ -103,37 +111,38 @@ def add_scope(
       known: the states of some of the texts, if they were made already.
 
     Raises:
-      ValueError: the base is no causal model with a block below the first edited one; the editor
-        has a scope; no record has a rephrase.
+      ValueError: the base has no block below the first edited one, or no answers; the editor has a
+        scope; no record has a rephrase.
     """
     if "scoped" in saved.config:
         raise ValueError("the editor has a scope already: give one without")
-    base = saved.base
-    stages, late = check_can_scope(base, saved.sites)
+    base, whole = saved.base, reads_whole(saved.base.model)
+    stages, late = check_can_scope(base.model, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
     asked = with_own([*records.train, *records.dev], training.seed, OWN)
     fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
     mine = [entry.record for entry in fits if entry.rephrases]
     if not mine:
         raise ValueError("a scope learns from rephrases, and the records have none")
-    running = [*passages_of(base, mine, PASSAGES, training.seed), *anything(base, training.seed)]
-    after = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
-    more = in_chat(base, after_text(mine, after, training.seed), training.seed)
-    longest = max(LONGEST, training.longest)
-    train, _ = encode_records(more, encode, longest, longest)
+    longest, running = training.longest, []
+    if not whole:
+        running = surroundings(base, mine, training.seed)
+        mine = among(base, mine, running, training.seed)
+        longest = max(LONGEST, training.longest)
+    train, _ = encode_records(mine, encode, longest, longest)
     dev, _ = encode_records(asked[len(records.train) :], encode, *limits)
     beside = train[: max(HELD - len(dev), 0)]
     dev, _ = without_edited_subjects(dev, len(dev), beside)
     say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
-    spoken = spoken_of(base, train, training.seed)
+    spoken = [None] * len(train) if whole else spoken_of(base, train, training.seed)
     texts = [pair.tokens for r in (*train, *dev) for pair in (*r.outer, *r.locality)]
-    texts += [*spoken, *(text.tokens for text in running)]
+    texts += [*(x for x in spoken if x is not None), *(text.tokens for text in running)]
     states = states_of(base, stages, texts, known)
     sample = _sample(states, train, training.seed)
-    scope = two_keys(stages, late=late)
+    scope = two_keys(stages, late, whole)
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
-    corpus = Corpus(train, spoken, running, states)
+    corpus = Corpus(train, spoken, running, states, whole)
     batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
     phi = train_scope(scope, phi, batches, training.steps, _told(say))
     if dev:
@@ -162,16 +171,16 @@ def scope_lent(folder: Path, base: Base, sites: tuple[str, ...]) -> Lent:
         raise ValueError("the editor whose scope is to be taken has none")
     lent = Lent(lender.config["scoped"]["scope"], lender.state.phi.scope)
     trunk, _ = split(base.model, sites)
-    if trunk is None or max(lent.config["stages"]) > trunk.stop:
+    end = getattr(base.model, "decoding", len(base.model.stages))
+    if trunk is None or max(lent.config["stages"]) > min(trunk.stop, end):
         raise ValueError("the scope reads states of blocks that are edited: edit later blocks only")
     return lent
 
 
 def with_scope(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedEditor:
     """Editor and scope, as one editor."""
-    config = saved.config | {
-        "scoped": {"scope": scope, "last_block": last_block(saved.base), "rows": ROWS}
-    }
+    late = list(late_sites(saved.base.model, saved.sites))
+    config = saved.config | {"scoped": {"scope": scope, "late": late, "rows": ROWS}}
     base = saved.base._replace(model=saved.base.model.clone(keep=tuple(scope["stages"])))
     editor = build_editor(config, outputs_of(base.model))
     state = EditorState(ScopedPhi(saved.state.phi, jax.device_get(phi)), saved.state.stats)
@@ -187,11 +196,11 @@ def states_of(
     """The states that a scope reads, of all texts; those of `known` are not made again."""
     new = [tokens for tokens in texts if known is None or tokens not in known]
     trunk: Any = base.model.clone(stop=stages[-1], keep=stages)
-    made = cache_trunk(trunk, base.params, new)
+    made = cache_trunk(trunk, base.params, new) if new else known
+    caches = [cache for cache in (known, made) if cache is not None]
 
     def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
-        cache = known if known is not None and tokens in known else made
-        return cache.states(tokens)
+        return next(cache for cache in caches if tokens in cache).states(tokens)
 
     return states
 

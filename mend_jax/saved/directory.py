@@ -250,5 +250,7 @@ def build_editor(
         return make_editor(name, options, outputs, sites, config.get("at_once", "joint"), links)
     within = config["scoped"]
     editor = make_editor(name, options, outputs, sites, "joint", links)
-    scope, last = scope_of(within["scope"]), within["last_block"]
-    return scoped(editor, scope, outputs.logits, last, within["rows"])
+    late = within.get("late")
+    if late is None:  # an editor that was saved when these were told by their names
+        late = [site for site in sites if site.startswith(within["last_block"])]
+    return scoped(editor, scope_of(within["scope"]), outputs.logits, late, within["rows"])

@@ -49,7 +49,7 @@ def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> 
 def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dict[str, Array]]:
     """The sum of the losses, and each of them, by what it teaches."""
     roles = jnp.asarray(batch.roles)
-    keys = scope.keys(phi, jnp.asarray(batch.states))
+    keys = scope.keys(phi, jnp.asarray(batch.states), jnp.asarray(batch.mask))
     near = scope.near(phi, keys, Keys(*(x[batch.held, batch.at] for x in keys)))
     known = batch.record >= 0
     mine = jnp.broadcast_to(jnp.maximum(batch.record, 0)[:, None, None], (*roles.shape, 1))
@@ -72,15 +72,16 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
         + mean(wrong, WITHIN, AFTER)
         + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
-        "ends": _of_ends(scope, phi, batch.ends),
     }
+    if batch.ends is not None:
+        losses["ends"] = _of_ends(scope, phi, batch.ends)
     return jnp.sum(jnp.stack(list(losses.values()))), losses
 
 
 def _of_ends(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
     """The relation's question alone, asked at the ends of many records' prompts."""
     states = jnp.asarray(ends.states)
-    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]))
+    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]), None)
     keys = Keys(*(x.reshape(*states.shape[:2], -1) for x in keys))
 
     def of_record(asking: Keys) -> Float[Array, "roles 1"]:

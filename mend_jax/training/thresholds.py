@@ -81,16 +81,21 @@ def _keys(
     texts: Sequence[ScopeText],
     states: States,
 ) -> Keys:
-    """Of the last token of each prompt."""
-    longest = max(text.at + 1 for text in texts)
+    """Of the last token of each prompt, or of all of it."""
 
-    def at_end(phi: PyTree, x: jax.Array, at: jax.Array) -> Keys:
-        return Keys(*(key[jnp.arange(CHUNK), at] for key in scope.keys(phi, x)))
+    def length(text: ScopeText) -> int:
+        return len(text.tokens) if scope.whole else text.at + 1
 
-    jitted, parts = jax.jit(at_end), []
+    def of_prompts(phi: PyTree, x: jax.Array, at: jax.Array) -> Keys:
+        mask = jnp.arange(longest)[None] <= at[:, None]
+        keys = scope.keys(phi, x, mask)
+        return Keys(*(key[jnp.arange(CHUNK), 0 if scope.whole else at] for key in keys))
+
+    longest = max(map(length, texts))
+    jitted, parts = jax.jit(of_prompts), []
     for begin in range(0, len(texts), CHUNK):
         some = texts[begin : begin + CHUNK]
-        known = [states(text.tokens)[: text.at + 1] for text in some]
+        known = [states(text.tokens)[: length(text)] for text in some]
         x = np.zeros((CHUNK, longest, *known[0].shape[1:]), known[0].dtype)
         at = np.zeros(CHUNK, np.int32)
         for place, rows in enumerate(known):

@@ -51,7 +51,8 @@ def setting(tiny: Tiny) -> Setting:
     outputs = mj.outputs_of(tail, trunk)
     scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
     mend = mj.gradient_editor(outputs.loss, SITES[0], mj.chain(mj.rate(-0.5)))
-    editor = scoped(mend, scope, outputs.logits, "layers_2/", rows=LENGTH)
+    late = [f"layers_2/mlp/{name}_proj" for name in ("up", "down")]
+    editor = scoped(mend, scope, outputs.logits, late, rows=LENGTH)
     rng = np.random.default_rng(0)
     edits, others = (
         jax.tree.map(jnp.asarray, pairs(rng, n, *span)) for n, span in ((N, (0, 30)), (4, (30, 61)))

@@ -23,7 +23,8 @@ def test_decoding_with_a_cache_is_full_passes(tiny: Tiny):
     outputs = mj.outputs_of(model)
     scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
     mend = mj.gradient_editor(outputs.loss, SITES, mj.chain(mj.rate(3.0)))
-    editor = scoped(mend, scope, outputs.logits, "layers_2/", rows=8)
+    late = [f"layers_2/mlp/{name}_proj" for name in ("up", "down")]
+    editor = scoped(mend, scope, outputs.logits, late, rows=8)
     rng = np.random.default_rng(0)
     texts = rng.integers(0, 61, (4, 5)).astype(np.int32)
     lengths = np.asarray(LENGTHS, np.int32)

@@ -26,6 +26,7 @@ from mend_jax.exports.card import Card
 from mend_jax.exports.folder import ExportError
 from mend_jax.exports.scoped import export_scoped
 from mend_jax.models.generate import generate
+from mend_jax.models.stages import sites_at_read
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import two_keys
 
@@ -58,7 +59,7 @@ def editor_of(base: Any, sites: tuple[str, ...]) -> SavedEditor:
     outputs = mj.outputs_of(base.model)
     scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
     inner = mj.gradient_editor(outputs.loss, sites, mj.chain(mj.rate(20.0)))
-    editor = scoped(inner, scope, outputs.logits, f"{base.model.stages[-2]}/", rows=8)
+    editor = scoped(inner, scope, outputs.logits, sites_at_read(base.model, sites), rows=8)
     blank = Pair(mj.Inputs(np.zeros((1, 4), np.int32), np.zeros((1, 3), np.int32)),
                  np.zeros((1, 3), np.int32))  # fmt: skip
     state = jax.jit(editor.init)(jax.random.key(0), base.params, Example(blank, blank, blank))
