@@ -76,9 +76,9 @@ class ScopeBatch(NamedTuple):
 
     states: float[texts, length, kept, d]. mask: which of them are no padding. roles: of every
       position that has keys. record: number of the text's record among those of the batch, or -1.
-      held, at: of every record, the text and the position whose keys are the edit's. same: pairs of
-      records with one subject, which say nothing of each other. ends: of other records; None where
-      texts are read as a whole.
+      held, at: of every record, the text and the position whose keys are the edit's; number: which
+      of the corpus's it is. same: pairs of records with one subject, which say nothing of each
+      other. ends: of other records; None where texts are read as a whole.
     """
 
     states: Float[np.ndarray, "texts length kept d"]
@@ -87,6 +87,7 @@ class ScopeBatch(NamedTuple):
     record: Int[np.ndarray, "texts"]
     held: Int[np.ndarray, "records"]
     at: Int[np.ndarray, "records"]
+    number: Int[np.ndarray, "records"]
     same: Bool[np.ndarray, "records records"]
     ends: Ends | None
 
@@ -139,7 +140,7 @@ def scope_batches(
     near = [[text for text in texts if text.at < short] for texts in known]
     far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
     long = [_long_first(texts, short) for texts in known]
-    subjects = np.asarray([record.record.subject.casefold() for record in records])
+    subjects = subjects_of(records)
     alike = _alike(records)
     there = {text.role for texts in known for text in texts}
     each = sum(count for role, count in DRAWN.items() if role in there)
@@ -162,7 +163,14 @@ def scope_batches(
         shape = room, longest if is_long else min(short, longest)
         shaped = _padded(texts, states, shape, whole)
         at = np.asarray([texts[i][1].at for i in held], np.int32)
-        yield ScopeBatch(*shaped, held, at, names[:, None] == names[None], ends)
+        number = np.asarray(chosen, np.int32)
+        yield ScopeBatch(*shaped, held, at, number, names[:, None] == names[None], ends)
+
+
+def subjects_of(records: Sequence[TokenRecord]) -> Int[np.ndarray, "records"]:
+    """A number for each subject."""
+    names = [record.record.subject.casefold() for record in records]
+    return np.unique(names, return_inverse=True)[1].astype(np.int32)
 
 
 def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:

@@ -24,9 +24,9 @@ PASSAGES = 384
 anything."""
 WRITTEN = 48
 """Tokens of one."""
-SPOKEN = 384
+SPOKEN = 1536
 """Edits whose answer the base goes on from, and by how many tokens."""
-AFTER = 8
+AFTER = 20
 BEFORE = 14
 """Tokens of other text before a prompt."""
 CHATS = 0.25

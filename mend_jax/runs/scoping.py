@@ -14,7 +14,7 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.scope_texts import Corpus, States, scope_batches
+from mend_jax.data.scope_texts import Corpus, States, scope_batches, subjects_of
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
@@ -29,8 +29,8 @@ from mend_jax.training.thresholds import ask, with_thresholds
 
 OWN = 3
 """Questions about its own subject that each record is given for training."""
-HELD = 1000
-"""Edits that are held while thresholds are set: those of development, and of training."""
+HELD = 5000
+"""Edits that are held at most while thresholds are set: those of development, and of training."""
 ROWS = 4
 """Of an edit that are kept at each site."""
 
@@ -144,7 +144,8 @@ def add_scope(
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states, whole)
     batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
-    phi = train_scope(scope, phi, batches, training.steps, _told(say))
+    subjects = subjects_of(train)
+    phi = train_scope(scope, phi, batches, training.steps, subjects, _told(say))
     if dev:
         phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())

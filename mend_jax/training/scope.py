@@ -2,17 +2,19 @@
 
 Each of the two questions is taught by the positions that answer it; a position and an edit of
 another record are taught together, that not both hold, since whether two records share a relation
-is not known.
+is not known. The ends of prompts are asked of the edits of all records, as if thousands were held:
+of those that are not in the batch, as they were when they last were.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.data.scope_texts import (
     AFTER,
@@ -28,11 +30,14 @@ from mend_jax.data.scope_texts import (
     Ends,
     ScopeBatch,
 )
+from mend_jax.objectives import mean_where
 from mend_jax.scopes.network import Keys, Scope
 
 RATE = 1e-3
 OTHER_QUESTION = 0.3
 """Weight of the question that a neighbour, or another relation of the subject, answers with yes."""
+HELD = 0.3
+"""Weight of the edits that are not in the batch."""
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
 
@@ -46,11 +51,34 @@ def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> 
     }  # fmt: skip
 
 
-def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dict[str, Array]]:
-    """The sum of the losses, and each of them, by what it teaches."""
+class Bank(NamedTuple):
+    """The edits of all records, as they were when they were last in a batch.
+
+    known: whether they were in one. subject: a number for each subject.
+    """
+
+    keys: Keys
+    known: Bool[Array, "all"]
+    subject: Int[Array, "all"]
+
+
+def empty_bank(scope: Scope, phi: PyTree, subjects: Int[np.ndarray, "all"]) -> Bank:
+    """Of records with these subjects, none of which was seen yet."""
+    d = phi["centre"].shape[-1]
+    one = jax.ShapeDtypeStruct((1, 1, len(scope.stages), d), jnp.float32)
+    n, keys = len(subjects), jax.eval_shape(lambda p, x: scope.keys(p, x, None), phi, one)
+    blank = Keys(*(jnp.zeros((n, key.shape[-1]), jnp.float32) for key in keys))
+    return Bank(blank, jnp.zeros(n, bool), jnp.asarray(subjects))
+
+
+def scope_loss(
+    scope: Scope, phi: PyTree, batch: ScopeBatch, bank: Bank
+) -> tuple[Array, tuple[dict[str, Array], Bank]]:
+    """The sum of the losses; each of them, by what it teaches; and the bank with these edits."""
     roles = jnp.asarray(batch.roles)
     keys = scope.keys(phi, jnp.asarray(batch.states), jnp.asarray(batch.mask))
-    near = scope.near(phi, keys, Keys(*(x[batch.held, batch.at] for x in keys)))
+    edits = Keys(*(x[batch.held, batch.at] for x in keys))
+    near = scope.near(phi, keys, edits)
     known = batch.record >= 0
     mine = jnp.broadcast_to(jnp.maximum(batch.record, 0)[:, None, None], (*roles.shape, 1))
     subject, relation = (jnp.take_along_axis(x, mine, axis=-1)[..., 0] for x in near)
@@ -72,10 +100,27 @@ def scope_loss(scope: Scope, phi: PyTree, batch: ScopeBatch) -> tuple[Array, dic
         + mean(wrong, WITHIN, AFTER)
         + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
+        "held": HELD * _beside(scope, phi, batch, keys, bank),
     }
     if batch.ends is not None:
         losses["ends"] = _of_ends(scope, phi, batch.ends)
-    return jnp.sum(jnp.stack(list(losses.values()))), losses
+    seen = jax.tree.map(lambda old, new: old.at[batch.number].set(new), bank.keys, edits)
+    bank = bank._replace(keys=seen, known=bank.known.at[batch.number].set(True))
+    return jnp.sum(jnp.stack(list(losses.values()))), (losses, bank)
+
+
+def _beside(
+    scope: Scope, phi: PyTree, batch: ScopeBatch, keys: Keys, bank: Bank
+) -> Float[Array, ""]:
+    """That no edit of the bank about another subject is asked for at the end of a prompt."""
+    ends = jnp.isin(jnp.asarray(batch.roles), jnp.asarray(tuple(DRAWN)))
+    at, asked = jnp.argmax(ends, axis=1), jnp.any(ends, axis=1) & (batch.record >= 0)
+    asking = Keys(*(x[jnp.arange(len(at)), at] for x in keys))
+    near = scope.near(phi, asking, bank.keys)
+    mine = bank.subject[batch.number][jnp.maximum(batch.record, 0)]
+    others = bank.known[None] & (bank.subject[None] != mine[:, None])
+    wrong = jnp.sum(jnp.where(others, _both(near.subject, near.relation), 0.0), axis=-1)
+    return mean_where(wrong, asked)
 
 
 def _of_ends(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
@@ -125,11 +170,13 @@ def train_scope(
     phi: PyTree,
     batches: Iterator[ScopeBatch],
     steps: int,
+    subjects: Int[np.ndarray, "all"],
     say: Callable[[int, dict[str, float]], None] = lambda step, losses: None,
 ) -> PyTree:
     """The scope's parameters after so many steps of Adam, warmed up and along a cosine.
 
     Args:
+      subjects: of all records of the corpus (`scope_texts.subjects_of`).
       say: called with the number of steps done, and the losses of the last.
 
     Raises:
@@ -139,14 +186,19 @@ def train_scope(
     rate = optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, max(steps, warm_up + 1))
     optimiser = optax.adam(rate)
 
-    def step(phi: PyTree, moments: PyTree, batch: ScopeBatch) -> tuple[PyTree, PyTree, dict]:
-        gradient, losses = jax.grad(partial(scope_loss, scope), has_aux=True)(phi, batch)
+    def step(
+        phi: PyTree, moments: PyTree, bank: Bank, batch: ScopeBatch
+    ) -> tuple[PyTree, PyTree, Bank, dict[str, Array]]:
+        gradient, (losses, bank) = jax.grad(partial(scope_loss, scope), has_aux=True)(
+            phi, batch, bank
+        )
         updates, moments = optimiser.update(gradient, moments, phi)
-        return optax.apply_updates(phi, updates), moments, losses
+        return optax.apply_updates(phi, updates), moments, bank, losses
 
-    jitted, moments = jax.jit(step, donate_argnums=(0, 1)), optimiser.init(phi)
+    jitted, moments = jax.jit(step, donate_argnums=(0, 1, 2)), optimiser.init(phi)
+    bank = empty_bank(scope, phi, subjects)
     for number in range(1, steps + 1):
-        phi, moments, losses = jitted(phi, moments, next(batches))
+        phi, moments, bank, losses = jitted(phi, moments, bank, next(batches))
         if number % 20 == 0 or number == steps:
             found = {name: float(x) for name, x in losses.items()}
             if not all(map(np.isfinite, found.values())):

@@ -1,4 +1,4 @@
-"""Scopes of models that read a text as a whole: trained, saved, held, spoken, asked where they act."""
+"""Scopes of models that read a text as a whole: trained, saved, held, and asked where they act."""
 
 import json
 from pathlib import Path

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compare import assert_equal
 
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.codec import Tokens
@@ -14,6 +15,7 @@ from mend_jax.data.records import Record
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
+    DRAWN,
     EDIT,
     FAR,
     NEAR,
@@ -26,11 +28,12 @@ from mend_jax.data.scope_texts import (
     Running,
     ScopeBatch,
     scope_batches,
+    subjects_of,
 )
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.scopes.active import NONE, fires
 from mend_jax.scopes.network import Keys, two_keys
-from mend_jax.training.scope import scope_loss, standardised, train_scope
+from mend_jax.training.scope import empty_bank, scope_loss, standardised, train_scope
 
 D, SUBJECTS, RELATIONS = 48, 240, 6
 STAGES = (1, 2)
@@ -122,8 +125,13 @@ def test_what_is_taught_by_hand(cache: Any):
     corpus = told((cache[0][:2], *cache[1:]))
     batch: ScopeBatch = next(scope_batches(corpus, batch=2, seed=0, longest=8))
     assert {0, 1} < set(batch.record[np.any(batch.roles == RUNNING, axis=1)].tolist())
-    total, losses = scope_loss(scope, phi, batch)
-    keys = scope.keys(phi, jnp.asarray(batch.states))
+    bank = empty_bank(scope, phi, np.asarray([0, 1, 0, 2, 3], np.int32))
+    rng = np.random.default_rng(0)
+    drawn = Keys(*(jnp.asarray(rng.standard_normal(x.shape), jnp.float32) for x in bank.keys))
+    unit = Keys(*(x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in drawn))
+    bank = bank._replace(keys=unit, known=jnp.asarray([True, True, True, True, False]))
+    total, (losses, after) = scope_loss(scope, phi, batch, bank)
+    keys = scope.keys(phi, jnp.asarray(batch.states), jnp.asarray(batch.mask))
     held = Keys(*(x[batch.held, batch.at] for x in keys))
     near = (np.asarray(x, np.float64) for x in scope.near(phi, keys, held))
     p, q = (1 / (1 + np.exp(-x)) for x in near)
@@ -153,6 +161,15 @@ def test_what_is_taught_by_hand(cache: Any):
     wanted = sum(np.mean([x for role in group for x in wrong[role]]) for group in groups)
     np.testing.assert_allclose(losses["others"], wanted, rtol=1e-3, atol=3e-5)
     np.testing.assert_allclose(total, sum(map(float, losses.values())), rtol=1e-5)
+    p, q = (1 / (1 + np.exp(-np.asarray(x, np.float64))) for x in scope.near(phi, keys, bank.keys))
+    beside = []
+    for i, j in zip(*np.nonzero(np.isin(batch.roles, tuple(DRAWN))), strict=True):
+        mine = bank.subject[batch.number[batch.record[i]]]
+        rest = [e for e in range(4) if bank.subject[e] != mine]  # the last one was never seen
+        beside.append(-sum(np.log(1 - p[i, j, e] * q[i, j, e]) for e in rest))
+    np.testing.assert_allclose(losses["held"], 0.3 * np.mean(beside), rtol=1e-3, atol=1e-5)
+    assert_equal(after.keys.subject[batch.number], held.subject)  # the batch's own are new
+    assert_equal(after.keys.relation[2:], bank.keys.relation[2:])
     ends = batch.ends
     assert np.all(ends.there) and ends.states.shape == (5, 2, 1, 2, D)
     edit, asked, near, far, own = (
@@ -175,7 +192,8 @@ def test_it_learns_to_say_and(cache: Any):
     phi = standardised(scope.init(jax.random.key(0), D), kept._rows[:, D:].reshape(-1, 2, D))
     batches = scope_batches(told(cache), batch=40, seed=0, longest=8)
     said: list[int] = []
-    phi = train_scope(scope, phi, batches, 140, lambda step, losses: said.append(step))
+    subjects = subjects_of(records)
+    phi = train_scope(scope, phi, batches, 140, subjects, lambda step, _: said.append(step))
     assert said == list(range(20, 141, 20))
 
     def keys(subject: int, relation: int, answer: int) -> Keys:
