@@ -57,6 +57,7 @@ from mend_jax.opened import Opened, ask, forget, open, tell, tell_records
 from mend_jax.parallel import make_mesh, start_distributed
 from mend_jax.saved.directory import SavedEditor, load_editor, save_editor
 from mend_jax.scopes.network import Scope, two_keys
+from mend_jax.scopes.whole_text import two_keys_of_text
 from mend_jax.sites import SiteError, Sites
 from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
@@ -152,6 +153,7 @@ __all__ = [
     "tell_records",
     "to_dense",
     "two_keys",
+    "two_keys_of_text",
     "unit_strength",
     "untrained",
     "write_records",

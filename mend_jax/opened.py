@@ -27,7 +27,7 @@ from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.saved.arrays import EditorError
 from mend_jax.saved.directory import Opening, SavedEditor, load_editor
 from mend_jax.saved.shipped import shipped
-from mend_jax.scopes.network import scope_of
+from mend_jax.scopes.registry import scope_of
 from mend_jax.store.making import Make, Meets, maker_of, meeting_of
 from mend_jax.store.slots import blank, fill, room_for, slot_of, with_room
 

@@ -13,7 +13,8 @@ from mend_jax.editors.scoped import acting
 from mend_jax.models.stages import Inputs, run_trunk
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.active import NONE, passed
-from mend_jax.scopes.network import Near, Scope, scope_of
+from mend_jax.scopes.network import Near, Scope
+from mend_jax.scopes.registry import scope_of
 
 
 class Step(NamedTuple):

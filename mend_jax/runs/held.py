@@ -34,7 +34,7 @@ from mend_jax.objectives import Forced
 from mend_jax.runs.scope_passages import anything, passages_of
 from mend_jax.runs.work import Work, tail_of
 from mend_jax.saved.directory import build_editor
-from mend_jax.scopes.network import scope_of
+from mend_jax.scopes.registry import scope_of
 
 
 class Group(NamedTuple):

@@ -24,6 +24,7 @@ from mend_jax.objectives import kind_of, outputs_of
 from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import Read, stages_for, two_keys
+from mend_jax.scopes.whole_text import two_keys_of_text
 from mend_jax.training.scope import SAMPLE, standardised, train_scope
 from mend_jax.training.thresholds import ask, with_thresholds
 
@@ -139,7 +140,7 @@ def add_scope(
     texts += [*(x for x in spoken if x is not None), *(text.tokens for text in running)]
     states = states_of(base, stages, texts, known)
     sample = _sample(states, train, training.seed)
-    scope = two_keys(stages, late, whole)
+    scope = (two_keys_of_text if whole else two_keys)(stages, late)
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states, whole)

@@ -31,7 +31,7 @@ from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
 from mend_jax.saved.config import read_config
-from mend_jax.scopes.network import scope_of
+from mend_jax.scopes.registry import scope_of
 from mend_jax.sites import SiteError
 
 

@@ -1,20 +1,17 @@
 """The two keys of every position of a text: of whom it speaks, and what is asked here.
 
-A text that is read as a whole, by an encoder, has one position: the mean of its tokens asks.
-
     subject   attention from this position's late states over the early states up to it: the names
               that were read, as they are written
     relation  this position's own late states: what a next token would answer
 
-Both are of unit length, and functions of the text up to the position (or of all of it). An edit is
-felt where both of its own keys, those of its prompt's last token, are near: s_q . s_e above one
-threshold, r_q . r_e above another. One similarity could not say "and": the neighbour has the
-relation without the subject, another question about the subject has the subject without the
-relation.
+Both are of unit length, and functions of the text up to the position. An edit is felt where both of
+its own keys, those of its prompt's last token, are near: s_q . s_e above one threshold, r_q . r_e
+above another. One similarity could not say "and": the neighbour has the relation without the
+subject, another question about the subject has the subject without the relation. (Texts that are
+read as a whole: `whole_text`.)
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
@@ -74,30 +71,29 @@ SIZES: Sizes = {"heads": 4, "width": 64, "subject": 256, "relation": 64, "hidden
 """Those that are not given."""
 
 
-def two_keys(
-    stages: tuple[int, ...], late: int = 1, whole: bool = False, **sizes: Unpack[Sizes]
-) -> Scope:
-    """The scope of a causal model, or of one that reads texts as a whole.
+def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> Scope:
+    """The scope of a causal model.
 
     Args:
       stages: e.g. before the first block (the tokens as they are written), early, late.
       late: how many of the stages, the last ones, are late.
-      whole: as in `Scope`. sizes: as `Sizes` says.
+      sizes: as `Sizes` says.
 
     Raises:
       TypeError: a size of another name.
     """
-    if others := sizes.keys() - SIZES.keys():
-        raise TypeError(f"two_keys has no size called {sorted(others)[0]!r}")
-    size = SIZES | sizes
+    size = sizes_of(sizes)
     heads, width = size["heads"], size["width"]
 
     def init(key: Key[Array, ""], d: int) -> PyTree:
-        far = {} if whole else {"distance": jnp.zeros((heads, FARTHEST), jnp.float32)}
-        return _fresh(key, d * (len(stages) - late), d * late, size) | far | {
-            "centre": jnp.zeros((len(stages), d), jnp.float32),
-            "spread": jnp.ones((len(stages), d), jnp.float32),
-        }
+        early, last, pooled = d * (len(stages) - late), d * late, heads * width
+        shapes = {
+            "query": (last, pooled), "key": (early, pooled), "value": (early, pooled),
+            "subject": (pooled, size["subject"]), "inner": (last, size["hidden"]),
+            "outer": (size["hidden"], size["relation"]), "skip": (last, size["relation"]),
+        }  # fmt: skip
+        distance = jnp.zeros((heads, FARTHEST), jnp.float32)
+        return fresh(key, shapes, (len(stages), d)) | {"distance": distance}
 
     def keys(
         phi: PyTree,
@@ -106,48 +102,45 @@ def two_keys(
     ) -> Keys:
         w = phi["kernels"]
         k, length = states.shape[:2]
-        there = jnp.ones((k, length), bool) if mask is None else jnp.asarray(mask)
-        asking = partial(_mean, there=there) if whole else lambda x: x
-        fixed = jax.lax.stop_gradient((phi["centre"], phi["spread"]))
-        centre, spread = (x[None, None] for x in fixed)
-        plain = (_normed(jnp.asarray(states).astype(jnp.float32)) - centre) / spread
+        plain = standard(phi, states)
         early, last = (
             part.reshape(k, length, -1) for part in (plain[:, :, :-late], plain[:, :, -late:])
         )
         query, key, value = (
-            (x @ w[name]).reshape(k, -1, heads, width)
-            for x, name in ((asking(last), "query"), (early, "key"), (early, "value"))
+            (x @ w[name]).reshape(k, length, heads, width)
+            for x, name in ((last, "query"), (early, "key"), (early, "value"))
         )
         scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
-        read = there[:, None, None]
-        if not whole:
-            distance = (jnp.arange(length)[:, None] - jnp.arange(length)[None])[None, None]
-            scores = scores + phi["distance"][None, :, jnp.clip(distance[0, 0], 0, FARTHEST - 1)]
-            read = (distance >= 0) & read | (distance == 0)  # what is padding reads itself
-        scores = jnp.where(read, scores, -jnp.inf)
+        distance = jnp.arange(length)[:, None] - jnp.arange(length)[None]
+        scores = scores + phi["distance"][None, :, jnp.clip(distance, 0, FARTHEST - 1)]
+        read = (distance >= 0)[None]
+        if mask is not None:
+            read = read & mask[:, None] | (distance == 0)[None]  # what is padding reads itself
+        scores = jnp.where(read[:, None], scores, -jnp.inf)
         pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
-        whom = pooled.reshape(k, -1, heads * width) @ w["subject"]
-        what = asking(jax.nn.gelu(last @ w["inner"])) @ w["outer"] + asking(last) @ w["skip"]
-        return Keys(_unit(whom), _unit(what))
-
-    def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
-        def logit(name: str, a: Array, b: Array) -> Array:
-            return jnp.exp(phi["steep"][name]) * (a @ b.T - phi["threshold"][name])
-
-        return Near(*map(logit, Keys._fields, asking, held))
+        whom = pooled.reshape(k, length, -1) @ w["subject"]
+        what = jax.nn.gelu(last @ w["inner"]) @ w["outer"] + last @ w["skip"]
+        return Keys(unit(whom), unit(what))
 
     config = {"scope": "two_keys", "stages": list(stages), "late": late, **size}
-    return Scope(init, keys, near, stages, config | ({"whole": True} if whole else {}), whole)
+    return Scope(init, keys, near, stages, config)
 
 
-def _fresh(key: Key[Array, ""], early: int, late: int, size: Sizes) -> dict[str, Any]:
-    """Parameters, of so many early and late features, but for their statistics."""
-    pooled = size["heads"] * size["width"]
-    shapes = {
-        "query": (late, pooled), "key": (early, pooled), "value": (early, pooled),
-        "subject": (pooled, size["subject"]), "inner": (late, size["hidden"]),
-        "outer": (size["hidden"], size["relation"]), "skip": (late, size["relation"]),
-    }  # fmt: skip
+def sizes_of(given: Sizes) -> Sizes:
+    """Those that are given, and the others.
+
+    Raises:
+      TypeError: one of another name.
+    """
+    if others := given.keys() - SIZES.keys():
+        raise TypeError(f"a scope has no size called {sorted(others)[0]!r}")
+    return SIZES | given
+
+
+def fresh(
+    key: Key[Array, ""], shapes: Mapping[str, tuple[int, int]], states: tuple[int, int]
+) -> dict[str, Any]:
+    """Parameters: kernels of these shapes, statistics of states [kept, d], and thresholds."""
     drawn = zip(shapes.items(), jax.random.split(key, len(shapes)), strict=True)
     return {
         "kernels": {
@@ -156,20 +149,32 @@ def _fresh(key: Key[Array, ""], early: int, late: int, size: Sizes) -> dict[str,
         },
         "steep": {"subject": jnp.float32(3.4), "relation": jnp.float32(3.4)},  # exp: 30
         "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)},
+        "centre": jnp.zeros(states, jnp.float32),
+        "spread": jnp.ones(states, jnp.float32),
     }
 
 
-def scope_of(config: Mapping[str, Any]) -> Scope:
-    """The scope that a config describes.
+def standard(phi: PyTree, states: Float[Array, "*at kept d"]) -> Float[Array, "*at kept d"]:
+    """States of unit size, by the mean and spread of those that were trained on; float32."""
+    centre, spread = jax.lax.stop_gradient((phi["centre"], phi["spread"]))
+    x = jnp.asarray(states).astype(jnp.float32)
+    x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+    lead = (None,) * (x.ndim - 2)
+    return (x - centre[lead]) / spread[lead]
 
-    Raises:
-      ValueError: of a kind that is not known here.
-    """
-    options = dict(config)
-    name = options.pop("scope", None)
-    if name != "two_keys":
-        raise ValueError(f"no scope is called {name!r}; known are two_keys")
-    return two_keys(tuple(options.pop("stages")), **options)
+
+def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
+    """How near keys are to those of edits, as `Scope` has it."""
+
+    def logit(name: str, a: Array, b: Array) -> Array:
+        return jnp.exp(phi["steep"][name]) * (a @ b.T - phi["threshold"][name])
+
+    return Near(*map(logit, Keys._fields, asking, held))
+
+
+def unit(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
+    """Of unit length."""
+    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
 
 
 class Read(NamedTuple):
@@ -198,17 +203,3 @@ def stages_for(blocks: int, first: int, whole: bool = False) -> Read:
     late = {middle, first if whole else high}
     early = min(1 + round(blocks * 4 / 30), middle - 1)
     return Read(tuple(sorted({1, early} | late)), len(late))
-
-
-def _mean(x: Float[Array, "k length d"], there: Bool[Array, "k length"]) -> Float[Array, "k 1 d"]:
-    """Of the tokens that are there."""
-    some = there[..., None].astype(x.dtype)
-    return jnp.sum(x * some, axis=1, keepdims=True) / jnp.sum(some, axis=1, keepdims=True)
-
-
-def _normed(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
-
-
-def _unit(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
-    return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)

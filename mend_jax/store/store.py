@@ -19,7 +19,7 @@ from mend_jax.data.records import Record
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.saved.directory import SavedEditor
-from mend_jax.scopes.network import scope_of
+from mend_jax.scopes.registry import scope_of
 from mend_jax.store.changes import contradiction, differ
 from mend_jax.store.ledger import Ledger, OvertakenError
 from mend_jax.store.making import maker_of, meeting_of

@@ -80,7 +80,7 @@ def test_a_run_and_what_is_done_with_it(kind: str, tmp_path: Path):
     assert made is not None and any("default sites are edited: it reads" in text for text in said)
     again = mj.load_editor(tmp_path / "run")
     assert_equal(again.state, made.saved.state)
-    assert again.config["scoped"]["scope"]["whole"]
+    assert again.config["scoped"]["scope"]["scope"] == "two_keys_of_text"
     last = "decoder/" if kind == "seq2seq" else "block_3/"
     assert again.sites and all(site.startswith(last) for site in again.sites)
 
@@ -108,7 +108,7 @@ def test_a_run_and_what_is_done_with_it(kind: str, tmp_path: Path):
 
 def test_padding_is_not_read():
     """Keys of a text are the same, whatever it is padded with."""
-    scope = mj.two_keys((1, 2), whole=True, heads=2, width=4, subject=8, relation=8, hidden=8)
+    scope = mj.two_keys_of_text((1, 2), heads=2, width=4, subject=8, relation=8, hidden=8)
     phi = scope.init(jax.random.key(0), 6)
     rng = np.random.default_rng(0)
     short = rng.standard_normal((2, 5, 2, 6)).astype(np.float32)

@@ -23,6 +23,7 @@ from mend_jax.models.stages import run_trunk, sites_of
 from mend_jax.objectives import kind_of
 from mend_jax.runs.scoping import check_can_scope, late_sites, reads_whole, sites_to_scope
 from mend_jax.scopes.network import two_keys
+from mend_jax.scopes.whole_text import two_keys_of_text
 
 LENGTH, ANSWERS, N = 7, 3, 3
 WHOLE = ("t5", "bart", "bert")
@@ -45,7 +46,8 @@ class Held:
         self.params = random_params(self.model)
         self.outputs = mj.outputs_of(self.model)
         sizes: Any = {"heads": 2, "width": 4, "subject": 16, "relation": 16, "hidden": 8}
-        self.scope = two_keys(stages, late, reads_whole(model), **sizes)
+        keys = two_keys_of_text if reads_whole(model) else two_keys
+        self.scope = keys(stages, late, **sizes)
         inner = mj.gradient_editor(self.outputs.loss, sites, mj.chain(mj.rate(3.0)))
         late = late_sites(model, sites)
         self.editor = scoped(inner, self.scope, self.outputs.logits, late, rows=16)
@@ -100,9 +102,10 @@ def where(held: Held) -> np.ndarray:
     return np.asarray(acting(held.scope, held.state.phi.scope, held.held, seen))
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in APART else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
-)
+ALIKE = [pytest.param(name, marks=pytest.mark.slow) for name in SMALL if name not in APART]
+
+
+@pytest.mark.parametrize("name", [*APART, *ALIKE])
 def test_an_edit_is_felt_by_its_own_text_alone(name: str):
     held = Held(name)
     which = where(held)
