@@ -197,12 +197,15 @@ def states_of(
 ) -> States:
     """The states that a scope reads, of all texts; those of `known` are not made again."""
     new = [tokens for tokens in texts if known is None or tokens not in known]
-    trunk: Any = base.model.clone(stop=stages[-1], keep=stages)
-    made = cache_trunk(trunk, base.params, new) if new else known
-    caches = [cache for cache in (known, made) if cache is not None]
+    if not new and known is not None:
+        return known.states
+    below: Any = base.model.clone(stop=stages[-1], keep=stages[:-1])  # the last are its outputs
+    made = cache_trunk(below, base.params, new)
 
     def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
-        return next(cache for cache in caches if tokens in cache).states(tokens)
+        if known is not None and tokens in known:
+            return known.states(tokens)
+        return np.concatenate([made.states(tokens), made.lookup(tokens)[:, None]], axis=1)
 
     return states
 
