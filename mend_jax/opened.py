@@ -61,16 +61,19 @@ def open(model: str, editor: str | Path | None = None, **how: Unpack[Opening]) -
 
     Args:
       model: as `load` takes it.
-      editor: the directory of an editor with a scope; by default the one that comes with this
-        package, for the models that there is one for.
+      editor: the directory of an editor with a scope, or its name on the hub: user/name, or
+        user/name@revision; by default the one that comes with this package, for the models that
+        there is one for.
       how: as `load_editor` takes it.
 
     Raises:
       EditorError: no editor comes with the package for this model; the editor is for another, or
         has no scope; as `load_editor`.
     """
-    directory = Path(editor) if editor is not None else shipped(model)
-    return opened(load_editor(directory, model, **how))
+    if editor is None:
+        shipped(model)  # or it is said that there is none
+        editor = model
+    return opened(load_editor(editor, model, **how))
 
 
 def opened(saved: SavedEditor) -> Opened:

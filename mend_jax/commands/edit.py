@@ -14,22 +14,22 @@ import tyro
 
 from mend_jax.commands.command import Command
 from mend_jax.factors import Dense, Factors, norm
-from mend_jax.option_types import InputFolder, Mesh, Text, Tokens, check_options
+from mend_jax.option_types import Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
 from mend_jax.reports.scope_trace import lines_of, trace
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import load_editor
-from mend_jax.saved.shipped import SHIPPED, shipped
+from mend_jax.saved.shipped import SHIPPED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(OpeningOptions):
     """Options of one edit."""
 
-    editor: InputFolder | None = None
-    """Directory of a trained editor; by default the one that comes with the package, for
-    SmolLM2-135M."""
+    editor: EditorPlace = SHIPPED[0]
+    """Directory of a trained editor, or its name on the hub (user/name[@revision]); by default the
+    one that comes with the package, for SmolLM2-135M."""
     prompt: Text
     """The beginning of a text."""
     target: Text
@@ -52,7 +52,7 @@ def edit(config: Edit) -> None:
     """Edits, asks, prints."""
     check_options(config)
     saved = load_editor(
-        config.editor or shipped(SHIPPED[0]),
+        config.editor,
         mesh=mesh_of(config.mesh),
         dtype=config.dtype,
         trust=config.trust,

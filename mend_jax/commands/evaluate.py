@@ -27,7 +27,6 @@ from mend_jax.evaluation.metrics import PROTOCOLS
 from mend_jax.objectives import outputs_of
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     Mesh,
     OutFolder,
     Times,
@@ -38,7 +37,7 @@ from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work
@@ -49,8 +48,8 @@ from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Options of an evaluation."""
 
-    editor: InputFolder
-    """Directory of a trained editor."""
+    editor: EditorPlace
+    """Directory of a trained editor, or its name on the hub (user/name[@revision])."""
     out: OutFolder
     """Directory for results.json and scores.png."""
     records: Input | None = None
@@ -136,6 +135,7 @@ def evaluate(config: Evaluate) -> None:
         metrics,
         time.perf_counter() - began,
         options
+    options["editor"] = saved.origin
         | {"left_out": left_out, "records of subjects trained on": known}
         | ({"held beside": told | {"file": others.notes}} if others else {}),
     )

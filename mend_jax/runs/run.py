@@ -48,7 +48,6 @@ from mend_jax.runs.training import (
 )
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
-from mend_jax.saved.shipped import editor_folder
 from mend_jax.training.loop import Fit
 
 RESULTS = "results.json"
@@ -88,7 +87,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     if config.scope:
         stages, _ = check_can_scope(base, sites)
         if config.scope_of:  # what is wrong with it is said before anything is trained
-            lent = scope_lent(editor_folder(config.scope_of), base, sites)
+            lent = scope_lent(config.scope_of, base, sites)
             stages = tuple(lent.config["stages"])
         base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
@@ -180,7 +179,7 @@ def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> S
     config = task.config
     saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
     if config.scope_of:
-        lent = scope_lent(editor_folder(config.scope_of), task.base, saved.sites)
+        lent = scope_lent(config.scope_of, task.base, saved.sites)
         return with_scope(saved, *lent)
     parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
     training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)

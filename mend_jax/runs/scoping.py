@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -150,14 +149,17 @@ class Lent(NamedTuple):
     phi: PyTree
 
 
-def scope_lent(folder: Path, base: Base, sites: tuple[str, ...]) -> Lent:
-    """The scope of the editor in a folder, for one of the same base.
+def scope_lent(editor: str, base: Base, sites: tuple[str, ...]) -> Lent:
+    """The scope of another editor, for one of the same base.
+
+    Args:
+      editor: as `load_editor` takes it.
 
     Raises:
       EditorError: as `load_editor`. ValueError: that one has none; it reads states of blocks that
         are edited at these sites.
     """
-    lender = load_editor(folder, base)
+    lender = load_editor(editor, base)
     if "scoped" not in lender.config:
         raise ValueError("the editor whose scope is to be taken has none")
     lent = Lent(lender.config["scoped"]["scope"], lender.state.phi.scope)

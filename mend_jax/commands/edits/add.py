@@ -21,14 +21,13 @@ from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     OutFile,
     Text,
     Tokens,
     check_options,
 )
 from mend_jax.reports.before_after import Answer, before_after_of
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import Added, EditStore
@@ -38,8 +37,8 @@ from mend_jax.store.store import Added, EditStore
 class AddOptions(OpeningOptions):
     """Options of what is added."""
 
-    editor: InputFolder
-    """Directory of a trained editor with a scope."""
+    editor: EditorPlace
+    """Directory of a trained editor with a scope, or its name on the hub (user/name[@revision])."""
     store: OutFile
     """The file of the store, which is made if it is not there."""
     prompt: Text | None = None

@@ -16,14 +16,13 @@ from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     Seed,
     Some,
     Tokens,
     check_options,
 )
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import EditStore
@@ -33,8 +32,8 @@ from mend_jax.store.store import EditStore
 class CheckOptions(OpeningOptions):
     """Options of a check."""
 
-    editor: InputFolder
-    """Directory of the editor that made the edits."""
+    editor: EditorPlace
+    """Directory of the editor that made the edits, or its name on the hub."""
     store: Input
     """The file of the store."""
     records: Input | None = None
