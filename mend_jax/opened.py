@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mend_jax.data.chat import Messages, chat_prompt
+from mend_jax.data.chat import in_template, text_of
+from mend_jax.data.messages import Messages
 from mend_jax.data.records import Record
 from mend_jax.editors.held import Slots, take_out
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.models.registry import Base
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.saved.arrays import EditorError
 from mend_jax.saved.directory import Opening, SavedEditor, load_editor
@@ -124,6 +124,7 @@ def tell_records(model: Opened, records: Sequence[Record], replace: bool = False
     Raises:
       ValueError: as `tell`; names the records.
     """
+    records = in_template(model.saved.base, records)
     made = model.ready.make(records)
     pairs = zip(records, made, strict=True)
     if wrong := [f"{r.prompt!r}: {kept}" for r, kept in pairs if isinstance(kept, str)]:
@@ -199,11 +200,6 @@ def ask(
     text = text_of(model.saved.base, given[0])
     said: list[str] = model.ready.speaks(tokens).say(model.held, [text], lines)
     return said[0]
-
-
-def text_of(base: Base, prompt: str | Messages) -> str:
-    """A prompt, or a chat in the base's own template."""
-    return prompt if isinstance(prompt, str) else chat_prompt(base, prompt)
 
 
 def _placed(model: Opened, held: Slots, new: dict[int, ScopedEdit]) -> Slots:

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
@@ -110,6 +111,7 @@ def add_scope(
     base = saved.base
     stages, late = check_can_scope(base, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
+    records = ScopeRecords(*(in_template(base, part) for part in records))
     asked = with_own([*records.train, *records.dev], training.seed, OWN)
     fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
     mine = [entry.record for entry in fits if entry.rephrases]

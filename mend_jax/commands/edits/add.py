@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.data.chat import as_chats, in_template
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
@@ -52,6 +53,8 @@ class AddOptions(OpeningOptions):
     """What the prompt is about."""
     rephrase: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
     """Another way to ask, to see whether the edit holds there; may be given several times."""
+    chat: bool = False
+    """Each prompt is what a user says in a chat, in the base's template."""
     records: Input | None = None
     """A file of records to add, in place of a prompt and a target."""
     note: Text | None = None
@@ -65,8 +68,9 @@ class AddOptions(OpeningOptions):
 def add(config: AddOptions) -> None:
     """Edits, adds, asks, prints."""
     check_options(config)
-    records = records_of(config)
+    records = as_chats(records_of(config)) if config.chat else records_of(config)
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
+    records = in_template(saved.base, records)
     with EditStore(config.store, saved) as store:
         for number, why in store.damaged.items():
             print(f"edit {number} is damaged, and not held: {why}")
