@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.edits.check import locality_of
+from mend_jax.commands.edits.check import records_in
+from mend_jax.data.chat import in_template
 from mend_jax.exports.card import Card
 from mend_jax.exports.cost import Questions, everywhere, in_scopes
 from mend_jax.exports.folder import ExportError, check_free
@@ -90,8 +91,10 @@ def export(config: ExportOptions) -> None:
     check_options(config)
     check_free(config.out)
     made = format_of(config.to)
-    near = locality_of(config.records) if config.records else []
+    given = records_in(config.records) if config.records else []
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
+    given = in_template(saved.base, given)
+    near = list(dict.fromkeys(x.prompt for record in given for x in record.locality))
     with EditStore(config.store, saved, create=False) as store:
         standing = Standing(store.held, store.numbers, store.event, store.damaged)
         if config.at is not None:
