@@ -24,6 +24,7 @@ from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
+from mend_jax.runs.forecast import forecast, told
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
 from mend_jax.runs.options import TrainConfig, as_json, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
@@ -134,6 +135,8 @@ def _made(
     """The run, in a directory that is free or holds what was made of it before."""
     base, sites, data, dataset, began = gather(config, mesh, say)
     sites = sites_for(chosen, base, sites)
+    if chosen.name == "mend":
+        say(told(forecast(chosen.config, base, sites, data), chosen.config))
     if state == "free":
         begin(out_of(config, RESULTS))
     with Reporter(config.steps, is_first()) as reporter:
