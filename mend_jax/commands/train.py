@@ -26,8 +26,9 @@ def train(config: TrainConfig) -> None:
 def edit_command(config: TrainConfig, done: Run) -> str:
     """`mend-jax edit` with the first of the held-out records, to be typed."""
     record = done.validation[0]
-    chat = isinstance(record.prompt, Chat)
-    prompt = record.prompt.messages[-1]["content"] if chat else record.prompt
+    prompt, chat = record.prompt, isinstance(record.prompt, Chat)
+    if isinstance(prompt, Chat):
+        prompt = prompt.messages[-1]["content"]
     asked = ["--editor", str(config.out), "--prompt", prompt, "--target", record.target]
     asked += ["--separator", record.separator] if record.separator is not None else []
     asked += ["--chat"] if chat else []

@@ -21,7 +21,7 @@ from mend_jax.exports.folder import ExportError
 from mend_jax.files import json_checksum, parse_json, write_text
 from mend_jax.models.registry import Base
 from mend_jax.saved.directory import Opening, SavedEditor, load_editor
-from mend_jax.saved.place import FILES, NAME, reason_of
+from mend_jax.saved.place import FILES, NAME, hub_errors, reason_of
 
 PATHS = ("train", "validation", "locality", "out")
 """Options of a training that are paths: of these, the last name is kept."""
@@ -55,7 +55,6 @@ def publish_editor(
         raise ExportError(f"{name!r}: an editor is published as user/name")
     saved = load_editor(Path(directory), base, **how)
     import huggingface_hub  # slow to import
-    from huggingface_hub.errors import HfHubHTTPError
 
     with tempfile.TemporaryDirectory() as draft:
         write_published(saved, Path(directory), Path(draft), name)
@@ -66,7 +65,7 @@ def publish_editor(
                 repo_id=name, folder_path=draft, allow_patterns=list(FILES),
                 commit_message="An editor of mend_jax",
             )  # fmt: skip
-        except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+        except hub_errors() as error:
             raise ExportError(
                 f"the Hugging Face hub did not take {name!r}: {reason_of(error)}\nCheck the "
                 "network, and that this is yours to write (`hf auth login`)"

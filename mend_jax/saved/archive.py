@@ -220,6 +220,11 @@ def _parts(name: str) -> tuple[str, str]:
     return group, rest
 
 
+def _name(key: Any) -> Any:
+    """What a key of a path in a tree says."""
+    return next(getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind))
+
+
 class _Reading:
     """The leaves of an editor's state, out of an archive's arrays; what does not fit is noted.
 
@@ -238,7 +243,7 @@ class _Reading:
 
     def leaf(self, path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> np.ndarray:
         """The array at a place of (phi, stats)."""
-        keys = [getattr(k, "key", getattr(k, "name", getattr(k, "idx", None))) for k in path[2:]]
+        keys = [_name(key) for key in path[2:]]
         if keys[0] == "alpha":
             return np.asarray(self.archive.rates[self.order.index(keys[1])])
         mine = [site for site in self.order if self.ours[site] == keys[0]]

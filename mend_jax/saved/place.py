@@ -69,7 +69,6 @@ def _on_hub(name: str | Path) -> re.Match[str] | None:
 
 def _fetched(there: re.Match[str]) -> Place:
     import huggingface_hub  # slow to import
-    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         folder = Path(
@@ -77,13 +76,21 @@ def _fetched(there: re.Match[str]) -> Place:
                 there["repo"], revision=there["revision"], allow_patterns=list(FILES)
             )
         )
-    except (OSError, ValueError, *HfHubHTTPError.__bases__) as error:
+    except hub_errors() as error:
         raise EditorError(
             f"{there[0]!r} is no folder here, and the Hugging Face hub did not provide it: "
             f"{reason_of(error)}\nCheck name, revision and network (a private one needs `hf auth "
             "login`)"
         ) from error
     return Place(folder, f"{there['repo']}@{folder.name}")
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises; of HTTP, an error of whichever library it uses."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    of_http = [kind for kind in HfHubHTTPError.__bases__ if issubclass(kind, Exception)]
+    return OSError, ValueError, *of_http
 
 
 def reason_of(error: BaseException) -> str:

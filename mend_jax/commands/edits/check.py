@@ -109,11 +109,12 @@ def check_edits(store: EditStore, shown: BeforeAfter) -> None:
 def check_rephrases(store: EditStore, shown: BeforeAfter, records: Sequence[Record]) -> None:
     """Whether each edit is said in the other words that its record has."""
     held = store.ledger.at(store.event).edits
-    known = {(words := held[n].words).prompt: words for n in store.numbers.tolist() if n}
+    edits = [held[number].words for number in store.numbers.tolist() if number]
+    known = {words.prompt: words.target.strip() for words in edits}
     asked = [
         (rephrase.prompt, rephrase.target)
         for record in records
-        if (words := known.get(record.prompt)) and words.target.strip() == record.target.strip()
+        if known.get(record.prompt) == record.target.strip()
         for rephrase in rephrases_of(record)
     ]
     if not asked:
