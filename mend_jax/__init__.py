@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from mend_jax.exports.gguf import export_gguf
     from mend_jax.exports.huggingface import export_huggingface
     from mend_jax.exports.peft import export_peft
+    from mend_jax.exports.published import publish_editor
     from mend_jax.exports.scoped import export_scoped
     from mend_jax.store.store import EditStore
 
@@ -137,6 +138,7 @@ __all__ = [
     "normalize",
     "open",
     "outputs_of",
+    "publish_editor",
     "rate",
     "read_records",
     "residual_mlp",
@@ -167,6 +169,7 @@ LATER = {
     "export_huggingface": "mend_jax.exports.huggingface",
     "export_peft": "mend_jax.exports.peft",
     "export_scoped": "mend_jax.exports.scoped",
+    "publish_editor": "mend_jax.exports.published",
 }
 """Names that are imported where they are used: of the store, which needs a database, and of what is
 built upon it."""

@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mend_jax.data.chat import Messages, chat_prompt
+from mend_jax.data.chat import in_template, text_of
+from mend_jax.data.messages import Messages
 from mend_jax.data.records import Record
 from mend_jax.editors.held import Slots, take_out
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.models.registry import Base
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.saved.arrays import EditorError
 from mend_jax.saved.directory import Opening, SavedEditor, load_editor
@@ -61,16 +61,19 @@ def open(model: str, editor: str | Path | None = None, **how: Unpack[Opening]) -
 
     Args:
       model: as `load` takes it.
-      editor: the directory of an editor with a scope; by default the one that comes with this
-        package, for the models that there is one for.
+      editor: the directory of an editor with a scope, or its name on the hub: user/name, or
+        user/name@revision; by default the one that comes with this package, for the models that
+        there is one for.
       how: as `load_editor` takes it.
 
     Raises:
       EditorError: no editor comes with the package for this model; the editor is for another, or
         has no scope; as `load_editor`.
     """
-    directory = Path(editor) if editor is not None else shipped(model)
-    return opened(load_editor(directory, model, **how))
+    if editor is None:
+        shipped(model)  # or it is said that there is none
+        editor = model
+    return opened(load_editor(editor, model, **how))
 
 
 def opened(saved: SavedEditor) -> Opened:
@@ -121,6 +124,7 @@ def tell_records(model: Opened, records: Sequence[Record], replace: bool = False
     Raises:
       ValueError: as `tell`; names the records.
     """
+    records = in_template(model.saved.base, records)
     made = model.ready.make(records)
     pairs = zip(records, made, strict=True)
     if wrong := [f"{r.prompt!r}: {kept}" for r, kept in pairs if isinstance(kept, str)]:
@@ -196,11 +200,6 @@ def ask(
     text = text_of(model.saved.base, given[0])
     said: list[str] = model.ready.speaks(tokens).say(model.held, [text], lines)
     return said[0]
-
-
-def text_of(base: Base, prompt: str | Messages) -> str:
-    """A prompt, or a chat in the base's own template."""
-    return prompt if isinstance(prompt, str) else chat_prompt(base, prompt)
 
 
 def _placed(model: Opened, held: Slots, new: dict[int, ScopedEdit]) -> Slots:

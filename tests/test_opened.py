@@ -9,6 +9,7 @@ from tiny_run import some_records
 
 import mend_jax as mj
 from mend_jax.data.chat import chat_prompt
+from mend_jax.data.records import parse_record
 from mend_jax.opened import Opened, opened
 from mend_jax.saved.directory import EditorError, SavedEditor
 from mend_jax.weights.chat_template import ChatTemplate, template_of_folder
@@ -86,6 +87,20 @@ def test_a_chat_is_the_template_filled_in(model: Opened, tmp_path: Path):
         chat_prompt(refusing, messages)
     with pytest.raises(ValueError, match="a prompt, or messages"):
         mj.ask(model)
+
+
+def test_records_of_chats_are_told_in_the_template(model: Opened):
+    source = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{% endfor %}<assistant>"
+    base = model.saved.base._replace(chat=ChatTemplate(source))
+    chatting = model._replace(saved=model.saved._replace(base=base))
+    messages = [{"role": "user", "content": PROMPT}]
+    record = parse_record({"messages": messages, "target": "Paris"})
+    told = mj.tell_records(chatting, [record])
+    assert [r.prompt for r in told.told] == [f"<user>{PROMPT}<assistant>"]
+    assert same(told, mj.tell(chatting, messages, "Paris"))
+    assert same(mj.forget(told, messages), model)
+    with pytest.raises(ValueError, match="has no chat template: give the prompt as a text"):
+        mj.tell_records(model, [record])
 
 
 def test_a_model_without_an_editor_is_refused():

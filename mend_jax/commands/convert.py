@@ -1,8 +1,13 @@
-"""Makes safetensors of a model that has only pickled weights (pytorch_model.bin).
+"""Makes safetensors of a model that has only pickled weights (pytorch_model.bin), or of an editor.
 
     mend-jax convert FOLDER --out DIR
+    mend-jax convert --editor FILE --model ID --out DIR
 
-Needs PyTorch. The file is mapped and written on tensor by tensor, so a model larger than the
+Needs PyTorch. With --editor, an archive of MEND's as its authors and ROME publish them becomes an
+editor of the base ID, to be used like any other. Its edits are added, as their code adds them
+(--descent: subtracted, as in the paper).
+
+A model's file is mapped and written on tensor by tensor, so a model larger than the
 machine's memory converts too. Nothing in the file is run: what is not a plain dict of tensors is
 refused. Each tensor keeps its dtype; tensors that share their memory are written once, under the
 first of their names (the index says what the others were).
@@ -15,13 +20,27 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from mend_jax.commands.command import Command
-from mend_jax.option_types import Gigabytes, InputFolder, OutFolder, check_options
+from mend_jax.models.registry import default_sites, load
+from mend_jax.models.stages import sites_of
+from mend_jax.option_types import (
+    Gigabytes,
+    Input,
+    InputFolder,
+    Model,
+    OutFolder,
+    SiteNames,
+    Text,
+    check_options,
+)
 from mend_jax.runs.out import contents, locked
+from mend_jax.saved.archive import Unsaid, editor_of_archive, read_archive
+from mend_jax.saved.directory import write_editor
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.hf_folder import find_shards
 from mend_jax.weights.safetensors_file import write_safetensors
@@ -42,12 +61,28 @@ _BESIDE = (".json", ".txt", ".model")
 class Convert:
     """Options of a conversion."""
 
-    folder: Positional[InputFolder]
+    folder: Positional[InputFolder | None] = None
     """Folder of a model, with pytorch_model.bin or its shards."""
     out: OutFolder | None = None
-    """New folder for the safetensors, config and tokenizer (default: write beside the .bin)."""
+    """New folder for the safetensors, config and tokenizer (default: write beside the .bin); or for
+    the editor."""
     shard_gb: Gigabytes = 5.0
     """Largest size of a shard, in GB; only a tensor that is larger itself makes a larger one."""
+    editor: Input | None = None
+    """An archive of MEND's, in the place of a folder."""
+    model: Model | None = None
+    """The base that the editor was made for: a Hugging Face folder or a hub id."""
+    sites: SiteNames = ""
+    """Regular expression of the layers that it edits; empty: the authors' choice for the family."""
+    matrices: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
+    """In place of --sites, and in the order of the run's config (inner_params): the names of the
+    edited matrices in PyTorch; to be given once for each."""
+    descent: bool = False
+    """Its edits are subtracted."""
+    normalized: bool = True
+    """Its statistics are used: not so in the ablation without a normaliser."""
+    identity: bool = True
+    """Its networks have a residual: not so in the ablation that starts elsewhere."""
 
 
 def convert(config: Convert) -> None:
@@ -60,6 +95,11 @@ def convert(config: Convert) -> None:
         already, or --out anything; or it is in use.
     """
     check_options(config)
+    if (config.folder is None) == (config.editor is None):
+        raise ValueError("give the folder of a model, or --editor FILE --model ID --out DIR")
+    if config.editor is not None:
+        return convert_editor(config.editor, config)
+    assert config.folder is not None
     folder, out = config.folder, config.out or config.folder
     sources = find_shards(folder, "pytorch_model.bin", "pytorch_model.bin.index.json")
     if sources is None:
@@ -86,6 +126,28 @@ def convert(config: Convert) -> None:
         whole.rmdir()
         total = json.loads((out / INDEX).read_text(encoding="utf-8"))["metadata"]["total_size"]
     print(f"{out}: {total / 1e9:.2f} GB of safetensors")
+
+
+def convert_editor(archive: Path, config: Convert) -> None:
+    """Reads an archive, opens the base, writes the editor.
+
+    Raises:
+      EditorError: as `read_archive` and `editor_of_archive`. ValueError: there is no --model or no
+        --out; or --out holds something.
+    """
+    out = config.out
+    if config.model is None or out is None:
+        raise ValueError("--editor FILE goes with --model ID, its base, and --out DIR")
+    if out.exists() and contents(out):
+        raise ValueError(f"{out} is not empty: give another --out")
+    found = read_archive(archive)
+    base = load(config.model)
+    sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
+    unsaid = Unsaid(config.descent, config.normalized, config.identity)
+    saved = editor_of_archive(found, base, sites, config.matrices, unsaid)
+    write_editor(out, saved)
+    sign = "subtracted" if config.descent else "added"
+    print(f"{out}: an editor of {', '.join(saved.config['matrices'])}; its edits are {sign}")
 
 
 def write_shards(sources: dict[Path, list[str]], draft: Path, limit: float) -> None:

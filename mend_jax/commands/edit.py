@@ -13,23 +13,24 @@ import numpy as np
 import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.data.chat import said_by_user
 from mend_jax.factors import Dense, Factors, norm
-from mend_jax.option_types import InputFolder, Mesh, Text, Tokens, check_options
+from mend_jax.option_types import Mesh, Text, Tokens, check_options
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
 from mend_jax.reports.scope_trace import lines_of, trace
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import load_editor
-from mend_jax.saved.shipped import SHIPPED, shipped
+from mend_jax.saved.shipped import SHIPPED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(OpeningOptions):
     """Options of one edit."""
 
-    editor: InputFolder | None = None
-    """Directory of a trained editor; by default the one that comes with the package, for
-    SmolLM2-135M."""
+    editor: EditorPlace = SHIPPED[0]
+    """Directory of a trained editor, or its name on the hub (user/name[@revision]); by default the
+    one that comes with the package, for SmolLM2-135M."""
     prompt: Text
     """The beginning of a text."""
     target: Text
@@ -39,6 +40,9 @@ class Edit(OpeningOptions):
     """What stands between prompt and target, in place of that decision."""
     ask: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
     """Other prompts to ask before and after; may be given several times."""
+    chat: bool = False
+    """Prompts are what a user says in a chat, in the base's template, and answers the model's
+    turn."""
     tokens: Tokens = 12
     """Longest answer, in tokens."""
     show_scope: bool = False
@@ -52,7 +56,7 @@ def edit(config: Edit) -> None:
     """Edits, asks, prints."""
     check_options(config)
     saved = load_editor(
-        config.editor or shipped(SHIPPED[0]),
+        config.editor,
         mesh=mesh_of(config.mesh),
         dtype=config.dtype,
         trust=config.trust,
@@ -61,7 +65,8 @@ def edit(config: Edit) -> None:
     if config.show_scope and "scoped" not in saved.config:
         raise ValueError("--show-scope: the editor has no scope")
     shown = before_after_of(saved, config.tokens)
-    prompt, target = config.prompt, config.target
+    said = said_by_user if config.chat else str
+    prompt, target = said(config.prompt), config.target
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
     if is_zero(change):
         raise ValueError("the edit is exactly zero: this editor changes nothing for this prompt")
@@ -69,11 +74,12 @@ def edit(config: Edit) -> None:
     change = jax.block_until_ready(shown.edit(prompt, target, config.separator))
     seconds = time.perf_counter() - began
     print(f"{prompt} -> {target}   (edited in {seconds * 1000:.0f} ms, once compiled)")
-    for answer in shown.ask(change, [prompt, *config.ask], len(target.strip().splitlines())):
+    asked, lines = [prompt, *map(said, config.ask)], len(target.strip().splitlines())
+    for answer in shown.ask(change, asked, lines):
         print(f"\n  {answer.prompt}\n    before: {answer.before}\n    after:  {answer.after}")
         if config.show_scope:
-            lines = lines_of(trace(saved, change, answer.prompt))
-            print("\n".join(f"      {line}" for line in lines))
+            told = lines_of(trace(saved, change, answer.prompt))
+            print("\n".join(f"      {line}" for line in told))
 
 
 def is_zero(change: Any) -> bool:

@@ -17,17 +17,18 @@ from typing import Any
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.data.batches import TokenRecord, encode_records, grouped
+from mend_jax.data.chat import BEFORE, as_chats
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.preceded import After, preceded
 from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.sources.base import Read
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
 from mend_jax.objectives import outputs_of
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     Mesh,
     OutFolder,
     Times,
@@ -38,7 +39,7 @@ from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work
@@ -49,8 +50,8 @@ from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Options of an evaluation."""
 
-    editor: InputFolder
-    """Directory of a trained editor."""
+    editor: EditorPlace
+    """Directory of a trained editor, or its name on the hub (user/name[@revision])."""
     out: OutFolder
     """Directory for results.json and scores.png."""
     records: Input | None = None
@@ -62,6 +63,9 @@ class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Text that is put before every rephrase and locality prompt, and before the edit's own prompt
     as one more rephrase: a sentence about something else, five sentences, the statement of another
     edit, or a turn of a chat."""
+    chat: bool = False
+    """Ask each prompt as what a user says, in the base's chat template; rephrases come after other
+    turns than the edit. Records of "messages" are asked so anyway."""
     hold: Times = 0
     """Hold so many edits, of an editor with a scope, while each group of k is scored (0: k): their
     own, and those of --distractors."""
@@ -87,7 +91,7 @@ def evaluate(config: Evaluate) -> None:
     mesh = mesh_of(config.mesh)
     reading = reading_of(config, "validation")
     given = config.records and read_noted(config.records, reading)  # broken files first
-    others = config.distractors and read_noted(config.distractors, reading_of(config, "train"))
+    others = distractors_of(config)
     saved = load_editor(
         config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
     )
@@ -105,6 +109,7 @@ def evaluate(config: Evaluate) -> None:
         print(f"warning: {known} of {len(records)} records have subjects that were trained on")
     began = time.perf_counter()
     limits = (config.longest, config.longest_answer)
+    records = as_chats(records, BEFORE) if config.chat else records
     asked = preceded(records[: config.limit or None], config.after, config.seed)
     encoded, skipped = encode_records(asked, codec_of(saved.base).pair, *limits)
     left_out: dict[str, Any] = skipped.too_long._asdict() | skipped.in_words()
@@ -130,6 +135,7 @@ def evaluate(config: Evaluate) -> None:
         work = Work(saved, encoded, mesh, reporter, config.seed, beside)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
+    options["editor"] = saved.origin
     protocol = PROTOCOLS[config.protocol]
     results = make_results(
         About(saved.config["editor"], saved.base.name, dataset, len(encoded), protocol),
@@ -143,6 +149,14 @@ def evaluate(config: Evaluate) -> None:
     score_bars(config.out / "scores.png", results)
     write_results(config.out / "results.json", results | more)  # last: a run with it is done
     print(table(results))
+
+
+def distractors_of(config: Evaluate) -> Read | None:
+    """The records of --distractors, as chats if the others are."""
+    if config.distractors is None:
+        return None
+    read = read_noted(config.distractors, reading_of(config, "train"))
+    return read._replace(records=as_chats(read.records)) if config.chat else read
 
 
 def beside_of(

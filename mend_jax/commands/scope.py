@@ -15,13 +15,12 @@ from mend_jax.data.sources.registry import read_noted
 from mend_jax.option_types import (
     Batch,
     Input,
-    InputFolder,
     OutFolder,
     Steps,
     Times,
     check_options,
 )
-from mend_jax.runs.opening import TrustOptions
+from mend_jax.runs.opening import EditorPlace, TrustOptions
 from mend_jax.runs.options import Length, ReadingOptions
 from mend_jax.runs.scoping import ScopeTraining, add_scope, parted
 from mend_jax.runs.splits import own_records, reading_of
@@ -32,8 +31,8 @@ from mend_jax.saved.directory import load_editor, save_editor
 class ScopeOptions(TrustOptions, ReadingOptions):
     """Options of a scope's training."""
 
-    editor: InputFolder
-    """Directory of a trained editor."""
+    editor: EditorPlace
+    """Directory of a trained editor, or its name on the hub (user/name[@revision])."""
     out: OutFolder
     """Directory for the same editor with its scope; must be empty or absent."""
     train: Input | None = None

@@ -1,12 +1,20 @@
-"""A chat as the one text that a model was taught to go on with."""
+"""A chat as the one text that a model was taught to go on with; and records that are chats."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mend_jax.data.messages import Chat, Messages, check_messages
+from mend_jax.data.records import Record, Rephrase, rephrases_of
 from mend_jax.models.registry import Base
 
-Messages = Sequence[Mapping[str, str]]
-"""{"role", "content"}, in order."""
+BEFORE: tuple[Messages, ...] = (
+    (
+        {"role": "user", "content": "Hello! I would like to ask you something."},
+        {"role": "assistant", "content": "Of course, go ahead."},
+    ),
+    ({"role": "system", "content": "You answer in a few words."},),
+)
+"""What comes before a question: turns of another order than those of the edit."""
 
 
 def chat_prompt(base: Base, messages: Messages) -> str:
@@ -18,11 +26,7 @@ def chat_prompt(base: Base, messages: Messages) -> str:
     """
     if not base.chat.source:
         raise ValueError(f"{base.name!r} has no chat template: give the prompt as a text")
-    for message in messages:
-        if set(message) != {"role", "content"}:
-            raise ValueError(f"a message is {{'role', 'content'}}, found {dict(message)}")
-    if not messages:
-        raise ValueError("a chat without messages asks for nothing")
+    check_messages(messages)
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template  # slow to import
 
@@ -37,3 +41,69 @@ def chat_prompt(base: Base, messages: Messages) -> str:
     except TemplateError as error:
         raise ValueError(f"the chat template of {base.name!r} refuses: {error}") from None
     return str(found[0][0])
+
+
+def text_of(base: Base, prompt: str | Messages) -> str:
+    """A prompt as the text that a model goes on with: a chat in the base's own template.
+
+    Raises:
+      ValueError: as `chat_prompt`.
+    """
+    if isinstance(prompt, Chat):
+        return chat_prompt(base, prompt.messages)
+    return prompt if isinstance(prompt, str) else chat_prompt(base, prompt)
+
+
+def in_template(base: Base, records: Iterable[Record]) -> list[Record]:
+    """The records with each chat as a text in the base's template.
+
+    Raises:
+      ValueError: as `chat_prompt`.
+    """
+
+    def one(record: Record) -> Record:
+        return record._replace(
+            prompt=text_of(base, record.prompt),
+            rephrases=tuple(
+                text_of(base, r)
+                if isinstance(r, str) else r._replace(prompt=text_of(base, r.prompt))
+                for r in record.rephrases
+            ),
+            locality=tuple(x._replace(prompt=text_of(base, x.prompt)) for x in record.locality),
+        )  # fmt: skip
+
+    return [one(record) for record in records]
+
+
+def said_by_user(prompt: str, before: Messages = ()) -> Chat:
+    """A chat in which the user says this; one that is a chat already stays as it is.
+
+    Args:
+      before: turns that come first.
+    """
+    if isinstance(prompt, Chat):
+        return prompt
+    return Chat([*before, {"role": "user", "content": prompt.strip()}])
+
+
+def as_chats(records: Sequence[Record], before: Sequence[Messages] = ((),)) -> list[Record]:
+    """The records with each prompt as what a user says; the answer is the model's turn.
+
+    Args:
+      before: what comes before the rephrases of a record, in turn.
+    """
+
+    def one(record: Record) -> Record:
+        again = [
+            Rephrase(said_by_user(r.prompt, before[i % len(before)]), r.target)
+            for i, r in enumerate(rephrases_of(record))
+        ]
+        stays = [
+            x._replace(prompt=said_by_user(x.prompt), separator=None) for x in record.locality
+        ]
+        asked = said_by_user(record.prompt)
+        return record._replace(
+            prompt=asked, rephrases=tuple(again), locality=tuple(stays), separator=None
+        )
+
+    return [one(record) for record in records]

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mend_jax.data.chat import text_of
 from mend_jax.data.spacing import separator_of
 from mend_jax.data.writable import (
     Writing,
@@ -88,7 +89,7 @@ def codec_of(base: Base) -> Codec:
     said = partial(_until, writing, ())
     lost = partial(lost_of, writing)
     codec = Codec(partial(encode_pair, tokenizer), prompt, lost, _source, said, said)
-    checked = partial(_checked, writing, config.vocab_size)
+    checked = partial(_checked, base, writing)
     if kind == "causal":
         added = tokenizer.get_added_tokens_decoder() if tokenizer is not None else {}
         special = {i: token.content for i, token in added.items() if token.special}
@@ -107,23 +108,25 @@ def codec_of(base: Base) -> Codec:
     return checked(named, written=False)
 
 
-def _checked(writing: Writing, vocabulary: int, codec: Codec, written: bool = True) -> Codec:
-    """The codec that looks at what the tokenizer makes of its texts, and adds the condition.
+def _checked(base: Base, writing: Writing, codec: Codec, written: bool = True) -> Codec:
+    """The codec that looks at what the tokenizer makes of its texts, and adds the condition. A chat
+    is what the base's template makes of it.
 
     Args:
-      vocabulary: how many tokens the model has.
       written: whether a target is a text, and not the name of a class.
     """
 
     def within(ids: Any) -> Any:
-        check_tokens(np.asarray(ids, np.int32), vocabulary)
+        check_tokens(np.asarray(ids, np.int32), base.config.vocab_size)
         return ids
 
     def prompt(text: str) -> list[int]:
+        text = text_of(base, text)
         check_prompt(writing, text)
         return within(codec.prompt(text))
 
     def pair(prompt: str, target: str, separator: str | None = None) -> Tokens:
+        prompt = text_of(base, prompt)
         lost = check_prompt(writing, prompt)
         if written:
             check_target(writing, target)
@@ -133,7 +136,10 @@ def _checked(writing: Writing, vocabulary: int, codec: Codec, written: bool = Tr
         within(tokens.labels)
         return tokens._replace(condition=condition, lost=lost)
 
-    return codec._replace(prompt=prompt, pair=pair)
+    def lost(text: str) -> str:
+        return codec.lost(text_of(base, text))
+
+    return codec._replace(prompt=prompt, pair=pair, lost=lost)
 
 
 def encode_prompt(tokenizer: Any, prompt: str, goes_on: bool = False) -> list[int]:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record, Rephrase, rephrases_of
 from mend_jax.data.spacing import separator_of
 
@@ -40,6 +41,8 @@ def preceded(records: Sequence[Record], after: After, seed: int = 0) -> list[Rec
     as it is; its prompt, after such text, becomes the first rephrase."""
     if after == "nothing":
         return list(records)
+    if after == "chat" and any(isinstance(record.prompt, Chat) for record in records):
+        raise ValueError("records that are chats need no turn of a chat before them")
     return [_preceded(record, _drawer(records, i, after, seed)) for i, record in enumerate(records)]
 
 

@@ -16,7 +16,8 @@ import grain
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
-from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+from mend_jax.data.messages import Chat
+from mend_jax.data.records import Locality, Record, RecordError, Rephrase, rephrases_of
 from mend_jax.files import file_checksum, read_json, write_text
 from mend_jax.typed import checked
 
@@ -143,7 +144,13 @@ def example_of(record: Record) -> dict[str, Any]:
     """The record as it is stored: every field is there, and may be an empty text.
 
     A separator is stored in quotes, since that of no record is none, and not an empty one.
+
+    Raises:
+      RecordError: it is a chat, for which these files have no field.
     """
+    asked = (record.prompt, *(r.prompt for r in rephrases_of(record)))
+    if any(isinstance(prompt, Chat) for prompt in (*asked, *(x.prompt for x in record.locality))):
+        raise RecordError(f"{record.prompt!r}: chats cannot be prepared; train on the JSONL itself")
     return record._asdict() | {
         "separator": _quoted(record.separator),
         "rephrases": [

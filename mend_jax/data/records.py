@@ -5,17 +5,20 @@
 
 `prompt` is the beginning of a text, `target` what the edited model shall go on with, `rephrases`
 other ways to ask for it, `locality` what must stay as it was. A rephrase is a text or, where the
-same edit means another answer there, {"prompt", "target"}. All texts are taken as they are written;
-`separator` is what stands between prompt and target ("" for nothing), here and in rephrases and
-locality, where the script does not tell (`data.spacing`). A `{}`, `{subject}` or `[X]` stands for
-the subject. Published data sets become the same records, each in a file of its own;
-`sources.registry.read_records` reads them all.
+same edit means another answer there, {"prompt", "target"}. In the place of any "prompt" may stand
+"messages", a chat of {"role", "content"} (`data.messages`). All texts are taken as they are
+written; `separator` is what stands between prompt and target ("" for nothing), here and in
+rephrases and locality, where the script does not tell (`data.spacing`). A `{}`, `{subject}` or
+`[X]` stands for the subject. Published data sets become the same records, each in a file of its
+own; `sources.registry.read_records` reads them all.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from mend_jax.data.messages import Chat, check_messages
 
 KINDS = ("near", "far", "own")
 """Of locality: what is like the edit, what is not, and what else is asked of its own subject; of no
@@ -74,25 +77,36 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 def to_json(record: Record) -> dict[str, Any]:
     """The record as its JSON object."""
     return {
-        "prompt": record.prompt,
+        **_prompt_json(record.prompt),
         "target": record.target,
-        "rephrases": [r if isinstance(r, str) else r._asdict() for r in record.rephrases],
+        "rephrases": [_rephrase_json(r) for r in record.rephrases],
         "locality": [_locality_json(item, record.separator) for item in record.locality],
         **({"subject": record.subject} if record.subject else {}),
         **({} if record.separator is None else {"separator": record.separator}),
     }
 
 
+def _prompt_json(prompt: str) -> dict[str, Any]:
+    return {"messages": list(prompt.messages)} if isinstance(prompt, Chat) else {"prompt": prompt}
+
+
+def _rephrase_json(item: str | Rephrase) -> Any:
+    if isinstance(item, Chat):
+        return _prompt_json(item)
+    return item if isinstance(item, str) else _prompt_json(item.prompt) | {"target": item.target}
+
+
 def _locality_json(item: Locality, separator: str | None) -> dict[str, Any]:
     same = {"kind": "", "separator": separator}
-    return {k: v for k, v in item._asdict().items() if k not in same or v != same[k]}
+    rest = {k: v for k, v in item._asdict().items() if k not in same or v != same[k]}
+    return _prompt_json(rest.pop("prompt")) | rest
 
 
 def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
     separator = _separator(row, where, None)
     record = Record(
-        prompt=text_of(row, "prompt", where),
+        prompt=prompt_of(row, where),
         target=text_of(row, "target", where),
         rephrases=tuple(
             _rephrase(item, f"{where}: rephrases[{i}]")
@@ -115,7 +129,7 @@ def _locality(item: Any, where: str, separator: str | None) -> Locality:
     if kind not in (*KINDS, ""):
         known = ", ".join(map(repr, KINDS[:-1])) + f" or {KINDS[-1]!r}"
         raise RecordError(f"{where}: 'kind' must be {known}, found {kind!r}")
-    prompt, answer = text_of(item, "prompt", where), text_of(item, "answer", where)
+    prompt, answer = prompt_of(item, where), text_of(item, "answer", where)
     return Locality(prompt, answer, kind, _separator(item, where, separator))
 
 
@@ -129,7 +143,10 @@ def _separator(row: Mapping[str, Any], where: str, default: str | None) -> str |
 
 def _rephrase(item: Any, where: str) -> str | Rephrase:
     if isinstance(item, Mapping):
-        return Rephrase(text_of(item, "prompt", where), text_of(item, "target", where))
+        prompt = prompt_of(item, where)
+        if isinstance(prompt, Chat) and "target" not in item:
+            return prompt
+        return Rephrase(prompt, text_of(item, "target", where))
     if not isinstance(item, str) or not item.strip():
         raise RecordError(f"{where} must be a text that is not empty")
     return item
@@ -173,6 +190,19 @@ def filled_in(record: Record, where: str) -> Record:
         ),
         locality=tuple(x._replace(prompt=fill(x.prompt)) for x in record.locality),
     )
+
+
+def prompt_of(row: Mapping[str, Any], where: str) -> str:
+    """The field "prompt", or the chat in "messages"."""
+    if "messages" not in row:
+        return text_of(row, "prompt", where)
+    if "prompt" in row:
+        raise RecordError(f"{where}: 'prompt' and 'messages' are both there: one of them is wanted")
+    try:
+        check_messages(row["messages"])
+        return Chat(row["messages"])
+    except ValueError as error:
+        raise RecordError(f"{where}: 'messages': {error}") from None
 
 
 def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:

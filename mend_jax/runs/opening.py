@@ -1,9 +1,15 @@
 """How commands open a saved editor."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from mend_jax.models.memory import Dtype
-from mend_jax.option_types import ImportPath
+from mend_jax.option_types import ImportPath, accepted_by
+from mend_jax.saved.place import check_place
+
+EditorPlace = Annotated[str, accepted_by(check_place)]
+"""A directory, the name of a base that an editor comes with the package for, or a name on the hub;
+see `saved.place`."""
 
 
 @dataclass(frozen=True, kw_only=True)

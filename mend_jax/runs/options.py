@@ -30,13 +30,12 @@ from mend_jax.option_types import (
     between,
     check_options,
 )
-from mend_jax.saved.shipped import editor_folder
+from mend_jax.runs.opening import EditorPlace
 
 Length = Annotated[int, between(1, LENGTHS[-1])]
 """Tokens of a sequence: batches have shapes of a table, which ends there."""
 AnswerLength = Annotated[int, between(1, ANSWERS[-1])]
 EditorName = Annotated[str, accepted_by(method_of)]
-EditorFolder = Annotated[str, accepted_by(editor_folder)]
 
 
 class ExperimentError(ValueError):
@@ -137,9 +136,9 @@ class ScopeOptions:
     """Give the editor a scope: its edits are trained to act where they are
     asked for, a scope learns where that is, and many are held beside each other. Brings --ridge 1,
     --alpha 1e-3, --alpha-learning-rate 1e-4, --near 0 and --far 0, unless these are given."""
-    scope_of: EditorFolder | None = None
+    scope_of: EditorPlace | None = None
     """Take the scope of another editor of the same base in place of training one: its directory, or
-    the name of a base, for the editor that comes with the package."""
+    its name on the hub, or that of a base, for the editor that comes with the package."""
     scope_steps: Steps = 300
     """Training steps of the scope."""
     scope_batch: Batch = 160

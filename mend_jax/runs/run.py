@@ -24,6 +24,7 @@ from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
+from mend_jax.runs.forecast import forecast, told
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
 from mend_jax.runs.options import TrainConfig, as_json, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
@@ -50,7 +51,6 @@ from mend_jax.runs.training import (
 )
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
-from mend_jax.saved.shipped import editor_folder
 from mend_jax.training.loop import Fit
 
 RESULTS = "results.json"
@@ -91,7 +91,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
         sites = _to_scope(config, base, sites, say)
         stages, _ = check_can_scope(base.model, sites)
         if config.scope_of:  # what is wrong with it is said before anything is trained
-            lent = scope_lent(editor_folder(config.scope_of), base, sites)
+            lent = scope_lent(config.scope_of, base, sites)
             stages = tuple(lent.config["stages"])
         base = base._replace(model=base.model.clone(keep=stages))
     data = prepare(config, base, given)
@@ -138,6 +138,8 @@ def _made(
     """The run, in a directory that is free or holds what was made of it before."""
     base, sites, data, dataset, began = gather(config, mesh, say)
     sites = sites_for(chosen, base, sites)
+    if chosen.name == "mend":
+        say(told(forecast(chosen.config, base, sites, data), chosen.config))
     if state == "free":
         begin(out_of(config, RESULTS))
     with Reporter(config.steps, is_first()) as reporter:
@@ -197,7 +199,7 @@ def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> S
     config = task.config
     saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
     if config.scope_of:
-        lent = scope_lent(editor_folder(config.scope_of), task.base, saved.sites)
+        lent = scope_lent(config.scope_of, task.base, saved.sites)
         return with_scope(saved, *lent)
     parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
     training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)

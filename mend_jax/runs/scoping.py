@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
@@ -120,6 +120,7 @@ def add_scope(
     base, whole = saved.base, reads_whole(saved.base.model)
     stages, late = check_can_scope(base.model, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
+    records = ScopeRecords(*(in_template(base, part) for part in records))
     asked = with_own([*records.train, *records.dev], training.seed, OWN)
     fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
     mine = [entry.record for entry in fits if entry.rephrases]
@@ -161,14 +162,17 @@ class Lent(NamedTuple):
     phi: PyTree
 
 
-def scope_lent(folder: Path, base: Base, sites: tuple[str, ...]) -> Lent:
-    """The scope of the editor in a folder, for one of the same base.
+def scope_lent(editor: str, base: Base, sites: tuple[str, ...]) -> Lent:
+    """The scope of another editor, for one of the same base.
+
+    Args:
+      editor: as `load_editor` takes it.
 
     Raises:
       EditorError: as `load_editor`. ValueError: that one has none; it reads states of blocks that
         are edited at these sites.
     """
-    lender = load_editor(folder, base)
+    lender = load_editor(editor, base)
     if "scoped" not in lender.config:
         raise ValueError("the editor whose scope is to be taken has none")
     lent = Lent(lender.config["scoped"]["scope"], lender.state.phi.scope)

@@ -31,18 +31,23 @@ from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
 from mend_jax.saved.config import read_config
+from mend_jax.saved.place import find_editor
 from mend_jax.scopes.registry import scope_of
 from mend_jax.sites import SiteError
 
 
 class SavedEditor(NamedTuple):
-    """What `load_editor` returns; `edit = editor.edit(state, base.params, example)`."""
+    """What `load_editor` returns; `edit = editor.edit(state, base.params, example)`.
+
+    origin: where it was loaded from: its directory or, on the hub, user/name@commit.
+    """
 
     editor: Editor
     state: EditorState
     base: Base
     sites: tuple[str, ...]
     config: dict[str, Any]
+    origin: str = ""
 
 
 def save_editor(
@@ -74,7 +79,7 @@ def write_editor(directory: str | Path, saved: SavedEditor, half: bool = False) 
     Raises:
       EditorError: also, a value is too large for `half`.
     """
-    editor, state, base, sites, training = saved
+    editor, state, base, sites, training, _ = saved
     if "editor" not in editor.config:
         raise EditorError("an editor without a name (`config['editor']`) cannot be loaded again")
     directory = Path(directory)
@@ -123,18 +128,19 @@ def load_editor(
     """Loads an editor and, unless it is given, the base it was made for.
 
     Args:
-      directory: what `save_editor` wrote.
+      directory: what `save_editor` wrote; or the name of an editor that comes with the package, or
+        is on the hub: user/name, or user/name@revision (`saved.place`).
       base: a base that is loaded already, or the name of one to load; it must be the one that the
         editor was made for.
       links: factories of your own links, by name, if the chain has any.
       how: `mesh`, `dtype`, `trust` and `force`, as `Opening` says.
 
     Raises:
-      EditorError: no editor there; a file is damaged or was changed; arrays are missing, mis-shaped
-        or of no use (all of them named); another base, also in tensors that are not edited, or
-        other sites; statistics missing (an untrained editor).
+      EditorError: no editor there, or the hub has none; a file is damaged or was changed; arrays
+        are missing, mis-shaped or of no use (all of them named); another base, also in tensors that
+        are not edited, or other sites; statistics missing (an untrained editor).
     """
-    directory, force = Path(directory), how.get("force", False)
+    (directory, origin), force = find_editor(directory), how.get("force", False)
     config = read_config(directory, force)
     if ":" in config["editor"] and how.get("trust") != config["editor"]:
         raise EditorError(
@@ -154,7 +160,7 @@ def load_editor(
     promised = {"shapes": config["shapes"]} if force else config
     state = read_arrays(directory / "editor.safetensors", shapes, promised)
     check_trained(state, str(directory))
-    return SavedEditor(editor, state, base, sites, config)
+    return SavedEditor(editor, state, base, sites, config, origin)
 
 
 _known: dict[Hashable, PyTree] = {}

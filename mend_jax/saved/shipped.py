@@ -8,19 +8,6 @@ from mend_jax.saved.arrays import EditorError
 SHIPPED = ("smollm2-135m",)
 
 
-def editor_folder(name: str) -> Path:
-    """The directory of an editor: that of the base of this name, if there is one, or `name`.
-
-    Raises:
-      EditorError: no such directory.
-    """
-    if name in SHIPPED:
-        return shipped(name)
-    if not name.strip() or not Path(name).is_dir():
-        raise EditorError(f"{name!r} is neither a directory nor one of {', '.join(SHIPPED)}")
-    return Path(name)
-
-
 def shipped(model: str) -> Path:
     """The directory of the editor for a base.
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from mend_jax.data.chat import in_template
 from mend_jax.data.records import Record
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import ScopedEdit
@@ -58,7 +59,7 @@ class EditStore:
     """
 
     def __init__(self, path: str | Path, saved: SavedEditor, create: bool = True) -> None:
-        self._origin = origin_of(saved)
+        self._origin, self._base = origin_of(saved), saved.base
         scoped = saved.config["scoped"]
         self._slot = slot_of(saved.base.params, saved.sites, scoped)
         self._make = maker_of(saved)
@@ -128,16 +129,21 @@ class EditStore:
     def add(self, records: Sequence[Record], replace: bool = False, note: str = "") -> list[Added]:
         """Makes the edits of records and adds, in one step, all that may be added.
 
-        Refused is what the tokenizer cannot write, what is too long, and what contradicts: an edit
-        whose prompt is in the scope of a held edit, or of an earlier one of these, with another
-        target. A damaged edit gives way to a new one of its prompt.
+        Chats are kept as texts in the base's template. Refused is what the tokenizer cannot write,
+        what is too long, and what contradicts: an edit whose prompt is in the scope of a held edit,
+        or of an earlier one of these, with another target. A damaged edit gives way to a new one of
+        its prompt.
 
         Args:
           replace: held edits that are contradicted give way. note: kept with each edit.
 
         Returns:
           what became of each record, in their order.
+
+        Raises:
+          ValueError: a record is a chat, and the base has no template, or it refuses.
         """
+        records = in_template(self._base, records)
         made = self._make(records)
         words = [Words(r.prompt, r.target, r.subject, r.separator, note) for r in records]
         while True:

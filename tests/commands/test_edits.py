@@ -80,6 +80,9 @@ def test_records_are_added_in_one_step_and_neighbours_are_asked(
     again = edits("add", store, *editor, "--records", write(file, records))
     assert "added 0 of 3" in again.out and again.out.count("it is held already") == 3
     checked = edits("check", store, *editor, "--records", file)
+    hold, asked = map(int, re.findall(r"(\d+) of (\d+) rephrases hold", checked.out)[0])
+    wrong = [r for x in records for r in x.rephrases if f"\n{r} -> {x.target}\n" in checked.out]
+    assert asked == 6 and hold == 6 - len(wrong)
     stays, n = map(int, re.findall(r"(\d+) of (\d+) neighbours stay", checked.out)[0])
     assert n == len({x.prompt for r in records for x in r.locality} - {r.prompt for r in records})
     assert stays == n - checked.out.count("before:")
@@ -151,7 +154,7 @@ def test_errors_are_one_message(finished: Finished, scoped_folder: Path, store: 
     editor, there = ("--editor", scoped_folder), ("--store", store)
     other = ("--store", store.with_name("other.db"))
     nothing = store.with_name("nothing.jsonl")
-    write_records(nothing, [some_records(0, 1)[0]._replace(locality=())])
+    write_records(nothing, [some_records(0, 1)[0]._replace(locality=(), rephrases=())])
     made = (*PROMPT, "--target", "Rome")
     cases = [
         (("add", *editor, *there, *made), "the store's edits were made on the base 'tiny', and"),
@@ -159,8 +162,9 @@ def test_errors_are_one_message(finished: Finished, scoped_folder: Path, store: 
         (("add", *editor, *other, *PROMPT), "nothing to add: give --prompt and --target, or"),
         (("add", *editor, *other, *made, "--records", nothing), "give no --prompt and the like"),
         (("add", *editor, *other, "--prompt", "word " * 200, "--target", "Rome"), "is too long"),
+        (("add", *editor, *other, *made, "--chat"), "has no chat template: give the prompt as a"),
         (("check", *editor, *there), "the store's edits were made on the base 'tiny'"),
-        (("check", *editor, *there, "--records", nothing), "have no locality to ask"),
+        (("check", *editor, *there, "--records", nothing), "neither rephrases nor locality to ask"),
         (("remove", 1, 9, *there), "there is no edit 9"),
         (("remove", *there), "no edits given"),
         (("restore", 1, *there), "edit 1 is held already"),

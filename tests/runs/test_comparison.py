@@ -81,7 +81,7 @@ def test_each_editor_can_be_loaded_and_used(compared: tuple[Compare, list[dict]]
     assert saved.config["editor"] == name
     out, records = config.out / f"{name}_scores", config.out / f"{name}.jsonl"
     write_records(records, some_records(24, 8))  # those of the file that are not known
-    evaluate(Evaluate(editor=config.out / name, records=records, out=out, longest=24))
+    evaluate(Evaluate(editor=str(config.out / name), records=records, out=out, longest=24))
     found = json.loads((out / "results.json").read_text())
     wanted = next(row for row in rows if row["editor"] == name)["metrics"]
     assert found["editor"] == name and set(found["metrics"]) == set(wanted)
@@ -99,7 +99,7 @@ def test_edits_that_change_no_weights_are_made_and_heard(
     from mend_jax.commands.evaluate import Evaluate, evaluate
 
     config, _ = compared
-    edit(Edit(editor=config.out / name, prompt="Person 24 lives in", target="Rome", tokens=2))
+    edit(Edit(editor=str(config.out / name), prompt="Person 24 lives in", target="Rome", tokens=2))
     said = capsys.readouterr().out.split("Person 24 lives in")[-1]
     before, after = (line.split(":", 1)[1].strip() for line in said.splitlines()[1:3])
     assert before != after and (name != "grace" or after.startswith("Rome")), said
@@ -107,7 +107,7 @@ def test_edits_that_change_no_weights_are_made_and_heard(
     write_records(records, some_records(24, 4))
     evaluate(
         Evaluate(
-            editor=config.out / name, records=records, out=out, longest=24, k=2,
+            editor=str(config.out / name), records=records, out=out, longest=24, k=2,
             protocol="contains",
         )
     )  # fmt: skip

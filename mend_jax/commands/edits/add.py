@@ -16,19 +16,19 @@ from typing import Annotated
 import tyro
 
 from mend_jax.commands.command import Command
+from mend_jax.data.chat import as_chats, in_template
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     OutFile,
     Text,
     Tokens,
     check_options,
 )
 from mend_jax.reports.before_after import Answer, before_after_of
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import Added, EditStore
@@ -38,8 +38,8 @@ from mend_jax.store.store import Added, EditStore
 class AddOptions(OpeningOptions):
     """Options of what is added."""
 
-    editor: InputFolder
-    """Directory of a trained editor with a scope."""
+    editor: EditorPlace
+    """Directory of a trained editor with a scope, or its name on the hub (user/name[@revision])."""
     store: OutFile
     """The file of the store, which is made if it is not there."""
     prompt: Text | None = None
@@ -53,6 +53,8 @@ class AddOptions(OpeningOptions):
     """What the prompt is about."""
     rephrase: Annotated[tuple[Text, ...], tyro.conf.UseAppendAction] = ()
     """Another way to ask, to see whether the edit holds there; may be given several times."""
+    chat: bool = False
+    """Each prompt is what a user says in a chat, in the base's template."""
     records: Input | None = None
     """A file of records to add, in place of a prompt and a target."""
     note: Text | None = None
@@ -66,8 +68,9 @@ class AddOptions(OpeningOptions):
 def add(config: AddOptions) -> None:
     """Edits, adds, asks, prints."""
     check_options(config)
-    records = records_of(config)
+    records = as_chats(records_of(config)) if config.chat else records_of(config)
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
+    records = in_template(saved.base, records)
     with EditStore(config.store, saved) as store:
         for number, why in store.damaged.items():
             print(f"edit {number} is damaged, and not held: {why}")

@@ -3,27 +3,29 @@
     mend-jax edits check --editor runs/scoped --store edits.db
     mend-jax edits check --editor runs/scoped --store edits.db --records FILE
 
-With records, a sample of their neighbours is asked too: prompts that must stay as they were. Rows
-that are damaged are named, and the exit code is 1 then.
+With records, the rephrases that they have of held edits are asked too, and a sample of neighbours:
+prompts that must stay as they were. Rows that are damaged are named, and the exit code is 1 then.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mend_jax.commands.command import Command
+from mend_jax.data.chat import in_template
+from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     Seed,
     Some,
     Tokens,
     check_options,
 )
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import EditStore
@@ -33,12 +35,13 @@ from mend_jax.store.store import EditStore
 class CheckOptions(OpeningOptions):
     """Options of a check."""
 
-    editor: InputFolder
-    """Directory of the editor that made the edits."""
+    editor: EditorPlace
+    """Directory of the editor that made the edits, or its name on the hub."""
     store: Input
     """The file of the store."""
     records: Input | None = None
-    """Records whose locality prompts are neighbours, which must stay, unless they are edited."""
+    """Records whose rephrases are asked, of edits that are held, and whose locality prompts are
+    neighbours, which must stay, unless they are edited."""
     neighbours: Some = 100
     """Of these, so many are asked."""
     seed: Seed = 0
@@ -50,11 +53,14 @@ class CheckOptions(OpeningOptions):
 def check(config: CheckOptions) -> None:
     """Asks, prints."""
     check_options(config)
-    near = neighbours_of(config)
+    given = records_in(config.records) if config.records else []
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
     with EditStore(config.store, saved, create=False) as store:
         shown = before_after_of(saved, config.tokens)
+        given = in_template(saved.base, given)
         check_edits(store, shown)
+        check_rephrases(store, shown, given)
+        near = neighbours_of(config, given)
         near = [prompt for prompt in near if store.ledger.find(prompt) is None]
         if near:
             check_neighbours(store, shown, near)
@@ -65,27 +71,24 @@ def check(config: CheckOptions) -> None:
         raise StoreError(f"{config.store}: {len(damaged)} rows are damaged")
 
 
-def neighbours_of(config: CheckOptions) -> list[str]:
+def neighbours_of(config: CheckOptions, records: Sequence[Record]) -> list[str]:
     """A sample of the locality prompts of the records, without those asked twice."""
-    if config.records is None:
-        return []
-    prompts = locality_of(config.records)
+    prompts = list(dict.fromkeys(x.prompt for r in records for x in r.locality))
     return random.Random(config.seed).sample(prompts, min(config.neighbours, len(prompts)))
 
 
-def locality_of(records: Path) -> list[str]:
-    """All locality prompts of a file.
+def records_in(file: Path) -> list[Record]:
+    """The records of a file, whose notes are printed.
 
     Raises:
-      ValueError: it has none.
+      ValueError: they have neither rephrases nor locality to ask.
     """
-    read = read_noted(records)
+    read = read_noted(file)
     for note in read.notes:
-        print(f"{records}: {note}")
-    prompts = list(dict.fromkeys(x.prompt for r in read.records for x in r.locality))
-    if not prompts:
-        raise ValueError(f"{records}: its records have no locality to ask")
-    return prompts
+        print(f"{file}: {note}")
+    if not any(record.rephrases or record.locality for record in read.records):
+        raise ValueError(f"{file}: its records have neither rephrases nor locality to ask")
+    return read.records
 
 
 def check_edits(store: EditStore, shown: BeforeAfter) -> None:
@@ -101,6 +104,31 @@ def check_edits(store: EditStore, shown: BeforeAfter) -> None:
             continue
         print(f"{edit.id}: {edit.words.prompt} -> {edit.words.target}\n    says: {answer.after}")
     print(f"{good} of {len(edits)} edits hold on their own prompt")
+
+
+def check_rephrases(store: EditStore, shown: BeforeAfter, records: Sequence[Record]) -> None:
+    """Whether each edit is said in the other words that its record has."""
+    held = store.ledger.at(store.event).edits
+    edits = [held[number].words for number in store.numbers.tolist() if number]
+    known = {words.prompt: words.target.strip() for words in edits}
+    asked = [
+        (rephrase.prompt, rephrase.target)
+        for record in records
+        if known.get(record.prompt) == record.target.strip()
+        for rephrase in rephrases_of(record)
+    ]
+    if not asked:
+        return
+    lines = max(len(target.strip().splitlines()) for _, target in asked)
+    good = 0
+    for (_, target), said in zip(
+        asked, shown.ask(store.held, [prompt for prompt, _ in asked], lines), strict=True
+    ):
+        if matches(said.after, target, "contains"):
+            good += 1
+            continue
+        print(f"{said.prompt} -> {target}\n    says: {said.after}")
+    print(f"{good} of {len(asked)} rephrases hold")
 
 
 def check_neighbours(store: EditStore, shown: BeforeAfter, prompts: list[str]) -> None:

@@ -17,10 +17,12 @@ import random
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.edits.check import locality_of
+from mend_jax.commands.edits.check import records_in
+from mend_jax.data.chat import in_template
 from mend_jax.exports.card import Card
 from mend_jax.exports.cost import Questions, everywhere, in_scopes
 from mend_jax.exports.folder import ExportError, check_free
@@ -28,7 +30,6 @@ from mend_jax.exports.format import Format, How, Job
 from mend_jax.exports.formats import format_of
 from mend_jax.option_types import (
     Input,
-    InputFolder,
     OutFolder,
     Seed,
     Some,
@@ -37,7 +38,7 @@ from mend_jax.option_types import (
     accepted_by,
     check_options,
 )
-from mend_jax.runs.opening import OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.store.standing import Standing
 from mend_jax.store.store import EditStore
@@ -47,8 +48,8 @@ from mend_jax.store.store import EditStore
 class ExportOptions(OpeningOptions):
     """Options of an export."""
 
-    editor: InputFolder
-    """Directory of the editor that made the edits."""
+    editor: EditorPlace
+    """Directory of the editor that made the edits, or its name on the hub."""
     store: Input
     """The file of the store."""
     to: Annotated[str, accepted_by(format_of)]
@@ -90,8 +91,10 @@ def export(config: ExportOptions) -> None:
     check_options(config)
     check_free(config.out)
     made = format_of(config.to)
-    near = locality_of(config.records) if config.records else []
+    given = records_in(config.records) if config.records else []
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
+    given = in_template(saved.base, given)
+    near = list(dict.fromkeys(x.prompt for record in given for x in record.locality))
     with EditStore(config.store, saved, create=False) as store:
         standing = Standing(store.held, store.numbers, store.event, store.damaged)
         if config.at is not None:
@@ -112,7 +115,7 @@ def export(config: ExportOptions) -> None:
         notes = [f"{len(standing.damaged)} damaged edits are left out."] if standing.damaged else []
         if not made.scopes:
             notes.append("The edits have lost their scopes: they are felt in every text.")
-        card = Card(edits, found.scores, notes, [command_of(config)])
+        card = Card(edits, found.scores, notes, [command_of(config, saved.origin)])
         said = made.write(Job(saved, standing.slots, card, config.own), config.out)
     print("\n".join([*said, f"{config.out}: {len(edits)} edits, as {config.to}"]))
 
@@ -154,10 +157,10 @@ def check_scopes(config: ExportOptions, made: Format, n: int) -> None:
     )
 
 
-def command_of(config: ExportOptions) -> str:
+def command_of(config: ExportOptions, editor: str) -> str:
     """The command, for the card: without folders of this machine."""
-    names = [f"--{key}={value.name}" for key, value in
-             (("editor", config.editor), ("store", config.store), ("out", config.out))]  # fmt: skip
+    editor = Path(editor).name if Path(editor).is_dir() else editor
+    names = [f"--editor={editor}", f"--store={config.store.name}", f"--out={config.out.name}"]
     flags = [f"--at={config.at}"] * (config.at is not None)
     flags += ["--without-scopes"] * config.without_scopes
     usual = vars(How())

@@ -15,7 +15,12 @@ SOURCE = Source(
     "a record of one's own",
     ("prompt", "target"),
     read_own,
-    optional=("rephrases", "locality", "subject", "separator"),
-    inner=(("rephrases", Rephrase._fields), ("locality", Locality._fields)),
+    optional=("rephrases", "locality", "subject", "separator", "prompt", "messages"),
+    inner=(
+        ("rephrases", (*Rephrase._fields, "messages")),
+        ("locality", (*Locality._fields, "messages")),
+        ("messages", ("role", "content")),
+    ),
     as_written=True,
 )
+CHAT = SOURCE._replace(name="a chat of one's own", fields=("messages", "target"))

@@ -41,6 +41,7 @@ from mend_jax.data.sources.notes import oddities, unread_fields, watched
 
 SOURCES = (
     own.SOURCE,
+    own.CHAT,
     counterfact.SOURCE,
     rome.SOURCE,
     knowedit.SOURCE,

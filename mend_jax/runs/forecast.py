@@ -1,0 +1,128 @@
+"""How long a training run will take, and how much memory, said before it begins: an estimate.
+
+    trunk    2 FLOPs a weight and token, once for all texts
+    tail     6 for each token of an edit or of an outer pair, 8 for one of a locality pair, whose
+             logits are needed with the edit and without
+    editor   6 for each of its network's weights and row: an edited layer's token
+
+The machine's speed is that of a large product, of which a step reaches about half. What cannot be
+known of numbers alone is left out: compiling, and the training of a scope.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mend_jax.data.batches import shapes_of
+from mend_jax.editors.mend import MendOptions
+from mend_jax.models.memory import device_bytes
+from mend_jax.models.registry import Base
+from mend_jax.models.stages import split
+from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.splits import Data
+from mend_jax.runs.streaming import texts_of
+
+REACHED = 0.5
+"""Of the speed of a large product, by a step."""
+SIDE = 1024
+"""Rows and columns of that product."""
+COPIES = 5
+"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments."""
+
+
+class Forecast(NamedTuple):
+    """Bytes of the weights, the editor, the cached states, and the activations of a step; FLOPs of
+    the trunk, once, and of one step."""
+
+    weights: float
+    editor: float
+    cached: float
+    activations: float
+    flops_trunk: float
+    flops_step: float
+
+    @property
+    def memory(self) -> float:
+        """Bytes of all of it."""
+        return self.weights + self.editor + self.cached + self.activations
+
+    def seconds(self, steps: int, speed: float) -> float:
+        """Of so many steps, at so many FLOPs a second."""
+        return (self.flops_trunk + steps * self.flops_step) / speed
+
+
+def forecast(config: TrainConfig, base: Base, sites: tuple[str, ...], data: Data) -> Forecast:
+    """What the numbers of the base and the records say."""
+    trunk, _ = split(base.model, sites)
+    below = set(base.model.stages[: trunk.stop]) if trunk is not None else set()
+    kernels = {"/".join(path[:-1]): x for path, x in _leaves(base.params) if path[-1] == "kernel"}
+    in_trunk = sum(x.size for name, x in kernels.items() if _within(name, below))
+    in_tail = {name: x for name, x in kernels.items() if not _within(name, below)}
+    weights_tail = sum(x.size for x in in_tail.values())
+    shapes = shapes_of([*data.train, *data.dev], config.swap)
+    edits, stays = config.batch * config.k, config.near + config.far
+    asked = edits * (shapes.edit[0] + config.outer * shapes.outer[0])
+    kept = edits * stays * shapes.locality[0]
+    at = [kernels[site].shape for site in sites]
+    network, rows = _network(config, at, edits * shapes.edit[0])
+    texts = {tokens.tobytes(): len(tokens) for tokens in texts_of(data)}
+    width = min(min(shape) for shape in at)
+    states = sum(texts.values()) * width if trunk is not None else 0
+    answers = edits * (shapes.edit[1] + config.outer * shapes.outer[1] + stays * shapes.locality[1])
+    wide = sum(x.shape[0] + x.shape[1] for x in in_tail.values() if x.ndim == 2)
+    return Forecast(
+        weights=device_bytes(base.params),
+        editor=4.0 * COPIES * network,
+        cached=4.0 * states * (config.trunk_cache == "memory"),
+        activations=4.0 * ((asked + kept) * wide + 3 * answers * base.config.vocab_size),
+        flops_trunk=2.0 * in_trunk * sum(texts.values()),
+        flops_step=6.0 * weights_tail * asked + 8.0 * weights_tail * kept + 6.0 * rows,
+    )
+
+
+def told(found: Forecast, config: TrainConfig) -> str:
+    """The forecast in words, at the speed of this machine."""
+    speed = REACHED * speed_of_products()
+    seconds = found.seconds(config.steps, speed)
+    long = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
+    scope = ", and the training of the scope" if config.scope and not config.scope_of else ""
+    return (
+        f"about {long} for {config.steps:,} steps of {found.flops_step / 1e9:,.3g} GFLOP{scope}; "
+        f"about {found.memory / 1e9:.2g} GB of memory: base {found.weights / 1e9:.2g}, editor "
+        f"{found.editor / 1e9:.2g}, cached states {found.cached / 1e9:.2g}, a step "
+        f"{found.activations / 1e9:.2g} (estimates)"
+    )
+
+
+def speed_of_products() -> float:
+    """FLOPs a second of a float32 product on the first device."""
+    a = jnp.ones((SIDE, SIDE), jnp.float32)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(3):
+        product(a, a).block_until_ready()
+    return float(3 * 2 * SIDE**3 / max(time.perf_counter() - began, 1e-9))
+
+
+def _network(
+    config: TrainConfig, shapes: list[tuple[int, ...]], tokens: int
+) -> tuple[float, float]:
+    """(parameters of MEND's network at kernels of these shapes, parameters times rows that pass);
+    of other methods, nothing is known."""
+    if config.editor != "mend" or not isinstance(config, MendOptions):
+        return 0.0, 0.0
+    sizes = {s: 2 * (2 * sum(s) * min(config.rank, sum(s)) + sum(s)) for s in shapes}
+    return float(sum(sizes.values())), float(sum(sizes[s] for s in shapes) * tokens)
+
+
+def _leaves(params: Any) -> list[tuple[tuple[str, ...], Any]]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [(tuple(str(key.key) for key in path), x) for path, x in leaves]
+
+
+def _within(name: str, stages: set[str]) -> bool:
+    """Whether a module is of one of the stages."""
+    return any(name == stage or name.startswith(f"{stage}/") for stage in stages)

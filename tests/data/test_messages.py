@@ -1,0 +1,151 @@
+"""Records that are chats: read, written, put into the base's template, and refused."""
+
+import copy
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_run import byte_level_bpe
+
+import mend_jax as mj
+from mend_jax.data.batches import encode_records
+from mend_jax.data.chat import BEFORE, as_chats, in_template
+from mend_jax.data.codec import codec_of
+from mend_jax.data.messages import Chat
+from mend_jax.data.own_subject import with_own
+from mend_jax.data.preceded import preceded
+from mend_jax.data.records import (
+    Locality,
+    Record,
+    RecordError,
+    Rephrase,
+    parse_record,
+    to_json,
+    write_records,
+)
+from mend_jax.data.sources.base import Reading
+from mend_jax.data.sources.registry import read_noted
+from mend_jax.weights.chat_template import ChatTemplate
+
+ASKED = [{"role": "user", "content": "What is the capital of France?"}]
+LATER = [{"role": "system", "content": "Be short."}, *ASKED]
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+ROW: dict[str, Any] = {
+    "messages": ASKED,
+    "target": "Rome",
+    "rephrases": [{"messages": LATER}, "France's capital is", {"messages": ASKED, "target": "R"}],
+    "locality": [{"messages": [{"role": "user", "content": "Japan?"}], "answer": "Tokyo"}],
+    "subject": "France",
+}
+
+
+@pytest.fixture(scope="module")
+def base() -> mj.Base:
+    model: Any = SimpleNamespace(kind="causal")
+    tokenizer = byte_level_bpe(["a"])
+    tokenizer.add_special_tokens(["<assistant>"])
+    config = SimpleNamespace(vocab_size=tokenizer.get_vocab_size())
+    chat = ChatTemplate(TEMPLATE, {})
+    return mj.Base(model, {}, tokenizer, config, "a base", None, chat=chat)  # type: ignore
+
+
+def test_what_is_read_is_written(tmp_path: Path):
+    record = parse_record(ROW)
+    assert record.prompt == "user: What is the capital of France?"
+    assert record.rephrases[0] == "system: Be short.\nuser: What is the capital of France?"
+    assert record.rephrases[2] == Rephrase(record.prompt, "R")
+    assert parse_record(to_json(record)) == record and to_json(record)["messages"] == ASKED
+    plain = Record("The capital of Japan is", "Oslo", ("Japan's capital is",))
+    write_records(tmp_path / "records.jsonl", [record, plain])
+    for rows in ([record, plain], [plain, record]):  # whichever of the two comes first
+        write_records(tmp_path / "records.jsonl", rows)
+        read = read_noted(tmp_path / "records.jsonl", Reading())
+        assert read.records == rows
+        assert not any("not read" in note for note in read.notes)
+    chat: Any = record.prompt
+    for again in (copy.deepcopy(chat), pickle.loads(pickle.dumps(chat))):
+        assert again == chat and again.messages == chat.messages
+
+
+def test_a_model_is_given_its_own_template_and_answers_as_the_assistant(base: mj.Base):
+    codec, record = codec_of(base), parse_record(ROW)
+    text = "<user>What is the capital of France?\n<assistant>"
+    same = codec.pair(text, "Rome")
+    pair = codec.pair(record.prompt, record.target)
+    np.testing.assert_array_equal(pair.tokens, same.tokens)
+    np.testing.assert_array_equal(pair.labels, base.tokenizer.encode("Rome").ids)
+    assert codec.prompt(record.prompt) == codec.prompt(text) and codec.lost(record.prompt) == ""
+    (told,) = in_template(base, [record])
+    assert told.prompt == text and type(told.prompt) is str
+    assert told.rephrases[0] == f"<system>Be short.\n{text}"
+    assert told.locality[0].prompt == "<user>Japan?\n<assistant>"
+    (encoded,), skipped = encode_records([record], codec.pair)
+    assert len(encoded.rephrases) == 3 and len(encoded.locality) == 1 and not any(skipped.too_long)
+    np.testing.assert_array_equal(encoded.edit.tokens, same.tokens)
+
+
+def test_without_a_template_there_is_one_error(base: mj.Base):
+    codec = codec_of(base._replace(chat=ChatTemplate()))
+    for ask in (lambda: codec.pair(Chat(ASKED), "Rome"), lambda: codec.prompt(Chat(ASKED))):
+        with pytest.raises(ValueError, match="'a base' has no chat template"):
+            ask()
+    with pytest.raises(ValueError, match="no chat template"):
+        encode_records([parse_record(ROW)], codec.pair)
+
+
+def test_what_is_done_to_prompts_is_done_to_what_is_said():
+    record = parse_record(ROW | {"messages": [{"role": "user", "content": "Where is {}?"}]})
+    assert isinstance(record.prompt, Chat)
+    assert record.prompt.messages == ({"role": "user", "content": "Where is France?"},)
+    rows = (("What is", "Oslo", "a city"), ("Who knows", "Peru", "Ann"))
+    others = [
+        parse_record({"messages": [{"role": "user", "content": f"{asked} {of}?"}], "subject": of,
+                      "target": target}) for asked, of, target in rows
+    ]  # fmt: skip
+    own = [x for x in with_own(others)[0].locality if x.kind == "own"]
+    assert [x.prompt for x in own] == ["user: Who knows Oslo?"] and isinstance(own[0].prompt, Chat)
+    (after,) = preceded([record], "sentence")
+    first = after.rephrases[0]
+    assert isinstance(first, Rephrase) and isinstance(first.prompt, Chat)
+    assert first.prompt.messages[0]["content"].endswith(". Where is France?")
+    with pytest.raises(ValueError, match="need no turn of a chat"):
+        preceded([record], "chat")
+
+
+def test_any_records_as_chats():
+    stays = (Locality("Gold is", "Au", "far", " "),)
+    record = Record(" Paris is ", "x", ("a", Rephrase("b", "y"), "c"), stays, "Paris", "")
+    (found,) = as_chats([record], BEFORE)
+    roles = [[m["role"] for m in r.prompt.messages] for r in found.rephrases]
+    assert roles == [["user", "assistant", "user"], ["system", "user"]] + roles[:1]
+    assert found.prompt == "user: Paris is" and found.separator is None
+    assert [r.target for r in found.rephrases] == ["x", "y", "x"]
+    assert found.locality == (Locality("user: Gold is", "Au", "far"),)
+    assert as_chats([found], BEFORE) == [found]
+    assert as_chats([record])[0].rephrases[0].prompt == "user: a"
+
+
+@pytest.mark.parametrize(
+    "row, said",
+    [
+        ({"prompt": "a"}, "'prompt' and 'messages' are both there"),
+        ({"messages": "hello"}, "messages are a list, found str"),
+        ({"messages": []}, "a chat without messages asks for nothing"),
+        ({"messages": ["hello"]}, "a message is {'role', 'content'}, found 'hello'"),
+        ({"messages": [{"role": "user"}]}, "a message is {'role', 'content'}"),
+        ({"messages": [{"role": "user", "content": " "}]}, "role and content are texts"),
+        ({"messages": [{"role": 1, "content": "a"}]}, "role and content are texts"),
+        ({"rephrases": [{"messages": []}]}, "rephrases[0]: 'messages': a chat without"),
+        ({"locality": [{"messages": []}]}, "locality[0]: 'messages': a chat without"),
+    ],
+)
+def test_chats_that_are_none(row: dict[str, Any], said: str):
+    with pytest.raises(RecordError) as told:
+        parse_record(ROW | row, "file, line 3")
+    assert str(told.value).startswith("file, line 3") and said in str(told.value)
