@@ -75,7 +75,8 @@ def routed(
                 )
             at = acting[site.startswith(last_block)]
             visited.add(site)
-            u, delta = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
+            acts = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
+            u, delta = (part.astype(jnp.float32) for part in acts)
             inner = jnp.einsum("kpd,kprd->kpr", x.astype(jnp.float32), u)
             moved = y.astype(jnp.float32) + jnp.einsum("kpr,kpre->kpe", inner, delta)
             return jnp.where((at >= 0)[..., None], moved.astype(y.dtype), y)

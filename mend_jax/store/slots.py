@@ -40,7 +40,7 @@ def slot_of(params: PyTree, sites: Sequence[str], scoped: Mapping[str, Any]) -> 
         layer = params
         for part in name.split("/"):
             layer = layer[part]
-        return Factors(*(array(rows, d) for d in layer["kernel"].shape))
+        return Factors(*(array(rows, d, dtype=jnp.float16) for d in layer["kernel"].shape))
 
     keys = Keys(*(array(scope[name]) for name in Keys._fields))
     target = array(ANSWERS[-1], dtype=jnp.int32)
