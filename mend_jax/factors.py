@@ -98,6 +98,27 @@ def add(a: Edit, b: Edit) -> dict[str, Factors | Dense]:
     return total
 
 
+def rounded(part: Factors) -> Factors:
+    """The same rows in float16, as JAX's arrays or NumPy's.
+
+    u and delta of a row are first made equally long, so that neither is so small that float16 has
+    few digits for it. Then each number is off by 1/2048 of itself at most.
+    """
+    u, delta = (((x * x).sum(axis=-1, keepdims=True) + 1e-30) ** 0.25 for x in part)
+    longer = delta / u
+    return Factors(
+        (part.u * longer).astype(np.float16), (part.delta / longer).astype(np.float16)
+    )
+
+
+def in_float32(rows: Mapping[str, Factors]) -> dict[str, Factors]:
+    """Rows as they are multiplied: what was `rounded` is never added up in float16."""
+    return {
+        site: Factors(*(jnp.asarray(x).astype(jnp.float32) for x in part))
+        for site, part in rows.items()
+    }
+
+
 def is_many(rows: int, d_in: int, d_out: int) -> bool:
     """Whether so many rows are better multiplied out: from half of the smaller dimension on, they
     are at least half as many numbers as the matrix has, and as much work wherever they are used."""

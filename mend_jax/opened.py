@@ -21,7 +21,7 @@ import numpy as np
 from mend_jax.data.chat import in_template, text_of
 from mend_jax.data.messages import Messages
 from mend_jax.data.records import Record
-from mend_jax.editors.held import Slots, take_out
+from mend_jax.editors.held import Slots, take_out, with_room
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.saved.arrays import EditorError
@@ -29,7 +29,7 @@ from mend_jax.saved.directory import Opening, SavedEditor, load_editor
 from mend_jax.saved.shipped import shipped
 from mend_jax.scopes.registry import scope_of
 from mend_jax.store.making import Make, Meets, maker_of, meeting_of
-from mend_jax.store.slots import blank, fill, room_for, slot_of, with_room
+from mend_jax.store.slots import blank, fill, room_for, slot_of
 
 
 class Opened(NamedTuple):
@@ -129,9 +129,8 @@ def tell_records(model: Opened, records: Sequence[Record], replace: bool = False
     pairs = zip(records, made, strict=True)
     if wrong := [f"{r.prompt!r}: {kept}" for r, kept in pairs if isinstance(kept, str)]:
         raise ValueError("; ".join(wrong[:5]))
-    room = room_for(len(model.told) + len(records)) - len(model.edits)
-    held = with_room(model.held, max(room, 0))
-    edits = [*model.edits, *[None] * max(room, 0)]
+    held = with_room(model.held, len(records))
+    edits = [*model.edits, *[None] * (len(held.used) - len(model.edits))]
     keys: Any = jax.tree.map(np.array, jax.device_get(held.kept.keys))
     used = np.array(held.used)
     new: dict[int, ScopedEdit] = {}

@@ -75,8 +75,8 @@ def routed(
                 )
             at = acting[site in late]
             visited.add(site)
-            u, delta = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
-            x = x.astype(jnp.float32)
+            acts = (jnp.take(part, jnp.maximum(at, 0), axis=0) for part in edits[site])
+            u, delta, x = (part.astype(jnp.float32) for part in (*acts, x))
             if at.shape[1] == 1:  # one edit for the whole text
                 moved = (x @ jnp.swapaxes(u[:, 0], 1, 2)) @ delta[:, 0]
             else:

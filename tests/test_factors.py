@@ -10,7 +10,16 @@ import pytest
 from compare import assert_close
 
 import mend_jax as mj
-from mend_jax.factors import group_sites, live, mask_rows, matmul, natural, shape_of
+from mend_jax.factors import (
+    group_sites,
+    in_float32,
+    live,
+    mask_rows,
+    matmul,
+    natural,
+    rounded,
+    shape_of,
+)
 
 D_IN, D_OUT, ROWS, BATCH = 5, 7, 3, 4
 RNG = np.random.default_rng(0)
@@ -104,6 +113,21 @@ def test_the_norm_of_rows_that_cancel_is_not_nan():
     part = factors()
     cancelled = mj.add({"s": part}, mj.scale({"s": part}, -1.0))["s"]
     assert 0 <= mj.norm(cancelled) < 1e-3 * mj.norm(part)
+
+
+@pytest.mark.parametrize("of", [jnp.asarray, np.asarray])
+def test_rounded_rows_are_off_by_a_part_in_a_thousand(of: Callable[[Any], Any]):
+    """However long u is and however short delta; and a second time, by nothing more."""
+    part, sizes = factors(), jnp.asarray([[1e4], [1.0], [1e-6]])
+    part = mj.Factors(part.u * sizes, part.delta / sizes * 1e-4)
+    part = mj.Factors(part.u.at[1].set(0), part.delta)
+    few = rounded(mj.Factors(*map(of, part)))
+    assert few.u.dtype == few.delta.dtype == np.float16
+    whole, kept = in_float32({"few": few, "again": rounded(mj.Factors(*(
+        jnp.asarray(x, jnp.float32) for x in few)))}).values()  # fmt: skip
+    assert_close(mj.to_dense(whole), mj.to_dense(part), 1e-3)
+    assert_close(mj.to_dense(kept), mj.to_dense(whole), 1e-3)
+    assert not np.any(few.u[1])
 
 
 def test_a_row_lives_if_neither_side_is_zero():

@@ -14,7 +14,7 @@ from mend_jax.editors.base import EditorState
 from mend_jax.editors.gradient import gradient_editor
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import ScopedEdit, ScopedPhi, scoped
-from mend_jax.factors import Factors
+from mend_jax.factors import Factors, rounded
 from mend_jax.links import rate
 from mend_jax.models.generate import generate
 from mend_jax.models.stages import Inputs, sites_at_read, split
@@ -39,7 +39,7 @@ def random_edits(scope: Scope, phi: PyTree, shapes: dict[str, tuple[int, int]], 
         return jnp.asarray(rng.standard_normal(shape), jnp.float32)
 
     rows = {
-        site: Factors(normal(n, ROWS, d_in), normal(n, ROWS, d_out))
+        site: rounded(Factors(normal(n, ROWS, d_in), normal(n, ROWS, d_out)))
         for site, (d_in, d_out) in shapes.items()
     }
     blank = jax.eval_shape(scope.keys, phi, jnp.zeros((1, 1, len(scope.stages), phi_width(phi))))

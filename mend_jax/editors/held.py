@@ -6,10 +6,12 @@ their crosstalk away; others are one file each.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState
@@ -24,7 +26,8 @@ class Holding(NamedTuple):
       it beside the others.
     hold(kept, capacity) -> held: those along the leading axis of `kept` (there may be none), in
       the first slots of so many.
-    add(held, kept) -> held: one more, in the first slot that is free; into a full value, nothing.
+    add(held, kept) -> held: one more, in the first slot that is free; into a full value, nothing,
+      which outside of `jit` is an error. In slots, `with_room` makes room before.
     remove(held, slot) -> held: as if it had never been added, but for rounding.
     list(held) -> bool[capacity]: the slots that hold an edit.
     apply(held) -> edit: what all of them are together, for `Editor.apply`.
@@ -64,13 +67,39 @@ def slots(kept: PyTree, n: int, capacity: int) -> Slots:
 
 
 def put(held: Slots, kept: PyTree) -> Slots:
-    """One more in the first free slot; nothing if all are in use."""
+    """One more in the first free slot. If all are in use, nothing, within `jit`: there nobody can
+    know (`with_room`).
+
+    Raises:
+      ValueError: outside of `jit`, all are in use.
+    """
     slot, full = jnp.argmin(held.used), jnp.all(held.used)
+    if not isinstance(full, jax.core.Tracer) and full:
+        raise ValueError(
+            f"all {len(held.used)} slots are in use, and nothing was added: make room for one more "
+            "(editors.held.with_room)"
+        )
 
     def placed(room: Array, x: Array) -> Array:
         return room.at[slot].set(jnp.where(full, room[slot], x.astype(room.dtype)))
 
     return Slots(jax.tree.map(placed, held.kept, kept), held.used.at[slot].set(True))
+
+
+def with_room(held: Slots, n: int) -> Slots:
+    """With free slots for n edits more: as it is or, if too few are free, with twice as many slots,
+    or four times, and so on. Not within `jit`, where sizes are fixed."""
+    used, capacity = int(np.sum(np.asarray(held.used))), len(held.used)
+    wanted = max(capacity, 1)
+    while wanted < used + n:
+        wanted *= 2
+    return held if wanted == capacity else _widened(held, wanted - capacity)
+
+
+@partial(jax.jit, static_argnames="more")
+def _widened(held: Slots, more: int) -> Slots:
+    """With so many more slots, all free."""
+    return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
 
 
 def take_out(held: Slots, slot: Int[Array, ""] | int) -> Slots:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Holding, Slots, alone, check_weights, count, put, slots, take_out
 from mend_jax.example import Example, Pair
-from mend_jax.factors import Factors
+from mend_jax.factors import Factors, rounded
 from mend_jax.models.stages import Seen
 from mend_jax.objectives import LogitsFn
 from mend_jax.routed import routed, seen_by
@@ -25,7 +25,8 @@ from mend_jax.scopes.network import Keys, Scope
 
 
 class ScopedEdit(NamedTuple):
-    """One edit: its rows at each site, its keys, and the tokens of its target (NONE after them)."""
+    """One edit: its rows at each site, in float16, its keys in float32, and the tokens of its
+    target (NONE after them)."""
 
     rows: dict[str, Factors]
     keys: Keys
@@ -104,7 +105,7 @@ def scoped(
     def one(state: EditorState, params: PyTree, example: Example) -> ScopedEdit:
         edit: Any = editor.edit(EditorState(state.phi.editor, state.stats), params, example)
         check_factors(edit)
-        small = {site: compressed(part, rows) for site, part in edit.items()}
+        small = {site: rounded(compressed(part, rows)) for site, part in edit.items()}
         pair = example.edit
         seen = seen_in(params, pair)
         keys = scope.keys(state.phi.scope, seen.states, seen.mask)

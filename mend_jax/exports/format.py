@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from mend_jax.editors.held import Slots
 from mend_jax.exports.card import Card
-from mend_jax.factors import Dense, Edit, Factors, total
+from mend_jax.factors import Dense, Edit, Factors, in_float32, total
 from mend_jax.option_types import Gigabytes, Rank, Share
 from mend_jax.saved.directory import SavedEditor
 
@@ -60,4 +60,4 @@ class Format(NamedTuple):
 
 def without_scopes(held: Slots) -> dict[str, Factors | Dense]:
     """Scoped edits added up to one change of weights, which is felt everywhere: a plain edit."""
-    return total(held.kept.rows)
+    return total(in_float32(held.kept.rows))

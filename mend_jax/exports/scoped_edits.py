@@ -157,7 +157,7 @@ class ScopedEdits:
         texts, positions, which = (x.to(output.device) for x in self._at)
         shape = (*self._tokens.shape, -1)  # some models give a layer all texts in one row
         x = args[0].reshape(shape)[texts, positions].float()
-        moved = torch.einsum("mr,mre->me", torch.einsum("md,mrd->mr", x, u[which]), delta[which])
+        moved = torch.einsum("md,mrd,mre->me", x, u[which].float(), delta[which].float())
         out = output.reshape(shape).clone()
         at = (texts, positions, slice(begin, begin + moved.shape[1]))
         out[at] = (out[at].float() + moved).to(out.dtype)

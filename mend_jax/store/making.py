@@ -13,7 +13,7 @@ from mend_jax.data.codec import Tokens, codec_of
 from mend_jax.data.records import Record
 from mend_jax.data.writable import warn_of
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.factors import norm
+from mend_jax.factors import in_float32, norm
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import Keys, Scope
 
@@ -64,7 +64,7 @@ def _sound(kept: ScopedEdit) -> ScopedEdit | str:
     """The edit, or what is wrong with it."""
     if not all(np.all(np.isfinite(x)) for x in jax.tree.leaves(kept)):
         return "the edit has values that are not finite"
-    if not any(float(norm(jax.tree.map(jnp.asarray, part))) for part in kept.rows.values()):
+    if not any(float(norm(part)) for part in in_float32(kept.rows).values()):
         return "the edit is exactly zero: this editor changes nothing for this prompt"
     return kept
 

@@ -1,9 +1,10 @@
 """An edit as a row: its words, and its arrays as safetensors bytes, under one checksum.
 
-    {site}/u, {site}/delta    float32[rows, d_in], [rows, d_out]
+    {site}/u, {site}/delta    float16[rows, d_in], [rows, d_out]
     keys/subject, keys/relation, target
 
-The arrays are those of a `ScopedEdit`; its target is kept without what pads it.
+The arrays are those of a `ScopedEdit`; its target is kept without what pads it. Rows that were
+written in float32, as they once were, stay so in the file, and are rounded when they are read.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.factors import Factors
+from mend_jax.factors import Factors, rounded
 from mend_jax.files import checksum, json_checksum
 from mend_jax.scopes.active import NONE
 from mend_jax.scopes.network import Keys
@@ -97,6 +98,7 @@ def from_bytes(raw: bytes) -> ScopedEdit:
         target = arrays.pop("target")
         sites = sorted({name.rpartition("/")[0] for name in arrays})
         rows = {s: Factors(*(arrays.pop(f"{s}/{x}") for x in Factors._fields)) for s in sites}
+        rows = {s: x if x.u.dtype == np.float16 else rounded(x) for s, x in rows.items()}
     except (SafetensorError, KeyError) as error:
         raise StoreError(f"the arrays are not those of an edit ({error})") from None
     return ScopedEdit(rows, keys, target)

@@ -1,7 +1,6 @@
 """The slots that scoped edits are held in: their shapes, and how an edit is written into one."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +9,6 @@ import numpy as np
 from jaxtyping import PyTree
 
 from mend_jax.data.batches import ANSWERS
-from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.factors import Factors
 from mend_jax.scopes.active import NONE
@@ -42,17 +40,11 @@ def slot_of(params: PyTree, sites: Sequence[str], scoped: Mapping[str, Any]) -> 
         layer = params
         for part in name.split("/"):
             layer = layer[part]
-        return Factors(*(array(rows, d) for d in layer["kernel"].shape))
+        return Factors(*(array(rows, d, dtype=jnp.float16) for d in layer["kernel"].shape))
 
     keys = Keys(*(array(scope[name]) for name in Keys._fields))
     target = array(ANSWERS[-1], dtype=jnp.int32)
     return ScopedEdit({name: site(name) for name in sites}, keys, target)
-
-
-@partial(jax.jit, static_argnames="more")
-def with_room(held: Slots, more: int) -> Slots:
-    """With so many more slots, all free."""
-    return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
 
 
 def blank(slot: ScopedEdit, capacity: int) -> ScopedEdit:

@@ -1,8 +1,9 @@
 """The edits of a store as the value that a scoped editor holds, brought up to date edit by edit.
 
 Of 10,000 edits, one more is one row read and one slot written: `catch_up` takes the buffers of the
-value that it is given (they are donated), as a training step takes its state. The value has more
-slots than edits, by a quarter at most, so that few sizes are ever compiled for.
+value that it is given (they are donated), as a training step takes its state. A value that is made
+anew has more slots than edits, by a quarter at most; one that is full gets twice as many. So few
+sizes are ever compiled for.
 """
 
 from functools import partial
@@ -13,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from mend_jax.editors.held import Slots
+from mend_jax.editors.held import Slots, with_room
 from mend_jax.editors.scoped import ScopedEdit, holding
 from mend_jax.store.ledger import Ledger
 from mend_jax.store.rows import Damaged
 from mend_jax.store.schema import HOLDS
-from mend_jax.store.slots import SIDE_BY_SIDE, blank, fill, room_for, with_room
+from mend_jax.store.slots import SIDE_BY_SIDE, blank, fill, room_for
 
 
 class Standing(NamedTuple):
@@ -77,10 +78,8 @@ def catch_up(ledger: Ledger, slot: ScopedEdit, standing: Standing) -> Standing:
             at = int(np.argmax(numbers == number))
             held, numbers[at] = _remove(held, np.int32(at)), 0
     new = [number for number, stays in holds.items() if stays and number not in numbers]
-    n = int(np.sum(numbers > 0))
-    if n + len(new) > len(numbers):
-        more = room_for(n + len(new)) - len(numbers)
-        held, numbers = with_room(held, more), np.pad(numbers, (0, more))
+    held = with_room(held, len(new))
+    numbers = np.pad(numbers, (0, len(held.used) - len(numbers)))
     for number, kept in ledger.arrays(new):
         room = blank(slot, 1)
         if why := _placed(kept, room, 0):

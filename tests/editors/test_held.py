@@ -14,7 +14,15 @@ from mend_jax.data.batches import TokenRecord, grouped, shapes_of
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.training_batches import Draw, training_batches
-from mend_jax.editors.held import Holding, held_together, none_like
+from mend_jax.editors.held import (
+    Holding,
+    held_together,
+    none_like,
+    put,
+    slots,
+    take_out,
+    with_room,
+)
 from mend_jax.editors.solved import Keyed, solve, solved, without_crosstalk
 from mend_jax.editors.summed import summed
 from mend_jax.evaluation.teacher_forced import (
@@ -216,8 +224,24 @@ class TestEveryHolding:
         holding, kept = kept_edits(way, kind, 3)
         full = holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept[:2]), 2)
         assert_equal(jax.jit(holding.add)(full, kept[2]), full)
+        with pytest.raises(ValueError, match="all 2 slots are in use, and nothing was added"):
+            holding.add(full, kept[2])
         with pytest.raises(ValueError, match="3 edits are more than a capacity of 2"):
             holding.hold(jax.tree.map(lambda *x: jnp.stack(x), *kept), 2)
+
+
+def test_a_full_value_has_room_in_twice_the_slots():
+    kept = [{"x": jnp.arange(3.0) + i} for i in range(6)]
+    held = slots(none_like(kept[0]), 0, 2)
+    sizes = []
+    for one in kept:
+        held = put(with_room(held, 1), one)
+        sizes.append(len(held.used))
+    assert sizes == [2, 2, 4, 4, 8, 8] and with_room(held, 2) is held
+    wanted = np.stack([one["x"] for one in kept])
+    np.testing.assert_array_equal(held.kept["x"], np.pad(wanted, [(0, 2), (0, 0)]))
+    assert held.used.tolist() == [True] * 6 + [False] * 2
+    assert len(with_room(held, 11).used) == 32 and len(with_room(take_out(held, 0), 3).used) == 8
 
 
 def dense(holding: Holding, held: Any) -> np.ndarray:

@@ -79,6 +79,11 @@ def answers(s: Setting, held: Any, texts: Pair) -> jax.Array:
     return _answers(s)(s.state, s.params, held, flat)
 
 
+def one_of(rows: mj.Factors, i: int) -> mj.Factors:
+    """The rows of one edit, as they are multiplied."""
+    return mj.Factors(*(x[i].astype(jnp.float32) for x in rows))
+
+
 _programs: dict[int, Any] = {}
 
 
@@ -117,7 +122,7 @@ def test_where_an_edit_acts_it_is_that_edit_at_those_positions(setting: Setting)
     got = answers(setting, held, setting.edits)
     for i in range(N):
         flat = jax.tree.map(lambda x, i=i: x[i], setting.edits)
-        edit = {site: mj.Factors(*(x[i] for x in rows[site])) for site in late}
+        edit = {site: one_of(rows[site], i) for site in late}
         base = setting.outputs.logits(setting.params, flat)
         wanted = mj.edited(setting.outputs.logits, edit)(setting.params, flat)
         assert float(jnp.max(jnp.abs(wanted - base))) > 0.01
@@ -132,7 +137,7 @@ def test_a_scoped_loss_is_captured_as_that_of_the_edit_that_acts(setting: Settin
     here = jnp.zeros((1, LENGTH), bool).at[:, LENGTH - ANSWERS :].set(True)
     late = jnp.ones((1, ANSWERS), bool)
     at = {site: late if site.startswith("layers_2/") else here for site in rows}
-    edit = {site: mj.Factors(*(x[1] for x in part)) for site, part in rows.items()}
+    edit = {site: one_of(part, 1) for site, part in rows.items()}
 
     def loss(after: Any) -> Any:
         return lambda params, pair: negative_log_likelihood(after(params, pair), pair.labels)
@@ -174,6 +179,20 @@ def test_a_padded_batch_is_one_by_one(setting: Setting):
         for i in range(len(together))
     ]
     assert_close(together, jnp.stack(alone), 1e-5)
+
+
+def test_rows_are_kept_in_half_the_bytes(setting: Setting):
+    """Of an edit whose rows are all kept; what is lost is a part in a thousand."""
+    inner = mj.gradient_editor(setting.outputs.loss, SITES[0], mj.chain(mj.rate(-0.5)))
+    one = jax.tree.map(lambda x: x[0], setting.edits)
+    state = EditorState(setting.state.phi.editor, setting.state.stats)
+    made = inner.edit(state, setting.params, Example(one, one, one))
+    for site, part in made.items():
+        few = setting.held.kept.rows[site]
+        assert few.u.dtype == few.delta.dtype == jnp.float16
+        whole = to_dense(part)
+        gap = jnp.linalg.norm(to_dense(one_of(few, 0)) - whole)
+        assert 0 < gap < 1e-3 * jnp.linalg.norm(whole)
 
 
 @pytest.mark.parametrize("rank", [2, 6])

@@ -11,9 +11,11 @@ import pytest
 from compare import assert_equal
 from stored_edits import SLOT, kept, new, origin
 
+from mend_jax.factors import Factors, rounded
 from mend_jax.scopes.active import NONE
+from mend_jax.scopes.network import SIZES
 from mend_jax.store.ledger import Ledger
-from mend_jax.store.slots import room_for
+from mend_jax.store.slots import room_for, slot_of
 from mend_jax.store.standing import Standing, catch_up, stand
 
 ORIGIN = origin()
@@ -121,6 +123,35 @@ def test_arrays_of_another_editor_are_named(tmp_path: Path):
     assert sorted(by_number(standing)) == [1]
     assert set(standing.damaged) == {2, 3, 4}
     assert all("other shapes, or sites" in why for why in standing.damaged.values())
+
+
+def test_rows_that_were_written_in_float32_are_rounded(tmp_path: Path):
+    """Their file stays as it is; bit for bit they are held as they would be kept today."""
+    rng = np.random.default_rng(0)
+    edit = new("old")
+    was = {
+        site: Factors(*(x * rng.standard_normal(x.shape, np.float32) for x in part))
+        for site, part in edit.kept.rows.items()
+    }
+    with Ledger(tmp_path / "edits.db") as ledger:
+        (number,) = ledger.add([edit._replace(kept=edit.kept._replace(rows=was))], ORIGIN)
+        held = by_number(stand(ledger, SLOT))[number]
+        ledger.remove([number])
+        ledger.restore([number])
+        again = by_number(stand(ledger, SLOT))[number]
+    assert_equal(again, held)
+    for site, part in was.items():
+        assert part.u.dtype == np.float32
+        n = len(part.u)
+        assert_equal(jax.tree.map(lambda x, n=n: x[:n], held.rows[site]), rounded(part))
+
+
+def test_an_edit_of_smollm2_takes_less_than_100_kb():
+    kernels = {name: {"kernel": np.zeros((576, 1536))} for name in ("gate_proj", "up_proj")}
+    sites = [f"layers_{i}/mlp/{name}" for i in (28, 29) for name in kernels]
+    params = {f"layers_{i}": {"mlp": kernels} for i in (28, 29)}
+    slot = slot_of(params, sites, {"rows": 4, "scope": SIZES})
+    assert sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(slot)) < 70_000
 
 
 @pytest.mark.parametrize("n", [0, 1, 63, 64, 1000, 9_999, 10_000, 123_456])

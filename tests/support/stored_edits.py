@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.factors import Factors
+from mend_jax.factors import Factors, rounded
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import Keys
 from mend_jax.store.origin import Origin, told
@@ -36,7 +36,7 @@ def kept(prompt: str) -> ScopedEdit:
     rows = int(rng.integers(1, ROWS + 1))
     sites = {"up_proj": (5, 7), "down_proj": (7, 5)}
     factors = {
-        f"layers_1/mlp/{name}": Factors(draw(rows, a), draw(rows, b))
+        f"layers_1/mlp/{name}": rounded(Factors(draw(rows, a), draw(rows, b)))
         for name, (a, b) in sites.items()
     }
     target = rng.integers(0, 99, int(rng.integers(1, 5)), np.int32)

@@ -111,7 +111,7 @@ def random_edits(slot: ScopedEdit, seed: int) -> Iterator[NewEdit]:
     def draw(x: Any) -> np.ndarray:
         if x.dtype == np.int32:
             return rng.integers(0, 1000, 3, np.int32)
-        return rng.standard_normal(x.shape, np.float32)
+        return rng.standard_normal(x.shape, np.float32).astype(x.dtype)
 
     for i in itertools.count():
         words = Words(f"The capital of country {i} is", f"city {i}", f"country {i}")

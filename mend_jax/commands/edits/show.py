@@ -6,13 +6,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import jax
-import jax.numpy as jnp
 import tyro
 
 from mend_jax.commands.command import Command
 from mend_jax.editors.scoped import ScopedEdit
-from mend_jax.factors import norm
+from mend_jax.factors import in_float32, norm
 from mend_jax.option_types import Input, Number, check_options
 from mend_jax.store.database import StoreError
 from mend_jax.store.ledger import Ledger
@@ -57,9 +55,8 @@ def print_edit(edit: StoredEdit, kept: ScopedEdit | Damaged) -> None:
     if isinstance(kept, Damaged):
         print(f"  damaged: {kept.why}")
         return
-    for site, part in kept.rows.items():
-        size = float(norm(jax.tree.map(jnp.asarray, part)))
-        print(f"  {site}: {len(part.u)} rows, norm {size:.3g}")
+    for site, part in in_float32(kept.rows).items():
+        print(f"  {site}: {len(part.u)} rows, norm {float(norm(part)):.3g}")
 
 
 COMMAND = Command(ShowOptions, show, __doc__)
