@@ -1,9 +1,15 @@
 """How commands open a saved editor."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from jax.sharding import Mesh
 
 from mend_jax.models.memory import Dtype
+from mend_jax.models.registry import load
 from mend_jax.option_types import ImportPath
+from mend_jax.saved.config import read_config
+from mend_jax.saved.directory import SavedEditor, load_editor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,3 +28,21 @@ class OpeningOptions(TrustOptions):
 
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
+
+
+def open_editor(
+    folder: Path, options: OpeningOptions, mesh: Mesh | None = None, stream: bool = False
+) -> SavedEditor:
+    """The editor in a folder, and its base; to `stream`, an editor over the tail of the base, of
+    which no more is loaded.
+
+    Raises:
+      EditorError: as `load_editor`. ValueError, WeightsError: as `load`.
+    """
+    trust, force, dtype = options.trust, options.force, options.dtype
+    if not stream:
+        return load_editor(folder, mesh=mesh, dtype=dtype, trust=trust, force=force)
+    told = read_config(folder, force)
+    dtype = dtype or told["fingerprint"]["dtype"]
+    base = load(told["base"], None, dtype, None, "tail", tuple(told["sites"]))
+    return load_editor(folder, base, trust=trust, force=force)
