@@ -3,7 +3,7 @@
 All in float32, whatever the base's dtype.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from mend_jax.example import Example, Pair
 from mend_jax.factors import Edit
 from mend_jax.intercept import edited
 from mend_jax.models.generate import prediction
-from mend_jax.models.stages import Staged, run_trunk
+from mend_jax.models.stages import Inputs, Staged, run_trunk
 
 IGNORED = -100
 """Label of a position that is not scored (the field's convention)."""
@@ -175,21 +175,39 @@ def after_trunk_at_once(trunk: nn.Module | None, params: PyTree, example: Exampl
         return example
     inputs = [pair.inputs for pair in example[:3]]
     axis = inputs[0].x.ndim - 2
-    first, *others = (jax.tree.map(lambda x: _but(x.shape, axis), one) for one in inputs)
-    if any(other != first for other in others):
+    if (whole := _on_end(inputs, axis)) is None:
         return after_trunk(trunk, params, example)
-    whole = jax.tree.map(lambda *x: jnp.concatenate(x, axis), *inputs)
-    carry = run_trunk(trunk, params, whole)
-    done, pairs = 0, []
-    for pair in example[:3]:
-        end = done + pair.inputs.x.shape[axis]
-        part = partial(jax.lax.slice_in_dim, start_index=done, limit_index=end, axis=axis)
-        pairs.append(pair._replace(inputs=jax.tree.map(part, carry)))
-        done = end
-    edit, outer, locality = pairs
+    parts = _taken_apart(run_trunk(trunk, params, whole), inputs, axis)
+    edit, outer, locality = (
+        pair._replace(inputs=part) for pair, part in zip(example[:3], parts, strict=True)
+    )
     return Example(edit, outer, locality, example.condition)
 
 
-def _but(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    """The shape without one of its axes."""
-    return shape[:axis] + shape[axis + 1 :]
+def said_at_once(logits: LogitsFn, params: PyTree, *pairs: Pair) -> list[Any]:
+    """The logits of each pair, in one pass over the weights for all of them; in one pass for each
+    where their texts are not of one length, or not those of a staged model."""
+    staged = all(isinstance(pair.inputs, Inputs) for pair in pairs)
+    whole = _on_end(pairs, 0) if staged else None
+    if whole is None:
+        return [logits(params, pair) for pair in pairs]
+    return _taken_apart(logits(params, whole), [pair.labels for pair in pairs], 0)
+
+
+def _on_end(trees: Sequence[Any], axis: int) -> Any:
+    """Arrays on end along an axis; None if they differ elsewhere."""
+    shapes = [jax.tree.map(lambda x: (*x.shape[:axis], *x.shape[axis + 1 :]), x) for x in trees]
+    if any(other != shapes[0] for other in shapes[1:]):
+        return None
+    return jax.tree.map(lambda *x: jnp.concatenate(x, axis), *trees)
+
+
+def _taken_apart(whole: Any, trees: Sequence[Any], axis: int) -> list[Any]:
+    """What was made of these trees on end, of each."""
+    parts, done = [], 0
+    for tree in trees:
+        end = done + jax.tree.leaves(tree)[0].shape[axis]
+        part = partial(jax.lax.slice_in_dim, start_index=done, limit_index=end, axis=axis)
+        parts.append(jax.tree.map(part, whole))
+        done = end
+    return parts

@@ -26,7 +26,6 @@ from mend_jax.data.sources.base import Read
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
-from mend_jax.objectives import outputs_of
 from mend_jax.option_types import (
     Input,
     Mesh,
@@ -39,11 +38,11 @@ from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
-from mend_jax.runs.opening import EditorPlace, OpeningOptions
+from mend_jax.runs.opening import EditorPlace, OpeningOptions, open_editor
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
-from mend_jax.runs.work import Work
-from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
+from mend_jax.runs.work import Work, stream_of
+from mend_jax.saved.directory import SavedEditor, build_editor, outputs_over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +80,9 @@ class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Longest sequence in tokens; longer pairs are left out and counted."""
     longest_answer: AnswerLength = 32
     """Longest target or answer in tokens; longer pairs are left out and counted."""
+    stream: bool = False
+    """Hold only the edited layers of the base and those above; the others are read one by one, run
+    over all texts, and dropped."""
     mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
 
@@ -92,13 +94,11 @@ def evaluate(config: Evaluate) -> None:
     reading = reading_of(config, "validation")
     given = config.records and read_noted(config.records, reading)  # broken files first
     others = distractors_of(config)
-    saved = load_editor(
-        config.editor, mesh=mesh, dtype=config.dtype, trust=config.trust, force=config.force
-    )
+    saved = open_editor(config.editor, config, mesh, config.stream)
     check_scoped(config, saved)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
-        editor = build_editor(editing, outputs_of(saved.base.model))
+        editor = build_editor(editing, outputs_over(saved.base, saved.sites))
         saved = saved._replace(editor=editor, config=editing)
     records, dataset = (
         (given.records, str(config.records)) if given else own_records(saved.base, reading)
@@ -133,6 +133,8 @@ def evaluate(config: Evaluate) -> None:
         check_conflicts(grouped(encoded, config.k))
     with Reporter(0) as reporter:
         work = Work(saved, encoded, mesh, reporter, config.seed, beside)
+        if config.stream:
+            print(stream_of(work).told)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
     options["editor"] = saved.origin
@@ -197,6 +199,7 @@ def check(config: Evaluate) -> None:
     """Raises OptionError for an option whose value is not allowed, and ValueError for options that
     do not fit together."""
     check_options(config)
+    check_streamed(config)
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
     if (config.distractors is not None) != (config.hold > config.k):
@@ -209,6 +212,20 @@ def check(config: Evaluate) -> None:
         raise ValueError(
             "--sequential makes one edit after another and scores them under the protocol "
             "`sequence`: --k, --at-once, --alone, --protocol and --generate do not go with it"
+        )
+
+
+def check_streamed(config: Evaluate) -> None:
+    """Raises ValueError for options that need the layers below the edited ones."""
+    wrong = {
+        "--mesh": config.mesh != "1x1", "--alone": config.alone,
+        "--elsewhere": config.elsewhere > 0, "--generate": config.generate > 0,
+        f"--protocol {config.protocol}": config.protocol in ("exact", "contains"),
+    }  # fmt: skip
+    if config.stream and (given := [option for option, is_given in wrong.items() if is_given]):
+        raise ValueError(
+            f"--stream: {', '.join(given)} does not go with it. One device runs the layers below "
+            "the edited ones once, over texts that are known; to write texts takes all of the base"
         )
 
 

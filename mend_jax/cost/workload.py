@@ -89,7 +89,7 @@ def make_workload(
     loss, logits = sequence_loss(tail), sequence_logits(tail)
     editor = mend(loss, sites, rank=rank)
     optimiser = editor_optimiser()
-    step = make_step(editor, Objective(loss, logits), optimiser, trunk, place)
+    step = make_step(editor, Objective(None, logits), optimiser, trunk, place)
     return Workload(
         family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,
         abstract_params(model), dimensions.vocab_size, length, answers,

@@ -13,5 +13,6 @@
     trunk_cache        the frozen layers below the edited ones, run once
     trunk_stream       ... out of the weights' files, one at a time; what they put out is kept
     states_index       ... and found again
+    states_kept        ... and let go
     decoding           what a base answers to many prompts
 """

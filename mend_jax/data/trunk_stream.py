@@ -7,13 +7,16 @@ whoever works on these texts next: another run, another editor, an evaluation of
 
     cache_folder()/trunk/BY/TEXTS.states   rows as in `trunk_cache`, end to end
                             TEXTS.index    the texts, and a checksum of each one's states
+                            made_by.json   what made them, for those who look at them
 
 BY is a checksum of what makes the states (the base's tensors and dimensions, dtypes, stages), TEXTS
 of the texts. The index is written last. One that is damaged, or whose states are, counts as none.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -27,8 +30,9 @@ from jaxtyping import Int, PyTree
 
 from mend_jax.data.bucketing import overlapped
 from mend_jax.data.states_index import read_index, write_index
+from mend_jax.data.states_kept import NOTE
 from mend_jax.data.trunk_cache import Batch, CacheError, TrunkCache, batches_of
-from mend_jax.files import cache_folder, checksum, json_checksum, let_go
+from mend_jax.files import cache_folder, checksum, json_checksum, let_go, write_text
 from mend_jax.models.fingerprint import digest
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import Inputs, traced
@@ -41,11 +45,12 @@ FORM = 1
 class Plan(NamedTuple):
     """What is to be streamed, and where its states go.
 
-    about: what makes them. states: their file; its index lies beside it. width: of a row, with the
-    `kept` states beside its first.
+    about: what makes them; note: the same in words. states: their file; its index lies beside it.
+    width: of a row, with the `kept` states beside its first.
     """
 
     about: str
+    note: dict[str, Any]
     states: Path
     batches: tuple[Batch, ...]
     rows: int
@@ -91,7 +96,8 @@ def plan_stream(base: Base, trunk: nn.Module, sequences: Iterable[Int[np.ndarray
     texts = [tokens for batch in every for tokens in batch.texts]
     name = checksum(f"texts of {[len(tokens) for tokens in texts]}", np.concatenate(texts))
     states = cache_folder() / "trunk" / made / f"{name}.states"
-    return Plan(made, states, every, rows, width, len(keep), np.dtype(x.dtype))
+    note = {"name": base.name, **about}
+    return Plan(made, note, states, every, rows, width, len(keep), np.dtype(x.dtype))
 
 
 def stream_trunk(
@@ -128,6 +134,7 @@ def stream_trunk(
             places[tokens.tobytes()] = (at, len(tokens))
             at += len(tokens)
         cache = _mapped(plan, path, places)
+        write_text(path.parent / NOTE, json.dumps(plan.note, indent=1) + "\n")
         write_index(path.with_suffix(".index"), places, cache.checksums, plan.about)
     return cache
 
@@ -144,6 +151,8 @@ def kept_states(plan: Plan) -> TrunkCache | None:
         except (OSError, ValueError):
             continue
         if cache.checksums == sums:
+            with suppress(OSError):  # another's, that may only be read
+                path.touch()  # when it was last of use
             return cache
     return None
 

@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from jax.sharding import Mesh
+
 from mend_jax.models.memory import Dtype
+from mend_jax.models.registry import load
 from mend_jax.option_types import ImportPath, accepted_by
-from mend_jax.saved.place import check_place
+from mend_jax.saved.config import read_config
+from mend_jax.saved.directory import SavedEditor, load_editor
+from mend_jax.saved.place import check_place, find_editor
 
 EditorPlace = Annotated[str, accepted_by(check_place)]
 """A directory, the name of a base that an editor comes with the package for, or a name on the hub;
@@ -28,3 +33,21 @@ class OpeningOptions(TrustOptions):
 
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
+
+
+def open_editor(
+    place: str, options: OpeningOptions, mesh: Mesh | None = None, stream: bool = False
+) -> SavedEditor:
+    """The editor at a place, and its base; to `stream`, an editor over the tail of the base, of
+    which no more is loaded.
+
+    Raises:
+      EditorError: as `load_editor`. ValueError, WeightsError: as `load`.
+    """
+    trust, force, dtype = options.trust, options.force, options.dtype
+    if not stream:
+        return load_editor(place, mesh=mesh, dtype=dtype, trust=trust, force=force)
+    told = read_config(find_editor(place).folder, force)
+    dtype = dtype or told["fingerprint"]["dtype"]
+    base = load(told["base"], None, dtype, None, "tail", tuple(told["sites"]))
+    return load_editor(place, base, trust=trust, force=force)

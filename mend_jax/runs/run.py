@@ -40,7 +40,7 @@ from mend_jax.runs.scoping import (
     with_scope,
 )
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
-from mend_jax.runs.streaming import check_stream, plan_of
+from mend_jax.runs.streaming import check_stream, plan_of, texts_of
 from mend_jax.runs.task import Task, make_task
 from mend_jax.runs.training import (
     check_together,
@@ -100,7 +100,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
         f"validation records; left out: {data.left_out}"
     )
     if config.stream:
-        say(plan_of(base, split(base.model, sites)[0], data).told)
+        say(plan_of(base, split(base.model, sites)[0], texts_of(data)).told)
     return Gathered(base, sites, data, given.name, began)
 
 

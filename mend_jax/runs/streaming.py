@@ -1,5 +1,6 @@
 """A run that holds only the tail of its base: what that takes, and where it cannot be."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -39,7 +40,9 @@ def texts_of(data: Data) -> list[Int[np.ndarray, "_"]]:
     return [p.tokens for r in records for p in (*r.outer, *r.locality)]
 
 
-def plan_of(base: Base, trunk: nn.Module | None, data: Data) -> Plan:
+def plan_of(
+    base: Base, trunk: nn.Module | None, sequences: Iterable[Int[np.ndarray, "_"]]
+) -> Plan:
     """What streaming the trunk takes, for a base of which only a tail was loaded.
 
     Raises:
@@ -50,7 +53,7 @@ def plan_of(base: Base, trunk: nn.Module | None, data: Data) -> Plan:
             "--stream: this editor needs layers below those of --sites: leave --stream out, or "
             "choose --sites with these layers"
         )
-    return plan_stream(base, trunk, texts_of(data))
+    return plan_stream(base, trunk, sequences)
 
 
 def refuse(params: PyTree, pair: Pair) -> Pair:

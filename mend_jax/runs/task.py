@@ -71,7 +71,7 @@ def make_task(
     outputs = outputs_of(tail, trunk)
     cache = None
     if base.stored is not None:
-        plan = plan_of(base, trunk, data)
+        plan = plan_of(base, trunk, texts_of(data))
         assert trunk is not None
         cache = stream_trunk(base, trunk, plan, reporter.cached)
         return Task(config, base, sites, data, None, outputs._replace(enter=refuse), cache, mesh)

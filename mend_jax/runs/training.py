@@ -41,7 +41,7 @@ def start(task: Task, editor: Editor) -> tuple[Step, TrainState]:
     optimiser = editor_optimiser(
         schedule_of(config, config.learning_rate), schedule_of(config, config.alpha_learning_rate)
     )
-    objective = Objective(outputs.loss, outputs.logits, config.c_edit)
+    objective = Objective(None, outputs.logits, config.c_edit)
     step = make_step(editor, objective, optimiser, task.trunk, place)
     key, params = jax.random.key(config.seed), task.base.params
     return step, init_state(editor, optimiser, key, params, example_of(task), place)

@@ -27,6 +27,7 @@ from mend_jax.links import Link
 from mend_jax.models.fingerprint import difference, fingerprint, has_tensors, other_bytes
 from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import Base, load
+from mend_jax.models.stages import split, traced
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
@@ -131,7 +132,8 @@ def load_editor(
       directory: what `save_editor` wrote; or the name of an editor that comes with the package, or
         is on the hub: user/name, or user/name@revision (`saved.place`).
       base: a base that is loaded already, or the name of one to load; it must be the one that the
-        editor was made for.
+        editor was made for. Of one of which only the tail was loaded, the editor is one over the
+        tail: examples hold what the trunk puts out.
       links: factories of your own links, by name, if the chain has any.
       how: `mesh`, `dtype`, `trust` and `force`, as `Opening` says.
 
@@ -154,7 +156,7 @@ def load_editor(
     if "scoped" in config:
         stages = tuple(config["scoped"]["scope"]["stages"])
         base = base._replace(model=base.model.clone(keep=stages))
-    editor = _sound(directory, lambda: build_editor(config, outputs_of(base.model), links))
+    editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
     check_base(directory, config, base, force)
     shapes = _sound(directory, partial(_state_shapes, editor, config, base, links))
     promised = {"shapes": config["shapes"]} if force else config
@@ -176,20 +178,31 @@ def _state_shapes(
     kernels, tree = jax.tree.flatten(jax.eval_shape(lambda p: p, base.params))
     parts = ("editor", "options", "sites", "at_once", "scoped")
     made = json.dumps([config.get(name) for name in parts])
-    key = (made, tuple((links or {}).items()), base.model, tuple(kernels), tree)
+    held = base.stored is None
+    key = (made, tuple((links or {}).items()), base.model, held, tuple(kernels), tree)
     if key not in _known:
-        example = blank_example(base)
+        example = blank_example(base, tuple(config["sites"]))
         for oldest in list(_known)[: len(_known) - 15]:
             del _known[oldest]
         _known[key] = jax.eval_shape(
-            lambda p: editor.init(jax.random.key(0), p, example), base.params
+            lambda p, x: editor.init(jax.random.key(0), p, x), base.params, example
         )
     return _known[key]
 
 
-def blank_example(base: Base) -> Example:
-    """The smallest example that an editor over the whole base takes, to trace shapes with."""
-    blank = Pair(base.model.example_inputs(), np.zeros((1, 1), np.int32))
+def outputs_over(base: Base, sites: tuple[str, ...]) -> Outputs:
+    """The functions over what is held of a base: its model, or the tail from these sites on."""
+    return outputs_of(base.model if base.stored is None else split(base.model, sites)[1])
+
+
+def blank_example(base: Base, sites: tuple[str, ...]) -> Example:
+    """The smallest example that an editor over what is held of the base takes, to trace shapes
+    with."""
+    inputs: Any = base.model.example_inputs()
+    trunk = None if base.stored is None else split(base.model, sites)[0]
+    if trunk is not None:
+        inputs = traced(trunk, inputs)[1]
+    blank = Pair(inputs, np.zeros((1, 1), np.int32))
     return Example(blank, blank, blank)
 
 

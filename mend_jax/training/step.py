@@ -24,6 +24,8 @@ from mend_jax.objectives import (
     after_trunk_at_once,
     kl_divergence,
     mean_where,
+    negative_log_likelihood,
+    said_at_once,
 )
 from mend_jax.parallel import replicated, split_examples
 from mend_jax.training.state import Placement, TrainState, keep_place
@@ -32,11 +34,13 @@ from mend_jax.training.state import Placement, TrainState, keep_place
 class Objective(NamedTuple):
     """What training an editor lowers: c_edit L_e + c_loc L_loc (paper, Algorithm 1: 0.1 and 1).
 
-    loss: scores the outer pair after the edit. logits: compared before and after on locality. Both
-    over the same model as the editor, or over the tail of a split model.
+    loss: scores the outer pair after the edit; None is the negative log-likelihood of its `logits`,
+      for which outer and locality pairs pass the edited weights together.
+    logits: compared before and after on locality. Both over the same model as the editor, or over
+      the tail of a split model.
     """
 
-    loss: LossFn
+    loss: LossFn | None
     logits: LogitsFn
     c_edit: float = 0.1
     c_loc: float = 1.0
@@ -67,10 +71,16 @@ def edit_then_evaluate(
     stats, edits = editor.observe(state, params, examples)
 
     def one(edit: Any, example: Example) -> tuple[Array, Array]:
-        l_edit = editor.apply(state, loss, edit)(params, example.outer)
-        before = jax.lax.stop_gradient(logits(params, example.locality))
-        after = editor.apply(state, logits, edit)(params, example.locality)
-        scored = example.locality.labels != IGNORED
+        outer, locality = example.outer, example.locality
+        before = jax.lax.stop_gradient(logits(params, locality))
+        changed = editor.apply(state, logits, edit)
+        if loss is None:
+            said, after = said_at_once(changed, params, outer, locality)
+            l_edit = negative_log_likelihood(said, outer.labels)
+        else:
+            l_edit = editor.apply(state, loss, edit)(params, outer)
+            after = changed(params, locality)
+        scored = locality.labels != IGNORED
         return l_edit, mean_where(kl_divergence(before, after), scored)
 
     l_edit, l_loc = jax.tree.map(jnp.mean, jax.vmap(one)(edits, examples))

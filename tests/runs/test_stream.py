@@ -1,6 +1,7 @@
 """Runs that hold only the tail of their base: the scores of a run that holds all of it."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from compare import assert_equal
 from tiny_run import Files, Finished, byte_level_bpe, options, some_records
 
 import mend_jax as mj
+from mend_jax.commands.evaluate import Evaluate, check, evaluate
+from mend_jax.runs.opening import OpeningOptions, open_editor
 from mend_jax.runs.options import ExperimentError
 from mend_jax.runs.run import Run, run
 from mend_jax.runs.streaming import check_stream
 
-pytest_plugins = ["finished_run"]
+pytest_plugins = ["finished_run", "scoped_run"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,12 +28,16 @@ def kept_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def assert_same_scores(a: Run, b: Run) -> None:
     """Metrics, and the trained editor."""
-    ours, theirs = a.results["metrics"], b.results["metrics"]
-    assert ours.keys() == theirs.keys() and theirs["locality_kl"]["value"] > 1e-4
+    assert b.results["metrics"]["locality_kl"]["value"] > 1e-4
+    assert_same_metrics(a.results["metrics"], b.results["metrics"])
+    assert_equal(a.saved.state.stats, b.saved.state.stats)
+
+
+def assert_same_metrics(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert ours.keys() == theirs.keys()
     for name, metric in theirs.items():
         for key, value in metric.items():
             np.testing.assert_allclose(ours[name][key], value, 1e-5, 1e-5, err_msg=name)
-    assert_equal(a.saved.state.stats, b.saved.state.stats)
 
 
 def save_gpt2(folder: Path) -> Path:
@@ -75,6 +82,45 @@ def test_a_gpt2_scores_as_if_it_were_whole(tiny_files: Files, tmp_path: Path):
     ]
     assert_same_scores(runs[1], runs[0])
     assert "position_embedding" not in runs[1].saved.base.params
+
+
+@pytest.mark.parametrize(
+    "scoped, options",
+    [
+        (False, {}), (False, {"k": 3, "at_once": "solved"}), (False, {"sequential": 4}),
+        (True, {"k": 3}),
+    ],
+)  # fmt: skip
+def test_an_editor_is_scored_as_over_the_whole_base(
+    finished: Finished, scoped_folder: Path, tmp_path: Path, kept_in: Path,
+    scoped: bool, options: dict[str, Any], capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    editor = scoped_folder if scoped else finished.config.out
+    records = finished.files.validation
+    for stream in (True, False):
+        out = tmp_path / str(stream)
+        evaluate(Evaluate(editor=editor, records=records, out=out, stream=stream, **options))
+    ours, theirs = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("True", "False")
+    )
+    assert_same_metrics(ours["metrics"], theirs["metrics"])
+    assert ours.get("curve") == theirs.get("curve")
+    assert f"MB in {kept_in}" in capsys.readouterr().out
+    saved = open_editor(editor, OpeningOptions(), stream=True)
+    assert saved.base.params.keys() == {"embedding", "layers_1", "head"}
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("mesh", "2x1"), ("alone", True), ("elsewhere", 2), ("generate", 4),
+        ("protocol", "exact"), ("protocol", "contains"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_with_a_streamed_evaluation(tmp_path: Path, option: str, value: Any):
+    config: Any = {"editor": tmp_path, "out": tmp_path / "out", option: value}
+    with pytest.raises(ValueError, match=f"--stream: --{option}.* does not go with it"):
+        check(Evaluate(stream=True, **config))
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,33 @@ def test_a_trunk_that_runs_once_is_one_that_runs_for_each_pair(
     assert_close(at_once, jax.jit(partial(after_trunk, trunk))(tiny.params, some), 1e-5)
 
 
+@pytest.mark.parametrize("longer", [False, True])
+def test_pairs_that_pass_together_are_scored_as_each_for_itself(
+    tiny: Tiny, batch: Example, longer: bool
+):
+    """Losses and their gradient; where the texts are of one length, by fewer products."""
+    parts = setting(tiny.model)
+    editor, (loss, logits, *_), _ = parts
+    state = fresh(tiny, parts, batch).editor
+    if longer:
+        x = jnp.pad(batch.locality.inputs.x, ((0, 0), (0, 0), (0, 2)))
+        inputs = batch.locality.inputs._replace(x=x)
+        batch = batch._replace(locality=batch.locality._replace(inputs=inputs))
+
+    def total(objective: mj.Objective, phi: Any) -> Any:
+        trial = state._replace(phi=phi)
+        return edit_then_evaluate(editor, objective, trial, tiny.params, batch)
+
+    ways = [
+        jax.jit(jax.value_and_grad(partial(total, mj.Objective(one, logits)), has_aux=True))
+        for one in (None, loss)
+    ]
+    together, apart = (way(state.phi) for way in ways)
+    assert_close(together, apart, 1e-5)
+    products = [str(way.trace(state.phi).jaxpr).count("dot_general") for way in ways]
+    assert products[0] == products[1] if longer else products[0] < 0.8 * products[1]
+
+
 @pytest.mark.parametrize("way", [move_if, move_in_branch, move_by_choice])
 def test_every_way_of_moving_moves_only_if_finite(way: Any):
     optimiser, phi = mj.editor_optimiser(1e-3), {"alpha": jnp.ones(3), "u": jnp.ones((2, 5))}

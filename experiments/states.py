@@ -1,0 +1,7 @@
+"""`mend-jax states`, from a checkout."""
+
+from mend_jax.commands.command import main
+from mend_jax.commands.states import COMMAND
+
+if __name__ == "__main__":
+    main(COMMAND)
