@@ -1,10 +1,10 @@
 """The two keys of a text that is read as a whole, by an encoder: it has one position.
 
-    subject   of each head a mean over tokens, of their early states: the name, as it is written
-    relation  the same of their late states
+    subject   of each head a mean of the tokens' early states: the name, as it is written
+    relation  a mean of what the tokens say of it
 
-Every token has read the whole text, so its late states know what it is in it; by all of its states
-it says how much it counts in each mean. Keys are held and compared as those of `network`.
+Every token reads the whole text, so its late states know what it is in it; by all of its states it
+says how much it counts for each mean. Keys are held and compared as those of `network`.
 """
 
 from typing import Unpack
@@ -39,10 +39,10 @@ def two_keys_of_text(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Siz
     def init(key: Key[Array, ""], d: int) -> PyTree:
         early, every, pooled = d * (len(stages) - late), d * len(stages), heads * width
         shapes = {
-            "whom": (every, heads), "names": (early, pooled), "subject": (pooled, size["subject"]),
-            "what": (every, heads), "asks": (d * late, pooled),
-            "inner": (pooled, size["hidden"]), "outer": (size["hidden"], size["relation"]),
-            "skip": (pooled, size["relation"]),
+            "whom": (every, heads), "value": (early, pooled),
+            "subject": (pooled, size["subject"]), "what": (every, 1),
+            "inner": (every, size["hidden"]), "outer": (size["hidden"], size["relation"]),
+            "skip": (every, size["relation"]),
         }  # fmt: skip
         return fresh(key, shapes, (len(stages), d))
 
@@ -54,24 +54,20 @@ def two_keys_of_text(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Siz
         w = phi["kernels"]
         k, length = states.shape[:2]
         plain = standard(phi, states)
-        early, last, every = (
-            part.reshape(k, length, -1)
-            for part in (plain[:, :, :-late], plain[:, :, -late:], plain)
-        )
+        early, every = plain[:, :, :-late].reshape(k, length, -1), plain.reshape(k, length, -1)
 
-        def mean(
-            x: Float[Array, "k length d"], value: str, counts: str
-        ) -> Float[Array, "k 1 pooled"]:
-            scores = every @ w[counts]
+        def share(name: str) -> Float[Array, "k length means"]:
+            scores = every @ w[name]
             if mask is not None:
                 scores = jnp.where(mask[..., None], scores, -jnp.inf)
-            values = (x @ w[value]).reshape(k, length, heads, width)
-            pooled = jnp.einsum("klh,klhw->khw", jax.nn.softmax(scores, axis=1), values)
-            return pooled.reshape(k, 1, -1)
+            return jax.nn.softmax(scores, axis=1)
 
-        whom, what = mean(early, "names", "whom"), mean(last, "asks", "what")
-        relation = jax.nn.gelu(what @ w["inner"]) @ w["outer"] + what @ w["skip"]
-        return Keys(unit(whom @ w["subject"]), unit(relation))
+        value = (early @ w["value"]).reshape(k, length, heads, width)
+        pooled = jnp.einsum("klh,klhw->khw", share("whom"), value)
+        whom = pooled.reshape(k, 1, -1) @ w["subject"]
+        said = jax.nn.gelu(every @ w["inner"]) @ w["outer"] + every @ w["skip"]
+        what = jnp.einsum("kl,klw->kw", share("what")[..., 0], said)[:, None]
+        return Keys(unit(whom), unit(what))
 
     config = {"scope": "two_keys_of_text", "stages": list(stages), "late": late, **size}
     return Scope(init, keys, near, stages, config, whole=True)
