@@ -8,8 +8,8 @@
 This file stands alone: it needs torch, transformers and safetensors, and the two files beside it.
 
 At every position of a text two keys are made of states below the edited layers: of whom the text
-speaks (attention from a late state over the early states up to it), and what is asked here (the
-late state). The held edit to both of whose keys they are near enough begins to act there, by adding
+speaks (attention from late states over the early states up to it), and what is asked here (late
+states). The held edit to both of whose keys they are near enough begins to act there, by adding
 x u^T delta to what its layers put out; it goes on while the tokens that follow are its target's.
 Elsewhere the model is untouched. Keys of what was read live with the key-value cache, so that
 prefill, decoding, beams and further turns agree. Attention masks have to be [texts, tokens].
@@ -127,7 +127,7 @@ class ScopedEdits:
         heads, width = self._config["heads"], self._config["width"]
         size = torch.rsqrt(states.square().mean(-1, keepdim=True) + 1e-6)
         plain = (states * size - w["centre"]) / w["spread"]
-        early, late = plain[:, :, :-1].reshape(k, n, -1), plain[:, :, -1]
+        early, late = plain.flatten(2).tensor_split([len(w["kernels/key"])], -1)
 
         read = {"query": late, "key": early, "value": early}
         new = [(x @ w[f"kernels/{name}"]).view(k, n, heads, width) for name, x in read.items()]

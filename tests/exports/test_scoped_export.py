@@ -30,12 +30,17 @@ from mend_jax.models.stages import sites_at_read
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import two_keys
 
-STAGES, LENGTHS, NEW = (1, 2), (5, 3, 4, 5, 4, 2), 6
+LENGTHS, NEW = (5, 3, 4, 5, 4, 2), 6
 KINDS = {
-    "llama": ({"num_hidden_layers": 3, "max_position_embeddings": 80}, r"layers_2/mlp/(up|down).*"),
-    "gpt2": ({"n_layer": 3, "n_positions": 80}, r"h_[12]/mlp/c_(fc|proj)"),
-    "phi3": ({"num_hidden_layers": 3}, r"layers_2/mlp/(up|down).*"),
+    "llama": (
+        {"num_hidden_layers": 3, "max_position_embeddings": 80},
+        r"layers_2/mlp/(up|down).*",
+        (1, 2, 3),
+    ),
+    "gpt2": ({"n_layer": 3, "n_positions": 80}, r"h_[12]/mlp/c_(fc|proj)", (1, 2)),
+    "phi3": ({"num_hidden_layers": 3}, r"layers_2/mlp/(up|down).*", (1, 2)),
 }
+"""Changes of the config; the sites; the stages that the scope reads, all but the first late."""
 
 
 class Made(NamedTuple):
@@ -53,11 +58,12 @@ class Made(NamedTuple):
     words: np.ndarray
 
 
-def editor_of(base: Any, sites: tuple[str, ...]) -> SavedEditor:
+def editor_of(base: Any, sites: tuple[str, ...], stages: tuple[int, ...]) -> SavedEditor:
     """With a scope that lets pass a prompt itself, and some of what is like it."""
-    base = base._replace(model=base.model.clone(keep=STAGES))
+    base = base._replace(model=base.model.clone(keep=stages))
     outputs = mj.outputs_of(base.model)
-    scope = two_keys(STAGES, heads=2, width=4, subject=16, relation=16, hidden=8)
+    late = len(stages) - 1
+    scope = two_keys(stages, late, heads=2, width=4, subject=16, relation=16, hidden=8)
     inner = mj.gradient_editor(outputs.loss, sites, mj.chain(mj.rate(20.0)))
     editor = scoped(inner, scope, outputs.logits, sites_at_read(base.model, sites), rows=8)
     blank = Pair(mj.Inputs(np.zeros((1, 4), np.int32), np.zeros((1, 3), np.int32)),
@@ -109,11 +115,11 @@ def ours(saved: SavedEditor, held: Slots, whole: np.ndarray, texts: np.ndarray) 
 @pytest.fixture(scope="module", params=KINDS)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp(request.param)
-    changes, at = KINDS[request.param]
+    changes, at, stages = KINDS[request.param]
     raw = raw_config(request.param, changes)
     torch_model(request.param, raw).save_pretrained(folder / "base")
     base = mj.load(str(folder / "base"))
-    saved = editor_of(base, mj.models.stages.sites_of(base.model, at))
+    saved = editor_of(base, mj.models.stages.sites_of(base.model, at), stages)
     rng = np.random.default_rng(0)
     texts = rng.integers(3, 61, (6, 5)).astype(np.int32)
     answers = rng.integers(3, 61, (4, 3)).astype(np.int32)
