@@ -143,6 +143,13 @@ class Shapes(NamedTuple):
     locality: tuple[int, int]
     condition: int = 0
 
+    @property
+    def alike(self) -> "Shapes":
+        """All roles padded to the longest, so that they can pass a model together."""
+        lengths, answers = zip(self.edit, self.outer, self.locality, strict=True)
+        one = max(lengths), max(answers)
+        return Shapes(one, one, one, self.condition)
+
 
 def bucket(n: int, buckets: Sequence[int]) -> int:
     """The smallest bucket that holds n.

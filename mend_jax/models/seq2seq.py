@@ -41,6 +41,20 @@ class Sight(NamedTuple):
     states_mask: Bool[Array, "k 1 source"] | None
 
 
+@jax.custom_jvp
+def not_before(x: Array, states: Array) -> Array:
+    """The states, once x is there. A GPU's compiler would else make one product of what all blocks
+    do with them, for which it copies the kernels of all blocks side by side."""
+    return jax.lax.optimization_barrier((x, states))[1]
+
+
+@not_before.defjvp
+def _not_before_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    return not_before(*primals), tangents[1]
+
+
 class StackAttention(Attention):
     """Attention of a block's tokens to each other, or across, to the encoder's states.
 
@@ -56,7 +70,7 @@ class StackAttention(Attention):
     ) -> Float[Array, "k length d"]:
         query = self.queries(x)
         if across:
-            key, value = self.once(cast(Array, sight.states))
+            key, value = self.once(not_before(x, cast(Array, sight.states)))
             out = attention(query, key, value, sight.states_mask, scoring=self.scoring)
         else:
             key, value = self.remember(*self.keys_values(x), sight.positions)

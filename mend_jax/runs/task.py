@@ -98,6 +98,8 @@ def batches_of(task: Task, start: int, seed: int, **drawn: Any) -> Iterator[Exam
     config, data, mesh = task.config, task.data, task.mesh
     draw = Draw(config.batch, config.outer, config.near, config.far, config.swap, config.k)
     shapes = shapes_of([*data.train, *data.dev], config.swap)
+    if jax.default_backend() != "cpu":  # to read all kernels again takes longer than padding
+        shapes = shapes.alike
     made = training_batches(
         data.train, shapes, draw._replace(**drawn), seed, start, task.cache
     )

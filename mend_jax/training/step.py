@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState
@@ -118,6 +119,10 @@ def make_calibrator(
     return jax.jit(calibrate, donate_argnums=0)
 
 
+LARGEST_SHARED = 1024
+"""MB of a product up to which a GPU's compiler reads its kernel once for all passes that are alike
+before any of them is needed, as those of edit and locality pairs are; of itself, it goes to 64."""
+
 Move = Callable[..., PyTree]
 
 
@@ -189,4 +194,10 @@ def make_step(
             metrics = jax.lax.with_sharding_constraint(metrics, replicated(place.mesh))
         return keep_place(state, place), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0, compiler_options=_options(place.mesh))
+
+
+def _options(mesh: Mesh | None) -> dict[str, Any]:
+    """Of the compiler, for the devices of a mesh, or the default ones."""
+    platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+    return {"xla_gpu_dot_merger_threshold_mb": LARGEST_SHARED} if platform == "gpu" else {}

@@ -13,6 +13,7 @@ from mend_jax.data.batches import (
     ANSWERS,
     LENGTHS,
     Counts,
+    Shapes,
     Skipped,
     bucket,
     collate,
@@ -32,6 +33,11 @@ def test_a_bucket_is_the_smallest_that_holds(n: int):
 def test_what_is_longer_than_the_longest_bucket_is_told():
     with pytest.raises(ValueError, match=r"129 tokens is too long: at most 128 fit"):
         bucket(129, LENGTHS)
+
+
+def test_roles_alike_are_of_the_longest_shape():
+    shapes = Shapes((8, 2), (16, 1), (12, 4), 7)
+    assert shapes.alike == Shapes((16, 4), (16, 4), (16, 4), 7)
 
 
 def test_what_does_not_fit_is_left_out_and_counted():
