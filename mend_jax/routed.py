@@ -14,10 +14,12 @@ from jaxtyping import Array, Int
 from mend_jax.factors import Factors
 from mend_jax.intercept import intercepting
 from mend_jax.models.stages import Seen, Watch
+from mend_jax.scopes.memory import Memory
 from mend_jax.sites import SiteError, check_visited
 
-Decide: TypeAlias = Callable[[Seen], Int[Array, "k length"]]
-"""What was seen of texts -> the edit that acts at each of their positions, or -1."""
+Decide: TypeAlias = Callable[[Seen, Memory | None], Int[Array, "k length"]]
+"""What is seen of texts, and what is known of what came before it in a cache (None: nothing does)
+-> the edit that acts at each of their positions, or -1."""
 
 
 def seen_by(function: Callable[..., Any], *args: Any) -> Seen:
@@ -64,7 +66,7 @@ def routed(
         def watch(module: nn.Module, args: tuple[Any, ...]) -> None:
             if isinstance(module, Watch):
                 seen, at, read = args
-                which = jnp.take_along_axis(decide(seen), at, axis=1)
+                which = decide(seen, module.memory(at))
                 of_read = which if read is None else jnp.take_along_axis(which, read, axis=1)
                 acting.update({False: which, True: of_read})
 

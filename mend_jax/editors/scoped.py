@@ -20,7 +20,8 @@ from mend_jax.factors import Factors, rounded
 from mend_jax.models.stages import Seen
 from mend_jax.objectives import LogitsFn
 from mend_jax.routed import routed, seen_by
-from mend_jax.scopes.active import NONE, active, fires, nobody
+from mend_jax.scopes.active import NONE, active, before, fires
+from mend_jax.scopes.memory import Memory
 from mend_jax.scopes.network import Keys, Scope
 
 
@@ -143,14 +144,24 @@ def scoped(
     return Editor(init, calibrate, edit, observe, apply, editor.config | {"scoped": config})
 
 
-def acting(scope: Scope, phi: PyTree, held: Slots, seen: Seen) -> Int[Array, "k length"]:
+def acting(
+    scope: Scope, phi: PyTree, held: Slots, seen: Seen, memory: Memory | None = None
+) -> Int[Array, "k length"]:
     """The slot of the edit that acts at each position of texts, or NONE; where texts are read as a
-    whole, [k, 1]: at all of them."""
-    near = scope.near(phi, scope.keys(phi, seen.states, seen.mask), held.kept.keys)
+    whole, [k, 1]: at all of them.
+
+    Args:
+      memory: of what was read before what is seen now; it learns that, too.
+    """
+    near = scope.near(phi, scope.keys(phi, seen.states, seen.mask, memory), held.kept.keys)
     fire = fires(near, held.used)
     if scope.whole:
         return fire
-    return active(fire, seen.tokens, held.kept.target, nobody(len(fire)))[0]
+    place = active(fire, seen.tokens, held.kept.target, before(memory, len(fire)))
+    if memory is not None:
+        for name, values in place._asdict().items():
+            memory.keep(name, values)
+    return place.edit
 
 
 def holding() -> Holding:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mend_jax.models.attention import Attention, Cache, attention, everything_before
+from mend_jax.models.attention import Attention, attention, everything_before
 from mend_jax.models.layers import take
 from mend_jax.models.one_stack import OneStack, Places
 from mend_jax.models.stages import Inputs, Seen, Watch
@@ -182,13 +182,10 @@ class CausalModel(OneStack):
         return max(inputs.x.shape[1], self.cache_length)
 
     def watch(self, seen: Seen, places: Places) -> None:
-        """With a cache, of all tokens up to now."""
+        """With a cache, of these tokens at their positions in it."""
         if not self.cache_length:
             return super().watch(seen, places)
-        at = places.positions
-        tokens = Cache(self.cache_length, name="seen_tokens")(seen.tokens[:, :, None, None], at)
-        states = Cache(self.cache_length, name="seen_states")(seen.states, at)
-        Watch(name="watch")(Seen(tokens[:, :, 0, 0], states), at, places.read)
+        Watch(self.cache_length, name="watch")(seen, places.positions, places.read)
 
     def block(self, number: int, name: str) -> CausalBlock:
         """All are of one type; each knows its number."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mend_jax.intercept import intercepting, linear_sites
+from mend_jax.scopes.memory import Memory
 from mend_jax.sites import SiteError, Sites, match_sites
 
 
@@ -32,18 +33,42 @@ class Seen(NamedTuple):
 
 class Watch(nn.Module):
     """Does nothing, before the first stage that may be edited: those who intercept it learn what
-    was seen of each text up to there.
+    was seen of each text up to there, and may keep of it what they need for what follows.
 
-    at: int32[k, n], which of the positions of `seen` the tokens of this call are; where a text is
-    read as a whole, int32[k, 1] that are 0: what is decided of it holds for all its positions, and
-    for those of its answer. read: which of those the last block is asked for (None: all).
+    seen: of the tokens of this call. at: int32[k, n], their positions. read: which of them the
+    last block is asked for (None: all). Where a text is read as a whole, what is decided of it
+    holds for all its positions, and for those of its answer.
+
+    Args:
+      cache_length: with more than 0, what is remembered is kept in the collection `cache`.
     """
+
+    cache_length: int = 0
 
     def __call__(
         self, seen: Seen, at: Int[Array, "k n"], read: Int[Array, "k answers"] | None
     ) -> Seen:
         del at, read
         return seen
+
+    def memory(self, at: Int[Array, "k n"]) -> Memory | None:
+        """Of all calls that went into the cache; None without one."""
+        if not self.cache_length:
+            return None
+        rows = jnp.arange(at.shape[0])[:, None]
+
+        def recall(name: str) -> Any:
+            return self.get_variable("cache", name)
+
+        def keep(name: str, new: Array) -> Array:
+            old = recall(name)
+            if old is None:
+                old = jnp.zeros((new.shape[0], self.cache_length, *new.shape[2:]), new.dtype)
+            every = old.at[rows, at].set(new)
+            self.put_variable("cache", name, every)
+            return every
+
+        return Memory(at, recall, keep)
 
 
 class Inputs(NamedTuple):

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mend_jax.scopes.memory import Memory
 from mend_jax.scopes.network import Near
 
 NONE = -1
@@ -19,15 +20,31 @@ NONE = -1
 
 
 class Place(NamedTuple):
-    """Of each text: the edit that acts, or NONE, and how many tokens of its target were said."""
+    """Of each text, or position: the edit that acts, or NONE, and how many tokens of its target
+    were said."""
 
-    edit: Int[Array, "k"]
-    said: Int[Array, "k"]
+    edit: Int[Array, "k *length"]
+    said: Int[Array, "k *length"]
 
 
 def nobody(k: int) -> Place:
     """No edit acts in k texts."""
     return Place(jnp.full(k, NONE, jnp.int32), jnp.zeros(k, jnp.int32))
+
+
+def before(memory: Memory | None, k: int) -> Place:
+    """How it stood before the first of the tokens that are read now."""
+    none = nobody(k)
+    if memory is None:
+        return none
+    first, found = memory.at[:, :1], []
+    for name, nothing in none._asdict().items():
+        known = memory.recall(name)
+        if known is None:
+            return none
+        last = jnp.take_along_axis(known, jnp.maximum(first - 1, 0), axis=1)
+        found.append(jnp.where(first > 0, last, nothing[:, None])[:, 0])
+    return Place(*found)
 
 
 def passed(near: Near, used: Bool[Array, "edits"]) -> Float[Array, "*at edits"]:
@@ -47,8 +64,8 @@ def active(
     tokens: Int[Array, "k length"],
     targets: Int[Array, "edits answers"],
     place: Place,
-) -> tuple[Int[Array, "k length"], Place]:
-    """The slot of the edit that acts at each position, or NONE; and how it stands after the last.
+) -> Place:
+    """How it stands at each position: the slot of the edit that acts there, or NONE.
 
     Args:
       fire: what each position decides for itself.
@@ -57,13 +74,13 @@ def active(
     """
     lengths = jnp.sum(targets != NONE, axis=-1)
 
-    def step(place: Place, now: tuple[Array, Array]) -> tuple[Place, Array]:
+    def step(place: Place, now: tuple[Array, Array]) -> tuple[Place, Place]:
         fire, token = now
         edit, said = place
         on = (edit != NONE) & (targets[edit, said] == token)
         going = on & (said + 1 < lengths[edit])
-        edit = jnp.where(going, edit, fire)
-        return Place(edit, jnp.where(going, said + 1, 0)), edit
+        place = Place(jnp.where(going, edit, fire), jnp.where(going, said + 1, 0))
+        return place, place
 
-    last, which = jax.lax.scan(step, place, (fire.T, tokens.T))
-    return which.T, last
+    _, places = jax.lax.scan(step, place, (fire.T, tokens.T))
+    return Place(*(x.T for x in places))

@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from mend_jax.scopes.memory import Memory
+
 FARTHEST = 64
 """Distances of a key from the position that asks are told apart up to this one."""
 
@@ -40,8 +42,9 @@ class Scope(NamedTuple):
     """A network that says where an edit holds.
 
     init(key, d) -> phi, for states of d features.
-    keys(phi, states, mask) -> Keys of every position, from states[k, length, kept, d]: those before
-      the stages `stages`, early ones first; mask: bool[k, length], which are no padding, or None.
+    keys(phi, states, mask=None, memory=None) -> Keys of every position, from states[k, length,
+      kept, d]: those before the stages `stages`, early ones first. mask: bool[k, length], which are
+      no padding. memory: of the positions before these, if there are any; it learns these, too.
     near(phi, asking, held) -> Near: keys [..., width] against keys [edits, width].
     stages: numbers of the model's stages before which the states are kept.
     config: how to build it again.
@@ -49,7 +52,7 @@ class Scope(NamedTuple):
     """
 
     init: Callable[[Key[Array, ""], int], PyTree]
-    keys: Callable[[PyTree, Float[Array, "k length kept d"], Bool[Array, "k length"] | None], Keys]
+    keys: Callable[..., Keys]
     near: Callable[[PyTree, Keys, Keys], Near]
     stages: tuple[int, ...]
     config: dict[str, Any]
@@ -99,6 +102,7 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
         phi: PyTree,
         states: Float[Array, "k length kept d"],
         mask: Bool[Array, "k length"] | None = None,
+        memory: Memory | None = None,
     ) -> Keys:
         w = phi["kernels"]
         k, length = states.shape[:2]
@@ -110,13 +114,17 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
             (x @ w[name]).reshape(k, length, heads, width)
             for x, name in ((last, "query"), (early, "key"), (early, "value"))
         )
+        at = jnp.arange(length)[None]
+        if memory is not None:
+            at = memory.at
+            key, value = memory.keep("key", key), memory.keep("value", value)
         scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
-        distance = jnp.arange(length)[:, None] - jnp.arange(length)[None]
-        scores = scores + phi["distance"][None, :, jnp.clip(distance, 0, FARTHEST - 1)]
-        read = (distance >= 0)[None]
+        distance = at[:, None, :, None] - jnp.arange(key.shape[1])[None, None, None]
+        far = phi["distance"][:, jnp.clip(distance[:, 0], 0, FARTHEST - 1)]
+        read = distance >= 0
         if mask is not None:
-            read = read & mask[:, None] | (distance == 0)[None]  # what is padding reads itself
-        scores = jnp.where(read[:, None], scores, -jnp.inf)
+            read = read & mask[:, None, None] | (distance == 0)  # what is padding reads itself
+        scores = jnp.where(read, scores + far.swapaxes(0, 1), -jnp.inf)
         pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
         whom = pooled.reshape(k, length, -1) @ w["subject"]
         what = jax.nn.gelu(last @ w["inner"]) @ w["outer"] + last @ w["skip"]

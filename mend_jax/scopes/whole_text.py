@@ -50,7 +50,9 @@ def two_keys_of_text(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Siz
         phi: PyTree,
         states: Float[Array, "k length kept d"],
         mask: Bool[Array, "k length"] | None = None,
+        memory: None = None,
     ) -> Keys:
+        del memory  # the source of an answer is read in one piece
         w = phi["kernels"]
         k, length = states.shape[:2]
         plain = standard(phi, states)

@@ -4,15 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mend_jax.scopes.active import NONE, active, fires, nobody
+from mend_jax.scopes.active import NONE, Place, active, fires, nobody
 from mend_jax.scopes.network import Near
 
 TARGETS = jnp.asarray([[7, 8, NONE], [9, NONE, NONE], [5, 6, 7]])
 
 
 def which(fire: list[int], tokens: list[int]) -> list[int]:
-    found, _ = active(jnp.asarray([fire]), jnp.asarray([tokens]), TARGETS, nobody(1))
-    return found[0].tolist()
+    found = active(jnp.asarray([fire]), jnp.asarray([tokens]), TARGETS, nobody(1))
+    return found.edit[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,14 @@ def test_in_pieces_as_in_one():
     rng = np.random.default_rng(0)
     fire = jnp.asarray(rng.choice([-1, -1, 0, 1, 2], (40, 12)), jnp.int32)
     tokens = jnp.asarray(rng.integers(5, 10, (40, 12)), jnp.int32)
-    whole, last = active(fire, tokens, TARGETS, nobody(40))
-    assert len(np.unique(whole)) == 4
+    whole = active(fire, tokens, TARGETS, nobody(40))
+    assert len(np.unique(whole.edit)) == 4
     for cut in (1, 5, 11):
-        first, place = active(fire[:, :cut], tokens[:, :cut], TARGETS, nobody(40))
-        second, end = active(fire[:, cut:], tokens[:, cut:], TARGETS, place)
-        np.testing.assert_array_equal(np.concatenate([first, second], axis=1), whole)
-        np.testing.assert_array_equal(end, last)
+        first = active(fire[:, :cut], tokens[:, :cut], TARGETS, nobody(40))
+        place = Place(*(x[:, -1] for x in first))
+        second = active(fire[:, cut:], tokens[:, cut:], TARGETS, place)
+        for *parts, wanted in zip(first, second, whole, strict=True):
+            np.testing.assert_array_equal(np.concatenate(parts, axis=1), wanted)
 
 
 def test_both_thresholds_have_to_be_passed_and_the_nearest_is_taken():
