@@ -12,6 +12,9 @@
     in_context  the edit's text before every question; changes no weight
     none        no edit
 
+With --scope --scope-of DIR all are trained for a scope, given that of the editor in DIR, and scored
+while --k of their edits are held together: those whose edits are rows, which are mend, ft and ke.
+
 Writes compare.json, compare.md, compare.png, and each editor to a folder of its own; with --resume,
 rows that are done stay. Without --train the project's facts are used.
 """
@@ -20,7 +23,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from mend_jax.commands.command import Command, Preset
 from mend_jax.editors.registry import EDITORS
@@ -63,6 +66,8 @@ class CompareConfig(TrainConfig):
     own: Own = field(default_factory=Own)
     """What single methods leave to choose."""
 
+    holds_together: ClassVar[bool] = True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(CompareConfig):
@@ -83,8 +88,8 @@ def check(config: CompareConfig) -> None:
     check_data(config)
     if config.distributed:
         raise ExperimentError("a comparison is not distributed")
-    if config.scope:
-        raise ExperimentError("a comparison gives no editor a scope: leave --scope out")
+    if config.scope and config.scope_of is None:
+        raise ExperimentError("a comparison gives all its editors one scope: --scope-of DIR")
     if config.editor != CompareConfig.editor:
         raise ExperimentError("a comparison takes several: --editors NAME,NAME,...")
 

@@ -260,3 +260,9 @@ def edit_examples(
 def grouped(items: Sequence[Item], k: int) -> list[Sequence[Item]]:
     """The items in groups of k, in order; a rest of fewer is left out."""
     return [items[i : i + k] for i in range(0, len(items) // k * k, k)]
+
+
+def check_enough(records: Sequence[TokenRecord], k: int) -> None:
+    """Raises ValueError for fewer than k records."""
+    if len(records) < k:
+        raise ValueError(f"{len(records)} records are too few to edit {k} at once")

@@ -133,4 +133,8 @@ def _trained_with(options: EnnOptions) -> dict[str, Any]:
     return {k: rates[k] for k in ("learning_rate", "alpha_learning_rate")} | {"calibrate": 0}
 
 
-METHOD = Method(enn, EnnOptions, _choose, _trained_with)
+def _no_scope(options: dict[str, Any], late: Sequence[str]) -> dict[str, Any]:
+    raise ValueError("ENN edits a base of its own, which answers everywhere: it has no scope")
+
+
+METHOD = Method(enn, EnnOptions, _choose, _trained_with, within=_no_scope)

@@ -1,21 +1,21 @@
 """Fine-tuning as an editor: the baselines FT and FT+KL (paper, section 5).
 
-What is trained is a float32 matrix beside each kernel, from zero. Every edit of a batch runs in one
-`lax.while_loop`, vmapped: the loop goes on until the last edit is answered, and an edit that is
-stays as it was when it became so.
+What is trained is a float32 matrix beside each kernel, from zero; for a scope, a few rows
+(`finetune_rows`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, PyTree
 
 from mend_jax.editors.base import Editor, EditorState, untrained
+from mend_jax.editors.descent import until_answered
+from mend_jax.editors.finetune_rows import finetune_rows
 from mend_jax.editors.method import Method
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, shape_of
@@ -54,7 +54,6 @@ def finetune(
       c_edit: 1e-2 in the paper, 1e-3 for GPT-J.
     """
     logits = outputs.logits
-    optimiser = _rmsprop(learning_rate)
 
     def objective(
         edit: Edit, params: PyTree, pair: Pair, others: Pair | None, step: Array
@@ -76,21 +75,10 @@ def finetune(
         if locality is not None:
             others = outputs.enter(params, jax.tree.map(jnp.asarray, locality))
 
-        def unanswered(carry: Any) -> Array:
-            _, _, step, done = carry
-            return (step < steps) & ~done
+        def asked(now: Edit, step: Array) -> tuple[Array, Array]:
+            return objective(now, params, example.edit, others, step)
 
-        def descend(carry: Any) -> Any:
-            now, moments, step, _ = carry
-            slope = jax.grad(objective, has_aux=True)
-            gradient, done = slope(now, params, example.edit, others, step)
-            updates, moments = optimiser.update(gradient, moments)
-            moved = optax.apply_updates(now, updates)
-            kept = jax.tree.map(lambda a, b: jnp.where(done, a, b), now, moved)
-            return kept, moments, step + 1, done
-
-        begin = (start, optimiser.init(start), jnp.int32(0), jnp.asarray(False))
-        return jax.lax.while_loop(unanswered, descend, begin)[0]
+        return until_answered(asked, start, learning_rate, steps)
 
     options = {"learning_rate": learning_rate, "steps": steps, "c_edit": c_edit}
     return untrained(edit, _config(options, locality))
@@ -100,14 +88,6 @@ def _config(options: dict[str, Any], locality: Pair | None) -> dict[str, Any]:
     if locality is None:
         return {"editor": "ft", "options": options}
     return {"editor": "ft_kl", "options": options | {"locality": pair_to_lists(locality)}}
-
-
-def _rmsprop(learning_rate: float) -> optax.GradientTransformation:
-    """With PyTorch's defaults, after clipping."""
-    return optax.chain(
-        optax.clip_by_global_norm(100.0),
-        optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False),
-    )
 
 
 def nothing_yet(logits: LogitsFn, at: Sites, params: PyTree, pair: Pair) -> dict[str, Dense]:
@@ -153,11 +133,24 @@ class WithLocalityOptions(FineTuneOptions):
     """Weight of the edit loss; the KL of the other answers has weight 1."""
 
 
+def _make(
+    outputs: Outputs, at: Sites, *, late: Sequence[str] | None = None, **options: Any
+) -> Editor:
+    """late: it is for a scope."""
+    if late is None:
+        return finetune(outputs, at, **options)
+    return finetune_rows(outputs, at, late, **options)
+
+
 def _make_kl(outputs: Outputs, at: Sites, *, locality: Mapping[str, Any], **options: Any) -> Editor:
     return finetune(outputs, at, locality=pair_from_lists(locality), **options)
 
 
-FT = Method(finetune, FineTuneOptions)
+FT = Method(
+    _make,
+    FineTuneOptions,
+    within=lambda options, late: options | {"late": list(late)},
+)
 FT_KL = Method(
     _make_kl,
     WithLocalityOptions,

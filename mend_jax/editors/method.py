@@ -3,7 +3,7 @@
 Each editor's file ends with its own `Method`; `registry.py` lists them by name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +53,9 @@ class Method(NamedTuple):
     together: all held-out edits are made as one, and scored under it.
     sites(options, model, sites) -> where it edits the base, which is cut there: by default at the
       run's sites. Nowhere, (): it takes the whole base.
+    within(options, late) -> what `make` is given if the edits are to be held in a scope, by
+      default the same; raises ValueError for a method that has no use for one. late: as of
+      `editors.scoped`.
     """
 
     make: Callable[..., Editor]
@@ -62,6 +65,7 @@ class Method(NamedTuple):
     at_once: tuple[AtOnce, ...] = ("joint",)
     together: bool = False
     sites: Callable[[Any, Any, tuple[str, ...]], tuple[str, ...]] = lambda options, model, at: at
+    within: Callable[[dict[str, Any], Sequence[str]], dict[str, Any]] = lambda options, _: options
 
     def way(self, wanted: AtOnce, k: int) -> AtOnce:
         """How k edits are made, if `wanted` is asked for."""

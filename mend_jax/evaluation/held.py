@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from mend_jax.data.batches import TokenRecord, collate, shapes_of, shapes_of_edits
+from mend_jax.data.batches import TokenRecord, edit_examples, shapes_of, shapes_of_edits
 from mend_jax.data.records import KINDS
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Slots
@@ -111,8 +111,8 @@ def make_kept(
     for i in range(0, len(edits), batch):
         chosen = edits[i : i + batch]
         filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
-        pair = collate([[edit] for edit in filled], shapes.edit, batching.cache)
-        made = jax.device_get(programs.make(state, params, Example(pair, pair, pair)))
+        examples = edit_examples([[edit] for edit in filled], shapes, batching.cache)
+        made = jax.device_get(programs.make(state, params, examples))
         parts.append(jax.tree.map(lambda x, n=len(chosen): x[:n], made))
     return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 

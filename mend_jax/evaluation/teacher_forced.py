@@ -16,7 +16,15 @@ from jax.lax import with_sharding_constraint as constrain
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped, shapes_of
+from mend_jax.data.batches import (
+    Shapes,
+    TokenRecord,
+    check_enough,
+    collate,
+    conditions,
+    grouped,
+    shapes_of,
+)
 from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import KINDS
@@ -156,9 +164,8 @@ def score(
       ValueError: fewer than k records.
     """
     shapes, cache, batch, k = batching
+    check_enough(records, k)
     groups = grouped(records, k)
-    if not groups:
-        raise ValueError(f"{len(records)} records are too few to edit {k} at once")
     records = [record for group in groups for record in group]
     width = widths(records)
     order: list[int] = []

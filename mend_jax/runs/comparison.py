@@ -21,6 +21,7 @@ from mend_jax.files import write_text
 from mend_jax.objectives import outputs_of
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results
+from mend_jax.runs.given_scope import for_scope, given_scope, scored_held
 from mend_jax.runs.methods import Chosen, editor_of, options_of, sites_for
 from mend_jax.runs.options import as_json
 from mend_jax.runs.task import Task, batches_of, cut_at
@@ -33,7 +34,7 @@ from mend_jax.runs.training import (
     train,
 )
 from mend_jax.saved.arrays import check_trained
-from mend_jax.saved.directory import save_editor
+from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
 
 Row = dict[str, Any]
 ROWS = "compare.json"
@@ -60,8 +61,9 @@ def compare(
 
     Returns:
       Rows as results.json has them, with "train_seconds", "steps", "edit_seconds" (of one edit,
-      after the trunk, compiled), "parameters" and "memory_bytes" (of the compiled training step, or
-      of an edit where nothing is trained; the base included); or with "error".
+      after the trunk, compiled; the mean of a few), "parameters" and "memory_bytes" (of the
+      compiled training step, or of an edit where nothing is trained; the base included); or with
+      "error".
     """
     file = task.config.out / ROWS
     before = _rows(file, say) if task.config.resume else []
@@ -112,26 +114,28 @@ class Contender(NamedTuple):
 
 def _row(contender: Contender, reporter: Reporter) -> Row:
     task, chosen = contender.task, contender.chosen
+    k, config, scoped = task.config.k, task.config, task.config.scope
+    task = cut_at(task, sites_for(chosen, task.base, task.sites))
+    if scoped:  # each is made alone, and k are held together
+        config = replace(config, k=1)
+        task = task._replace(config=config)
     check_together(task, chosen.method)
-    base, config = task.base, task.config
-    task = cut_at(task, sites_for(chosen, base, task.sites))
-    options = options_of(task, chosen)
-    editor = editor_of(task, chosen, options, task.outputs)
     began = time.perf_counter()
-    trains = learns(task, editor)
-    if trains and not config.steps:
-        task = _within(task, editor, contender.minutes)
-    reporter.restart(task.config.steps)
-    state, _ = train(task, editor, reporter, lambda message: None)
+    task, editor, saved, trains = _trained(task, contender, reporter)
     train_seconds = time.perf_counter() - began
-    check_trained(state, str(config.out))
-    whole = editor_of(task, chosen, options, outputs_of(base.model))
-    save_editor(config.out, whole, state, base, task.sites, as_json(task.config))
+    memory = _step_memory(task, editor) if trains else 0
+    if scoped:
+        saved = given_scope(task, saved, lambda message: None)
+        editor = build_editor(saved.config, task.outputs)
+    save_editor(config.out, *saved[:4], as_json(task.config))
     together = chosen.method.together
-    k = len(task.data.validation) if together else config.k
-    made = _make(task, editor, state, k)
-    memory = _step_memory(task, editor) if trains else made.memory
-    scores = score_held_out(task, editor, state, reporter, made.edit if together else None)
+    k = len(task.data.validation) if together else k
+    made = _make(task, editor, saved.state, 1 if scoped else k)
+    if scoped and k > 1:
+        scores = scored_held(task, editor, saved, k, reporter)
+    else:
+        edit = made.edit if together else None
+        scores = score_held_out(task, editor, saved.state, reporter, edit)
     metrics = summarise(scores, config.seed, 1 if together else config.k)
     protocol = PROTOCOLS[config.protocol]
     about = About(chosen.called, config.model, contender.dataset, len(scores.success), protocol)
@@ -140,10 +144,37 @@ def _row(contender: Contender, reporter: Reporter) -> Row:
     return results | {
         "train_seconds": round(train_seconds, 1),
         "steps": task.config.steps if trains else 0,
-        "edit_seconds": made.seconds / k,
-        "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(state.phi)),
-        "memory_bytes": memory,
+        "edit_seconds": made.seconds,
+        "parameters": sum(int(np.size(x)) for x in jax.tree.leaves(saved.state.phi)),
+        "memory_bytes": memory or made.memory,
     }
+
+
+class Trained(NamedTuple):
+    """An editor over the tail, and as it is saved. trains: it has something to learn."""
+
+    task: Task
+    editor: Editor
+    saved: SavedEditor
+    trains: bool
+
+
+def _trained(task: Task, contender: Contender, reporter: Reporter) -> Trained:
+    """The method's editor, trained as its budget allows."""
+    chosen = contender.chosen
+    options = options_of(task, chosen)
+    editor = editor_of(task, chosen, options, task.outputs)
+    if task.config.scope:
+        editor = for_scope(task, editor)
+    trains = learns(task, editor)
+    if trains and not task.config.steps:
+        task = _within(task, editor, contender.minutes)
+    reporter.restart(task.config.steps)
+    state, _ = train(task, editor, reporter, lambda message: None)
+    check_trained(state, str(task.config.out))
+    whole = editor_of(task, chosen, options, outputs_of(task.base.model))
+    saved = SavedEditor(whole, state, task.base, task.sites, whole.config)
+    return Trained(task, editor, saved, trains)
 
 
 def _within(task: Task, editor: Editor, minutes: float) -> Task:
@@ -166,23 +197,28 @@ def _within(task: Task, editor: Editor, minutes: float) -> Task:
 
 
 class Made(NamedTuple):
-    """An edit, the seconds that it took to make once compiled, and what that needs in bytes."""
+    """The first edit, the seconds that one takes once compiled, and what that needs in bytes."""
 
     edit: Any
     seconds: float
     memory: int
 
 
+TIMED = 4
+"""Edits that are made for their time: how long fine-tuning takes depends on the edit."""
+
+
 def _make(task: Task, editor: Editor, state: EditorState, k: int) -> Made:
-    """The first k held-out records, edited at once."""
-    params, example = task.base.params, first_held_out(task, k)
-    compiled = jax.jit(editor.edit).lower(state, params, example).compile()
-    seconds = []
-    for _ in range(4 if k == 1 else 1):
-        began = time.perf_counter()
-        edit = jax.block_until_ready(compiled(state, params, example))
-        seconds.append(time.perf_counter() - began)
-    return Made(edit, float(np.median(seconds)), _bytes(compiled))
+    """The first held-out records, edited k at once."""
+    params = task.base.params
+    examples = first_held_out(task, k, TIMED if k == 1 else 1)
+    compiled = jax.jit(editor.edit).lower(state, params, examples[0]).compile()
+    first = jax.block_until_ready(compiled(state, params, examples[0]))
+    began = time.perf_counter()
+    for example in examples:
+        jax.block_until_ready(compiled(state, params, example))
+    seconds = (time.perf_counter() - began) / (len(examples) * k)
+    return Made(first, seconds, _bytes(compiled))
 
 
 def _step_memory(task: Task, editor: Editor) -> int:

@@ -13,6 +13,7 @@ from mend_jax.models.registry import Base
 from mend_jax.objectives import Outputs
 from mend_jax.option_types import Batch, refusal
 from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.scoping import late_sites
 from mend_jax.runs.task import Task, ground_of
 
 
@@ -113,7 +114,10 @@ def sites_for(chosen: Chosen, base: Base, sites: tuple[str, ...]) -> tuple[str, 
 
 def options_of(task: Task, chosen: Chosen) -> dict[str, Any]:
     """What the editor is made of, as a saved editor has it."""
-    return chosen.method.choose(chosen.own, ground_of(task))
+    options = chosen.method.choose(chosen.own, ground_of(task))
+    if not task.config.scope:
+        return options
+    return chosen.method.within(options, late_sites(task.base.model, task.sites))
 
 
 def editor_of(

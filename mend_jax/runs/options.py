@@ -227,6 +227,10 @@ class TrainConfig(
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""
 
+    holds_together: ClassVar[bool] = False
+    """With --scope, edits are made alone, and --k of them are held together while they are
+    scored."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PaperConfig(TrainConfig):
@@ -266,7 +270,8 @@ def check_config(config: TrainConfig) -> None:
     check_options(config)
     if config.words and config.ridge >= 1:
         raise ExperimentError("--words needs a --ridge below 1, in whose coordinates it works")
-    if config.scope and (config.k > 1 or config.mesh != "1x1" or config.at_once != "joint"):
+    at_once = (config.k > 1 and not config.holds_together) or config.at_once != "joint"
+    if config.scope and (at_once or config.mesh != "1x1"):
         raise ExperimentError(
             "--scope: each of its edits is made alone, on one device: --k, --at-once and --mesh do "
             "not go with it"

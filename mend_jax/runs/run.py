@@ -14,8 +14,6 @@ import jax
 from jax.sharding import Mesh
 
 from mend_jax.data.records import Record
-from mend_jax.editors.answering import answering
-from mend_jax.editors.scoped import check_factors
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
@@ -25,28 +23,18 @@ from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.forecast import forecast, told
+from mend_jax.runs.given_scope import for_scope, given_scope
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
 from mend_jax.runs.options import TrainConfig, as_json, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
-from mend_jax.runs.scoping import (
-    ScopeRecords,
-    ScopeTraining,
-    add_scope,
-    check_can_scope,
-    late_sites,
-    reads_whole,
-    scope_lent,
-    sites_to_scope,
-    with_scope,
-)
+from mend_jax.runs.scoping import check_can_scope, scope_lent, sites_to_scope
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
 from mend_jax.runs.streaming import check_stream, plan_of, texts_of
-from mend_jax.runs.task import Task, make_task
+from mend_jax.runs.task import make_task
 from mend_jax.runs.training import (
     check_together,
     first_held_out,
     score_held_out,
-    shapes_of_edit,
     train,
 )
 from mend_jax.saved.arrays import check_trained
@@ -149,20 +137,18 @@ def _made(
         made = options_of(task, chosen)
         editor = editor_of(task, chosen, made, task.outputs)
         if config.scope:
-            check_factors(shapes_of_edit(task, editor))  # before anything is trained
-            if not reads_whole(base.model):
-                editor = answering(editor, late_sites(base.model, sites))
+            editor = for_scope(task, editor)
         trained, fitted = train(task, editor, reporter, say)
         check_trained(trained, str(config.out))
         options = as_json(chosen.config)
         whole = editor_of(task, chosen, made, outputs_of(base.model))
         if config.scope:
-            found = _with_scope(task, SavedEditor(whole, trained, base, sites, whole.config), say)
+            found = given_scope(task, SavedEditor(whole, trained, base, sites, whole.config), say)
             editor, whole, trained = build_editor(found.config, task.outputs), *found[:2]
         save_editor(config.out, whole, trained, base, sites, options)
         edit = None
         if chosen.method.together:
-            first = first_held_out(task, len(data.validation))
+            (first,) = first_held_out(task, len(data.validation))
             edit = jax.jit(editor.edit)(trained, base.params, first)
         scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
@@ -192,18 +178,6 @@ def _to_scope(
             "the blocks below them"
         )
     return fewer
-
-
-def _with_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> SavedEditor:
-    """The editor with a scope: another's, or one trained on the run's own records."""
-    config = task.config
-    saved = saved._replace(config=saved.config | {"sites": list(saved.sites)})
-    if config.scope_of:
-        lent = scope_lent(config.scope_of, task.base, saved.sites)
-        return with_scope(saved, *lent)
-    parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
-    training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)
-    return add_scope(saved, ScopeRecords(*parts), training, task.cache, say)
 
 
 def _of_training(fitted: Fit | None) -> dict[str, Any]:

@@ -112,14 +112,15 @@ def prepare(config: TrainConfig, base: Base, given: Given) -> Data:
         validation[: config.max_validation or None], encode, *limits
     )
     k = config.k
-    if k > 1:
+    trained = 1 if config.scope else k  # in scopes each is made alone, and k are held together
+    if trained > 1:
         parts = {"training": kept, "development": dev, "validation": held_out}
         few = [name for name, part in parts.items() if len(part) < k]
         if few:
             raise ExperimentError(f"--k {k}: there are fewer {' and '.join(few)} records than that")
         if not config.allow_conflicts:
             check_conflicts([kept, *grouped(dev, k), *grouped(held_out, k)])
-    dev, _ = without_edited_subjects(dev, k)
+    dev, _ = without_edited_subjects(dev, trained)
     held_out, obeyed = without_edited_subjects(held_out, k)
     left_out = {
         "validation records of known subjects": known,

@@ -10,6 +10,7 @@ import optax
 from mend_jax.data.batches import (
     Shapes,
     TokenRecord,
+    check_enough,
     edit_examples,
     grouped,
     shapes_of,
@@ -160,13 +161,18 @@ def check_together(task: Task, method: Method) -> None:
         check_conflicts([data.validation])
 
 
-def first_held_out(task: Task, k: int) -> Example:
-    """The first k held-out records, to be edited at once."""
-    chosen = task.data.validation[:k]
-    made = edit_examples([[r.edit for r in chosen]], shapes_of(chosen), task.cache)
+def first_held_out(task: Task, k: int, groups: int = 1) -> list[Example]:
+    """The first groups of k held-out records, each to be edited at once.
+
+    Raises:
+      ValueError: there are fewer than k.
+    """
+    check_enough(task.data.validation, k)
+    chosen = grouped(task.data.validation, k)[:groups]
+    shapes = shapes_of([record for group in chosen for record in group])
+    made = edit_examples([[r.edit for r in group] for group in chosen], shapes, task.cache)
     ready = after_trunk(task.trunk, task.base.params, jax.device_put(made))
-    example: Example = jax.tree.map(lambda x: x[0], ready)
-    return example
+    return [jax.tree.map(lambda x, i=i: x[i], ready) for i in range(len(chosen))]
 
 
 def score_held_out(

@@ -37,7 +37,8 @@ def before(memory: Memory | None, k: int) -> Place:
     none = nobody(k)
     if memory is None:
         return none
-    first, found = memory.at[:, :1], []
+    first = memory.at[:, :1]
+    found: list[Array] = []
     for name, nothing in none._asdict().items():
         known = memory.recall(name)
         if known is None:

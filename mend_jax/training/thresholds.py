@@ -28,7 +28,7 @@ from mend_jax.scopes.network import Keys, Near, Scope
 
 SHIFTS = np.arange(-8.0, 8.25, 0.5)
 """Logits by which either threshold may be moved from where training has put it."""
-LEAKS = 0.02
+LEAKS = 0.03
 """Share of the neighbours, and of the other questions about a subject, that may leak."""
 CHUNK = 64
 """Texts whose keys are made at a time."""

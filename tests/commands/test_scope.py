@@ -105,7 +105,7 @@ def test_a_run_trains_both(tiny_files: Files, finished: Finished, tmp_path: Path
     with pytest.raises(ExperimentError, match="--k, --at-once and --mesh do not go with it"):
         run(options(tiny_files, tmp_path / "two", scope=True, k=2))
     with pytest.raises(ValueError, match="only edits that are factors are scoped"):
-        run(options(tiny_files, tmp_path / "ft", scope=True, editor="ft"))
+        run(options(tiny_files, tmp_path / "ft", scope=True, editor="ft_kl"))
     lent = run(options(tiny_files, tmp_path / "lent", scope=True, scope_of=str(tmp_path / "run")))
     assert lent is not None
     assert_equal(lent.saved.state, again.state)  # the same editor, and the other's scope
@@ -113,9 +113,34 @@ def test_a_run_trains_both(tiny_files: Files, finished: Finished, tmp_path: Path
         run(options(tiny_files, tmp_path / "no", scope=True, scope_of=str(finished.config.out)))
     with pytest.raises(ExperimentError, match="say --scope, too"):
         run(options(tiny_files, tmp_path / "no", scope_of="smollm2-135m"))
-    line = ("--model", tiny_files.model, "--train", tiny_files.train, "--validation")
-    ended = typed("compare", *line, tiny_files.validation, "--out", tmp_path / "all", "--scope")
-    assert ended.code == 1 and "gives no editor a scope" in ended.error
+
+
+def test_editors_are_compared_under_one_scope(tiny_files: Files, out: Path, tmp_path: Path):
+    """Trained for it, and scored while four of their edits are held, as `evaluate` does."""
+    write_records(tmp_path / "records.jsonl", some_records(200, 8))
+    line = (
+        "compare", "--model", tiny_files.model, "--train", tiny_files.train, "--validation",
+        tmp_path / "records.jsonl", "--sites", r"layers_1/mlp/(up|down)_proj", "--dev", 4,
+        "--steps", 2, "--batch", 3, "--rank", 5, "--longest", 24, "--scope",
+    )  # fmt: skip
+    ended = typed(*line, "--out", tmp_path / "no")
+    assert ended.code == 1 and "all its editors one scope: --scope-of DIR" in ended.error
+    more = ("--scope-of", out, "--editors", "mend,ft,enn,ft_kl,none", "--k", 4)
+    ended = typed(*line, *more, "--ft.learning-rate", 1e-2, "--out", tmp_path / "all")
+    assert ended.code == 0, ended.error
+    rows = json.loads((tmp_path / "all/compare.json").read_text())
+    for row in rows[:2]:
+        assert row["config"]["k"] == 4 and row["n"] == 8 and row["edit_seconds"] > 0
+        assert {"found", "wrong", "fired"} <= set(row["metrics"])
+    wanted = ("a base of its own", "only edits that are factors are scoped", "changes no weights")
+    for row, why in zip(rows[2:], wanted, strict=True):
+        assert why in row["error"]
+    assert rows[1]["metrics"]["reliability"]["value"] == 1.0  # fine-tuned where they act
+    records = ("--records", tmp_path / "records.jsonl", "--longest", 24)
+    ended = typed("evaluate", "--editor", tmp_path / "all/ft", *records, "--k", 4,
+                  "--out", tmp_path / "again")  # fmt: skip
+    assert ended.code == 0, ended.error
+    assert metrics(tmp_path / "again")["reliability"]["value"] == 1.0
 
 
 def test_the_command_edit_speaks_with_it(out: Path):
