@@ -41,6 +41,9 @@ LINES = {  # the options that gave the results, as they were typed
     ("experiments.train_smollm2_counterfact", "general"): "--scope --max-validation 300 --dev 300 "
     "--steps 600 --sites 'layers_(28|29)/mlp/(gate|up)_proj' --swap --calibrate 60 "
     "--evaluate-every 300 --scope-steps 600 --scope-batch 128 --longest-answer 8",
+    ("experiments.train_t5xxl", "small_t5_scoped"): "--dtype float32 --rank 256 --steps 600 "
+    "--learning-rate 2e-5 --decay cosine --c-edit 1 --calibrate 48 --swap --dev 150 "
+    "--evaluate-every 150 --checkpoint-every 600 --patience 0 --scope --scope-steps 600",
     ("mend_jax.commands.compare", "small_t5"): "--minutes 2 --rank 256 --ridge 0.05 "
     "--calibrate 48 --swap --decay cosine --alpha 6e-4 --alpha-learning-rate 6e-5 "
     "--learning-rate 4e-5 --words --c-edit 0.6 --near 1 --far 1 --longest 32 --dev 150 "
