@@ -27,7 +27,7 @@ class StatesOptions:
     base: Text | None = None
     """Only those of bases with this in their name."""
     unused: Times = 0
-    """Only those that no run has made or taken for so many days."""
+    """Only those that no run has made or taken for so many days (0: whenever it was)."""
     clear: bool = False
     """Delete them. What a run is making at the moment stays."""
     json: bool = False

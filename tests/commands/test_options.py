@@ -63,7 +63,7 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "naming"): "BERT learns verdicts at once",
     (0, "at"): "0 is before the first event", (0, "held"): "0 is not timed",
     (0, "elsewhere"): "0 is not looked at", (0, "hold"): "0 is no more than a group",
-    (0, "asked"): NONE,
+    (0, "asked"): NONE, (0, "unused"): "0 is whatever was used last",
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
     ("", "grace.site"): "by the number of blocks",
@@ -75,6 +75,9 @@ ALLOWED: dict[tuple[Any, str], str] = {
        for text in TEXTS if text and text not in ("(", "a\0b", "\ud800")},
     **{(text, name): "anything may be said to a model"
        for name in ("prompt", "target", "ask", "subject", "rephrase", "note")
+       for text in TEXTS if text.strip() and text not in ("a\0b", "\ud800")},
+    **{(text, name): "only the base knows its matrices; only the folder, which bases it has"
+       for name in ("matrices", "base")
        for text in TEXTS if text.strip() and text not in ("a\0b", "\ud800")},
     **{(text, "model"): "may be a hub id: only the loader can tell"
        for text in ("nosuch", "nan", "0x0", "²x1", "99999x99999", "-1")},

@@ -40,7 +40,7 @@ def test_the_quickstart_s_next_command_is_an_edit(text: str):
     config = parse(COMMAND, arguments[2:], "mend-jax edit", "")
     assert (config.prompt, config.target) == (text, text)
     assert config.ask == (f"{text}, in other words",)
-    assert config.editor == Path("runs") / "my run's"
+    assert config.editor == str(Path("runs") / "my run's")
 
 
 def test_a_shell_takes_it_as_shlex_does():

@@ -20,7 +20,7 @@ STATE = EditorState({}, {})
 
 
 def editor() -> Editor:
-    return answering(mj.gradient_editor(lambda *_: jnp.zeros(()), EARLY, mj.rate()), "layers_2/")
+    return answering(mj.gradient_editor(lambda *_: jnp.zeros(()), EARLY, mj.rate()), [LATE])
 
 
 def edit_of(*sites: str) -> dict[str, mj.Factors]:

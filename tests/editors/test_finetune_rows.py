@@ -17,7 +17,7 @@ from mend_jax.models.stages import Inputs
 from mend_jax.objectives import IGNORED, answered, negative_log_likelihood, outputs_of
 
 SITES = ("layers_1/mlp/up_proj", "layers_2/mlp/up_proj")
-LAST = "layers_2/"
+LAST = tuple(site for site in SITES if site.startswith("layers_2/"))
 NOTHING = EditorState({}, {})
 
 

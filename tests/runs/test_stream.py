@@ -99,14 +99,14 @@ def test_an_editor_is_scored_as_over_the_whole_base(
     records = finished.files.validation
     for stream in (True, False):
         out = tmp_path / str(stream)
-        evaluate(Evaluate(editor=editor, records=records, out=out, stream=stream, **options))
+        evaluate(Evaluate(editor=str(editor), records=records, out=out, stream=stream, **options))
     ours, theirs = (
         json.loads((tmp_path / name / "results.json").read_text()) for name in ("True", "False")
     )
     assert_same_metrics(ours["metrics"], theirs["metrics"])
     assert ours.get("curve") == theirs.get("curve")
     assert f"MB in {kept_in}" in capsys.readouterr().out
-    saved = open_editor(editor, OpeningOptions(), stream=True)
+    saved = open_editor(str(editor), OpeningOptions(), stream=True)
     assert saved.base.params.keys() == {"embedding", "layers_1", "head"}
 
 
@@ -118,7 +118,7 @@ def test_an_editor_is_scored_as_over_the_whole_base(
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_a_streamed_evaluation(tmp_path: Path, option: str, value: Any):
-    config: Any = {"editor": tmp_path, "out": tmp_path / "out", option: value}
+    config: Any = {"editor": str(tmp_path), "out": tmp_path / "out", option: value}
     with pytest.raises(ValueError, match=f"--stream: --{option}.* does not go with it"):
         check(Evaluate(stream=True, **config))
 
