@@ -129,8 +129,8 @@ def test_of_a_whole_text_it_acts_everywhere(name: str):
     after = held.answers(held.held, held.texts)
     for i in range(N):
         one = jax.tree.map(lambda x, i=i: x[i : i + 1], held.texts)
-        edit = {site: jax.tree.map(lambda x, i=i: x[i], rows) for site, rows in
-                held.held.kept.rows.items()}  # fmt: skip
+        rows = held.held.kept.rows
+        edit = jax.tree.map(lambda x, i=i: x[i].astype(jnp.float32), rows)
         wanted = mj.edited(held.outputs.logits, edit)(held.params, one)
         assert_close(after[i], wanted[0], 1e-5)
     if kind_of(held.model) != "seq2seq":
