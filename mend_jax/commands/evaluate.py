@@ -266,7 +266,7 @@ PRESETS = {
     "held_5000": Preset(
         {"limit": 1000, "k": 1000, "hold": 5000, "longest": 48, "batch": 16},
         "with the same, and CounterFact's training file as --distractors: reliability 0.992, "
-        "generality 0.846, near answers that stay 0.925, own 0.968; 184 s on two CPU cores beside "
+        "generality 0.824, near answers that stay 0.943, own 0.984; 388 s on two CPU cores beside "
         "other work (results/held_5000_smollm2.json)",
     ),
 }
