@@ -164,7 +164,7 @@ class Stack(nn.Module):
     ) -> tuple[Float[Array, "k length d"], Seen | None]:
         """The states after the blocks, of x: tokens [k, length], or states [k, length, d]; and
         those that were to be kept."""
-        tokens, kept = x, []
+        tokens, kept, seen = x, [], None
         positions = inputs.positions if self.causal else None
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2])
@@ -181,10 +181,10 @@ class Stack(nn.Module):
             if i in self.keep:
                 kept.append(x)
                 if len(kept) == len(self.keep):
-                    tell_of_all(Seen(tokens, jnp.stack(kept, axis=2), inputs.mask))
+                    seen = Seen(tokens, jnp.stack(kept, axis=2), inputs.mask)
+                    tell_of_all(seen)
             if i < self.stop:
                 x = self.block_type(*fields, name=f"block_{i}")(x, sight._replace(bias=bias))
-        seen = Seen(tokens, jnp.stack(kept, axis=2), inputs.mask) if kept else None
         return x, seen
 
 

@@ -76,8 +76,8 @@ def check_can_scope(model: Any, sites: tuple[str, ...]) -> Read:
     Raises:
       ValueError: the model has no answers to edit, or no block below the first edited one.
     """
-    if model.kind not in ("causal", "seq2seq", "classifier"):
-        raise ValueError(f"a {model.kind!r} model gives no answers that a scope could be about")
+    if (kind := kind_of(model)) not in ("causal", "seq2seq", "classifier"):
+        raise ValueError(f"a {kind!r} model gives no answers that a scope could be about")
     trunk, _ = split(model, sites)
     first = 0 if trunk is None else trunk.stop
     end = getattr(model, "decoding", len(model.stages) - 1)  # of the blocks that read the text

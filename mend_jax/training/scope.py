@@ -36,8 +36,8 @@ from mend_jax.scopes.network import Keys, Scope
 RATE = 1e-3
 OTHER_QUESTION = 0.3
 """Weight of the question that a neighbour, or another relation of the subject, answers with yes."""
-HELD = 0.3
-"""Weight of the edits that are not in the batch."""
+BESIDE = 0.3
+"""Weight of the edits of all records, as if they were held beside those of the batch."""
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
 
@@ -100,7 +100,7 @@ def scope_loss(
         + mean(wrong, WITHIN, AFTER)
         + mean(wrong, RUNNING),
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
-        "held": HELD * _beside(scope, phi, batch, keys, bank),
+        "held": BESIDE * _beside(scope, phi, batch, keys, bank),
     }
     if batch.ends is not None:
         losses["ends"] = _of_ends(scope, phi, batch.ends)
