@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mend_jax.data.batches import TokenRecord
+from mend_jax.data.edited_subjects import Names, folded
 from mend_jax.data.own_subject import question_of
 
 States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d"]]
@@ -46,12 +47,18 @@ ENDS = 512
 for is seen there, in many more records than there is room for whole texts of."""
 
 
+NAMED = 4
+"""Subjects at most that a text is known to be about."""
+
+
 class ScopeText(NamedTuple):
-    """Tokens int32[n]; at: the last token of the prompt (-1: running text); role: of that token."""
+    """Tokens int32[n]; at: the last token of the prompt (-1: running text); role: of that token;
+    about: numbers of the corpus's subjects that the prompt is about, its record's own first."""
 
     tokens: Int[np.ndarray, "n"]
     at: int
     role: int
+    about: tuple[int, ...] = ()
 
 
 class Running(NamedTuple):
@@ -76,19 +83,20 @@ class ScopeBatch(NamedTuple):
 
     states: float[texts, length, kept, d]. mask: which of them are no padding. roles: of every
       position that has keys. record: number of the text's record among those of the batch, or -1.
+      about: numbers of the subjects that its prompt is about, its record's own first; then -1.
+      Edits of these may be asked for, or not: text and edit say nothing of each other.
       held, at: of every record, the text and the position whose keys are the edit's; number: which
-      of the corpus's it is. same: pairs of records with one subject, which say nothing of each
-      other. ends: of other records; None where texts are read as a whole.
+      of the corpus's it is. ends: of other records; None where texts are read as a whole.
     """
 
     states: Float[np.ndarray, "texts length kept d"]
     mask: Bool[np.ndarray, "texts length"]
     roles: Int[np.ndarray, "texts positions"]
     record: Int[np.ndarray, "texts"]
+    about: Int[np.ndarray, "texts named"]
     held: Int[np.ndarray, "records"]
     at: Int[np.ndarray, "records"]
     number: Int[np.ndarray, "records"]
-    same: Bool[np.ndarray, "records records"]
     ends: Ends | None
 
 
@@ -136,12 +144,11 @@ def scope_batches(
       short: as many tokens at least as any edit's own prompt has, and one of its rephrases.
     """
     records, spoken, running, states, whole = corpus
-    known = [texts_of_record(*one) for one in zip(records, spoken, strict=True)]
+    known = _known(records, spoken)
     near = [[text for text in texts if text.at < short] for texts in known]
     far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
     long = [_long_first(texts, short) for texts in known]
-    subjects = subjects_of(records)
-    alike = _alike(records)
+    subjects, alike = subjects_of(records), _alike(records)
     there = {text.role for texts in known for text in texts}
     each = sum(count for role, count in DRAWN.items() if role in there)
     rng = np.random.default_rng((seed, 2))
@@ -155,22 +162,42 @@ def scope_batches(
         for place, index in enumerate(chosen):
             held[place] = len(texts)
             texts += [(place, text) for text in _drawn((long if is_long else near)[index], rng)]
-        texts += _running(running, chosen, rng)
+        texts += _running(running, chosen, subjects, rng)
         room = size * each + RUNNING_TEXTS * bool(running)  # one shape, whatever a record has
-        names = subjects[chosen]
         others = rng.permutation(len(records))[:ENDS]
         ends = None if whole else _ends([_drawn(known[i], rng) for i in others], states)
         shape = room, longest if is_long else min(short, longest)
         shaped = _padded(texts, states, shape, whole)
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         number = np.asarray(chosen, np.int32)
-        yield ScopeBatch(*shaped, held, at, number, names[:, None] == names[None], ends)
+        yield ScopeBatch(*shaped, held, at, number, ends)
 
 
 def subjects_of(records: Sequence[TokenRecord]) -> Int[np.ndarray, "records"]:
     """A number for each subject."""
-    names = [record.record.subject.casefold() for record in records]
+    names = [folded(record.record.subject) for record in records]
     return np.unique(names, return_inverse=True)[1].astype(np.int32)
+
+
+def _known(
+    records: Sequence[TokenRecord], spoken: Sequence[Int[np.ndarray, "_"] | None]
+) -> list[list[ScopeText]]:
+    """Of each record all texts; of a locality prompt, which of the subjects it names."""
+    own = [int(number) for number in subjects_of(records)]
+    numbers = {folded(r.record.subject): number for r, number in zip(records, own, strict=True)}
+    names = Names(numbers)
+
+    def about(prompt: str, mine: int) -> tuple[int, ...]:
+        named = {numbers[name] for name in names.within(prompt)} - {mine}
+        return (mine, *sorted(named))[:NAMED]
+
+    found = []
+    for record, said, mine in zip(records, spoken, own, strict=True):
+        texts = [text._replace(about=(mine,)) for text in texts_of_record(record, said)]
+        for place, item in enumerate(record.record.locality, len(texts) - len(record.locality)):
+            texts[place] = texts[place]._replace(about=about(item.prompt, mine))
+        found.append(texts)
+    return found
 
 
 def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:
@@ -202,17 +229,22 @@ def _chosen(
 
 
 def _running(
-    running: Sequence[Running], chosen: Int[np.ndarray, "records"], rng: np.random.Generator
+    running: Sequence[Running],
+    chosen: Int[np.ndarray, "records"],
+    subjects: Int[np.ndarray, "all"],
+    rng: np.random.Generator,
 ) -> list[tuple[int, ScopeText]]:
     """Running texts, those about records of the batch first, with their places in it."""
     places = {int(index): place for place, index in enumerate(chosen)}
     mixed = [running[i] for i in rng.permutation(len(running))]
     about = [text for text in mixed if text.record in places][: RUNNING_TEXTS // 2]
     others = [text for text in mixed if text.record not in places]
-    return [
-        (places.get(text.record, -1), ScopeText(text.tokens, -1, RUNNING))
-        for text in (*about, *others[: RUNNING_TEXTS - len(about)])
+    found = [
+        (places[text.record], ScopeText(text.tokens, -1, RUNNING, (int(subjects[text.record]),)))
+        for text in about
     ]
+    others = others[: RUNNING_TEXTS - len(about)]
+    return [*found, *((-1, ScopeText(text.tokens, -1, RUNNING)) for text in others)]
 
 
 def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
@@ -242,12 +274,13 @@ def _ends(records: Sequence[list[ScopeText]], states: States) -> Ends:
 
 
 class Padded(NamedTuple):
-    """The first four fields of a `ScopeBatch`."""
+    """The first fields of a `ScopeBatch`."""
 
     states: Float[np.ndarray, "texts length kept d"]
     mask: Bool[np.ndarray, "texts length"]
     roles: Int[np.ndarray, "texts positions"]
     record: Int[np.ndarray, "texts"]
+    about: Int[np.ndarray, "texts named"]
 
 
 def _padded(
@@ -259,10 +292,12 @@ def _padded(
     mask[:, 0] = True  # also in an empty row: the mean of nothing is no number
     roles = np.full((room[0], 1 if whole else room[1]), PAD, np.int32)
     record = np.full(room[0], -1, np.int32)
+    about = np.full((room[0], NAMED), -1, np.int32)
     for place, (index, text) in enumerate(texts):
         n = min(len(text.tokens), room[1])
         padded[place, :n], mask[place, :n] = known[place][:n], True
         record[place] = index
+        about[place, : len(text.about)] = text.about
         if whole:
             roles[place] = text.role
             continue
@@ -270,4 +305,4 @@ def _padded(
         if text.role != RUNNING:
             roles[place, : text.at] = WITHIN
             roles[place, text.at] = text.role
-    return Padded(padded, mask, roles, record)
+    return Padded(padded, mask, roles, record, about)

@@ -22,6 +22,9 @@ from mend_jax.scopes.memory import Memory
 
 FARTHEST = 64
 """Distances of a key from the position that asks are told apart up to this one."""
+STEEP = {"subject": 30.0, "relation": 10.0}
+"""Logits by which a similarity of one is above that of none. They are not trained: the steeper the
+relation's question may become, the less it knows of phrasings that it has not seen."""
 
 
 class Keys(NamedTuple):
@@ -155,7 +158,7 @@ def fresh(
             name: jax.random.normal(k, shape, jnp.float32) * shape[0] ** -0.5
             for (name, shape), k in drawn
         },
-        "steep": {"subject": jnp.float32(3.4), "relation": jnp.float32(3.4)},  # exp: 30
+        "steep": {name: jnp.float32(jnp.log(steep)) for name, steep in STEEP.items()},
         "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)},
         "centre": jnp.zeros(states, jnp.float32),
         "spread": jnp.ones(states, jnp.float32),
@@ -175,7 +178,8 @@ def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
     """How near keys are to those of edits, as `Scope` has it."""
 
     def logit(name: str, a: Array, b: Array) -> Array:
-        return jnp.exp(phi["steep"][name]) * (a @ b.T - phi["threshold"][name])
+        steep = jnp.exp(jax.lax.stop_gradient(phi["steep"][name]))
+        return steep * (a @ b.T - phi["threshold"][name])
 
     return Near(*map(logit, Keys._fields, asking, held))
 

@@ -2,8 +2,9 @@
 
 Each of the two questions is taught by the positions that answer it; a position and an edit of
 another record are taught together, that not both hold, since whether two records share a relation
-is not known. The ends of prompts are asked of the edits of all records, as if thousands were held:
-of those that are not in the batch, as they were when they last were.
+is not known; and nothing is taught where the text names the edit's subject. The ends of prompts are
+asked of the edits of all records, as if thousands were held: of those that are not in the batch, as
+they were when they last were.
 """
 
 from collections.abc import Callable, Iterator
@@ -83,7 +84,9 @@ def scope_loss(
     mine = jnp.broadcast_to(jnp.maximum(batch.record, 0)[:, None, None], (*roles.shape, 1))
     subject, relation = (jnp.take_along_axis(x, mine, axis=-1)[..., 0] for x in near)
     wrong = _both(near.subject, near.relation)
-    others = ~batch.same[jnp.maximum(batch.record, 0)][:, None, :] | ~known[:, None, None]
+    subjects, about = bank.subject[batch.number], jnp.asarray(batch.about)
+    named = _named(about, subjects)[:, None]
+    others = ~jnp.where(_asking(roles)[..., None], named, _named(about[:, :1], subjects)[:, None])
     wrong = jnp.sum(jnp.where(others, wrong, 0.0), axis=-1)
     mine_not = jnp.where(known[:, None], _yes(-relation), 0.0)
     whose = jax.nn.one_hot(jnp.maximum(batch.record, 0), len(batch.at), dtype=bool)[:, None]
@@ -113,14 +116,25 @@ def _beside(
     scope: Scope, phi: PyTree, batch: ScopeBatch, keys: Keys, bank: Bank
 ) -> Float[Array, ""]:
     """That no edit of the bank about another subject is asked for at the end of a prompt."""
-    ends = jnp.isin(jnp.asarray(batch.roles), jnp.asarray(tuple(DRAWN)))
+    ends = _asking(jnp.asarray(batch.roles))
     at, asked = jnp.argmax(ends, axis=1), jnp.any(ends, axis=1) & (batch.record >= 0)
     asking = Keys(*(x[jnp.arange(len(at)), at] for x in keys))
     near = scope.near(phi, asking, bank.keys)
-    mine = bank.subject[batch.number][jnp.maximum(batch.record, 0)]
-    others = bank.known[None] & (bank.subject[None] != mine[:, None])
+    others = bank.known[None] & ~_named(jnp.asarray(batch.about), bank.subject)
     wrong = jnp.sum(jnp.where(others, _both(near.subject, near.relation), 0.0), axis=-1)
     return mean_where(wrong, asked)
+
+
+def _asking(roles: Int[Array, "texts positions"]) -> Bool[Array, "texts positions"]:
+    """The last tokens of prompts."""
+    return jnp.isin(roles, jnp.asarray(tuple(DRAWN)))
+
+
+def _named(
+    about: Int[Array, "texts named"], subjects: Int[Array, "edits"]
+) -> Bool[Array, "texts edits"]:
+    """Whether a text is about the subject of an edit."""
+    return jnp.any(about[:, :, None] == subjects[None, None], axis=1)
 
 
 def _of_ends(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:

@@ -11,7 +11,7 @@ from compare import assert_equal
 
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.codec import Tokens
-from mend_jax.data.records import Record
+from mend_jax.data.records import Locality, Record
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
@@ -49,9 +49,11 @@ def record(subject: int, relation: int) -> TokenRecord:
     other = (relation + 1) % RELATIONS
     near, own = text(subject + 1, relation, 1), text(subject, other, 2)
     far = text(subject + 2, other, 3)
-    words = Record("p", "t", subject=str(subject))
     again = text(subject, relation, 3)
     kinds = ("near", "own", "far")
+    named = (subject + 1, subject, subject + 2)
+    asked = (Locality(f"of {s}:", "t", kind) for s, kind in zip(named, kinds, strict=True))
+    words = Record("p", "t", locality=tuple(asked), subject=str(subject))
     return TokenRecord(text(subject, relation, 0), (again,), (near, own, far), kinds, words)
 
 
@@ -92,7 +94,7 @@ def test_every_position_has_its_role(cache: Any):
     assert 12 <= sum(row[0] == RUNNING for row in batch.roles) <= 20
     np.testing.assert_array_equal(batch.roles[batch.held, batch.at], EDIT)
     np.testing.assert_array_equal(batch.record[batch.held], np.arange(5))
-    assert np.all(np.diag(batch.same)) and np.all(batch.roles[:, 6:] == PAD)
+    assert np.all(batch.roles[:, 6:] == PAD)
 
 
 def test_long_prompts_are_among_themselves(cache: Any):
@@ -135,6 +137,12 @@ def test_what_is_taught_by_hand(cache: Any):
     held = Keys(*(x[batch.held, batch.at] for x in keys))
     near = (np.asarray(x, np.float64) for x in scope.near(phi, keys, held))
     p, q = (1 / (1 + np.exp(-x)) for x in near)
+
+    def told_of(subject: int, who: int, role: int) -> bool:
+        """A text is about its own subject; the neighbour of the first is the second's."""
+        mine = batch.number[who]
+        return bool(subject == mine or (role == NEAR and (mine, subject) == (0, 1)))
+
     found: dict[int, list[float]] = {}
     wrong: dict[int, list[float]] = {}
     for i, j in itertools.product(*map(range, batch.roles.shape)):
@@ -150,7 +158,7 @@ def test_what_is_taught_by_hand(cache: Any):
             RUNNING: -np.log(1 - b) if who >= 0 else 0.0,
         }
         found.setdefault(role, []).append(taught.get(role, 0.0))
-        others = [e for e in range(2) if who < 0 or not batch.same[who, e]]
+        others = [e for e in range(2) if who < 0 or not told_of(batch.number[e], who, role)]
         wrong.setdefault(role, []).append(-sum(np.log(1 - p[i, j, e] * q[i, j, e]) for e in others))
     named = {"asked": (ASKED,), "near": (NEAR,), "far": (FAR,), "own": (OWN,), "within": (WITHIN,)}
     named["after"] = (AFTER, RUNNING)
@@ -164,8 +172,8 @@ def test_what_is_taught_by_hand(cache: Any):
     p, q = (1 / (1 + np.exp(-np.asarray(x, np.float64))) for x in scope.near(phi, keys, bank.keys))
     beside = []
     for i, j in zip(*np.nonzero(np.isin(batch.roles, tuple(DRAWN))), strict=True):
-        mine = bank.subject[batch.number[batch.record[i]]]
-        rest = [e for e in range(4) if bank.subject[e] != mine]  # the last one was never seen
+        who, role = batch.record[i], int(batch.roles[i, j])
+        rest = [e for e in range(4) if not told_of(int(bank.subject[e]), who, role)]  # 4: new
         beside.append(-sum(np.log(1 - p[i, j, e] * q[i, j, e]) for e in rest))
     np.testing.assert_allclose(losses["held"], 0.3 * np.mean(beside), rtol=1e-3, atol=1e-5)
     assert_equal(after.keys.subject[batch.number], held.subject)  # the batch's own are new
