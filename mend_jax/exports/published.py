@@ -50,9 +50,7 @@ def publish_editor(
     Raises:
       EditorError: as `load_editor`. ExportError: no name of the hub; the hub does not take it.
     """
-    there = NAME.fullmatch(name)
-    if there is None or there["revision"]:
-        raise ExportError(f"{name!r}: an editor is published as user/name")
+    check_name(name)
     saved = load_editor(Path(directory), base, **how)
     import huggingface_hub  # slow to import
 
@@ -71,6 +69,13 @@ def publish_editor(
                 "network, and that this is yours to write (`hf auth login`)"
             ) from error
     return f"{name}@{done.oid}"
+
+
+def check_name(name: str) -> None:
+    """Raises ExportError for what is no name that an editor can be published by."""
+    there = NAME.fullmatch(name)
+    if there is None or there["revision"]:
+        raise ExportError(f"{name!r}: an editor is published as user/name")
 
 
 def write_published(saved: SavedEditor, directory: Path, out: Path, name: str) -> None:

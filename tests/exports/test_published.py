@@ -48,7 +48,8 @@ def prompts(saved: SavedEditor) -> list[str]:
 def test_there_and_back(hub: SmallHub, scoped_folder: Path, scoped_editor: SavedEditor):
     """What is published opens by its name, by its commit, and says what it said; pickles beside it
     are left alone."""
-    name = mj.publish_editor(scoped_folder, NAME)
+    done = typed("mend-jax", "publish", "--editor", scoped_folder, "--name", NAME)
+    name = done.output.split()[-1]
     (commit,) = hub.commits[NAME]
     assert name == f"{NAME}@{commit}"
     files = hub.commits[NAME][commit]
@@ -116,6 +117,8 @@ def test_what_is_not_published(hub: SmallHub, scoped_folder: Path, tmp_path: Pat
     with pytest.raises(EditorError):
         mj.publish_editor(damaged, NAME)
     assert not hub.commits
+    slip = typed("mend-jax", "publish", "--editor", scoped_folder, "--name", "an-editor")
+    assert slip.code == 1 and "published as user/name" in slip.error
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ExportError, match=f"hub did not take '{NAME}': .*"):

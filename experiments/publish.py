@@ -1,0 +1,7 @@
+"""`mend-jax publish`, from a checkout."""
+
+from mend_jax.commands.command import main
+from mend_jax.commands.publish import COMMAND
+
+if __name__ == "__main__":
+    main(COMMAND)
