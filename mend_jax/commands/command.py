@@ -73,8 +73,8 @@ def _again(called: str) -> str:
 
 
 def parse(command: Command, arguments: Sequence[str], called: str, description: str) -> Any:
-    """The options of a command line; those given beside a preset, or beside an option that `brings`
-    others, win.
+    """The options of a command line; those given beside a preset, or beside a switch that `brings`
+    others where it is turned, win.
 
     Raises:
       SystemExit: as `--help`, wrong options and `--preset ?` end a command.
@@ -105,8 +105,11 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
 
     options = asked(given)
     brought: Mapping[str, Mapping[str, Any]] = getattr(command.config, "brings", {})
-    more = {k: v for option, defaults in brought.items() if getattr(options, option)
-            for k, v in defaults.items()}  # fmt: skip
+    turned = (
+        defaults for option, defaults in brought.items()
+        if bool(getattr(options, option)) != bool(getattr(command.config, option))
+    )  # fmt: skip
+    more = {name: value for defaults in turned for name, value in defaults.items()}
     return asked(more | dict(given)) if more else options
 
 

@@ -16,6 +16,7 @@ from mend_jax.option_types import (
     Batch,
     Input,
     OutFolder,
+    Share,
     Steps,
     Times,
     check_options,
@@ -25,6 +26,7 @@ from mend_jax.runs.options import Length, ReadingOptions
 from mend_jax.runs.scoping import ScopeTraining, add_scope, parted
 from mend_jax.runs.splits import own_records, reading_of
 from mend_jax.saved.directory import load_editor, save_editor
+from mend_jax.training.thresholds import LEAKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,9 @@ class ScopeOptions(TrustOptions, ReadingOptions):
     """Records of a step, whose edits are held beside each other."""
     longest: Length = 32
     """Longest text in tokens; longer ones are left out and counted."""
+    leaks: Share = LEAKS
+    """Share of the neighbours, and of other questions about the subject, that an edit may be felt
+    in: the more, the more of its rephrases it is felt in."""
 
 
 def scope(config: ScopeOptions) -> None:
@@ -60,7 +65,9 @@ def scope(config: ScopeOptions) -> None:
     for note in given.notes if given else []:
         print(f"{config.train}: {note}")
     began = time.perf_counter()
-    training = ScopeTraining(config.steps, config.batch, config.longest, config.seed)
+    training = ScopeTraining(
+        config.steps, config.batch, config.longest, config.seed, config.leaks
+    )
     scoped = add_scope(saved, parted(records[: config.max_train or None], config.seed), training)
     told = {"train": str(config.train) if config.train else None, **training._asdict()}
     how = saved.config["training"] | {"scope": told}

@@ -47,7 +47,10 @@ def given_scope(task: Task, saved: SavedEditor, say: Callable[[str], None]) -> S
         lent = scope_lent(config.scope_of, task.base, saved.sites)
         return with_scope(saved, *lent)
     parts = ([entry.record for entry in part] for part in (task.data.train, task.data.dev))
-    training = ScopeTraining(config.scope_steps, config.scope_batch, seed=config.seed)
+    longest = min(config.longest, ScopeTraining().longest)
+    training = ScopeTraining(
+        config.scope_steps, config.scope_batch, longest, config.seed, config.scope_leaks
+    )
     return add_scope(saved, ScopeRecords(*parts), training, task.cache, say)
 
 

@@ -31,6 +31,7 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.runs.opening import EditorPlace
+from mend_jax.training.thresholds import LEAKS
 
 Length = Annotated[int, between(1, LENGTHS[-1])]
 """Tokens of a sequence: batches have shapes of a table, which ends there."""
@@ -143,6 +144,9 @@ class ScopeOptions:
     """Training steps of the scope."""
     scope_batch: Batch = 160
     """Records of such a step, whose edits are held beside each other."""
+    scope_leaks: Share = LEAKS
+    """Share of the neighbours, and of other questions about the subject, among the development
+    slice that an edit may be felt in: the more, the more of its rephrases it is felt in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +226,7 @@ class TrainConfig(
     """Of all scores: every token of an answer right, or the share of them that is."""
 
     brings: ClassVar[dict[str, dict[str, Any]]] = {"scope": WITH_SCOPE}
-    """Options that other options bring with them on a command line, unless they are given."""
+    """Defaults that a switch brings with it on a command line where it is turned the other way."""
 
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""

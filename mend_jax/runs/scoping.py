@@ -11,10 +11,10 @@ from jaxtyping import Float, Int, PyTree
 from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
-from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.scope_texts import Corpus, States, scope_batches, subjects_of
+from mend_jax.data.scope_batches import ends_batches, scope_batches
+from mend_jax.data.scope_texts import Corpus, States, subjects_of
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
@@ -25,8 +25,8 @@ from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import Read, stages_for, two_keys
 from mend_jax.scopes.whole_text import two_keys_of_text
-from mend_jax.training.scope import SAMPLE, standardised, train_scope
-from mend_jax.training.thresholds import ask, with_thresholds
+from mend_jax.training.scope import FIRST, SAMPLE, standardised, train_relation, train_scope
+from mend_jax.training.thresholds import LEAKS, ask, with_thresholds
 
 OWN = 3
 """Questions about its own subject that each record is given for training."""
@@ -42,12 +42,14 @@ MOST = 300
 
 
 class ScopeTraining(NamedTuple):
-    """How a scope is trained: Adam's steps, records a step, the longest text in tokens, a seed."""
+    """How a scope is trained: Adam's steps, records a step, the longest text in tokens, a seed; and
+    the share of the development texts that may leak."""
 
     steps: int = 300
     batch: int = 160
     longest: int = 32
     seed: int = 0
+    leaks: float = LEAKS
 
 
 class ScopeRecords(NamedTuple):
@@ -121,8 +123,8 @@ def add_scope(
     stages, late = check_can_scope(base.model, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
     records = ScopeRecords(*(in_template(base, part) for part in records))
-    asked = with_own([*records.train, *records.dev], training.seed, OWN)
-    fits, skipped = encode_records(asked[: len(records.train)], encode, *limits)
+    every = with_own([*records.train, *records.dev], training.seed, OWN)
+    fits, skipped = encode_records(every[: len(records.train)], encode, *limits)
     mine = [entry.record for entry in fits if entry.rephrases]
     if not mine:
         raise ValueError("a scope learns from rephrases, and the records have none")
@@ -132,9 +134,8 @@ def add_scope(
         mine = among(base, mine, running, training.seed)
         longest = max(LONGEST, training.longest)
     train, _ = encode_records(mine, encode, longest, longest)
-    dev, _ = encode_records(asked[len(records.train) :], encode, *limits)
+    dev, _ = encode_records(every[len(records.train) :], encode, *limits)
     beside = train[: max(HELD - len(dev), 0)]
-    dev, _ = without_edited_subjects(dev, len(dev), beside)
     say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
     spoken = [None] * len(train) if whole else spoken_of(base, train, training.seed)
     texts = [pair.tokens for r in (*train, *dev) for pair in (*r.outer, *r.locality)]
@@ -145,11 +146,14 @@ def add_scope(
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states, whole)
+    if not whole:
+        phi = train_relation(scope, phi, ends_batches(corpus, training.seed), FIRST)
     batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
     subjects = subjects_of(train)
     phi = train_scope(scope, phi, batches, training.steps, subjects, _told(say))
     if dev:
-        phi, found = with_thresholds(scope, phi, ask(scope, phi, dev, states, beside))
+        asked = ask(scope, phi, dev, states, beside)
+        phi, found = with_thresholds(scope, phi, asked, training.leaks)
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
     return with_scope(saved, scope.config, phi)

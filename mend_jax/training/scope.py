@@ -1,46 +1,27 @@
-"""The training of a scope: which texts are about which edit, and ask for it.
+"""The training of a scope: of the relation's question alone first, then of both.
 
-Each of the two questions is taught by the positions that answer it; a position and an edit of
-another record are taught together, that not both hold, since whether two records share a relation
-is not known; and nothing is taught where the text names the edit's subject. The ends of prompts are
-asked of the edits of all records, as if thousands were held: of those that are not in the batch, as
-they were when they last were.
+What a prompt asks for is seen at its last token, of which many fit into a step; so the longer part
+of what there is to learn about phrasings is learnt in seconds, before whole texts are looked at.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from mend_jax.data.scope_texts import (
-    AFTER,
-    ASKED,
-    DRAWN,
-    EDIT,
-    FAR,
-    NEAR,
-    OWN,
-    PAD,
-    RUNNING,
-    WITHIN,
-    Ends,
-    ScopeBatch,
-)
-from mend_jax.objectives import mean_where
-from mend_jax.scopes.network import Keys, Scope
+from mend_jax.data.scope_batches import Ends, ScopeBatch
+from mend_jax.scopes.network import Scope
+from mend_jax.training.scope_losses import Bank, empty_bank, ends_loss, scope_loss
 
 RATE = 1e-3
-OTHER_QUESTION = 0.3
-"""Weight of the question that a neighbour, or another relation of the subject, answers with yes."""
-BESIDE = 0.3
-"""Weight of the edits of all records, as if they were held beside those of the batch."""
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
+FIRST = 600
+"""Steps of the relation's question alone."""
 
 
 def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> PyTree:
@@ -52,131 +33,19 @@ def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> 
     }  # fmt: skip
 
 
-class Bank(NamedTuple):
-    """The edits of all records, as they were when they were last in a batch.
+def train_relation(scope: Scope, phi: PyTree, batches: Iterator[Ends], steps: int) -> PyTree:
+    """The scope's parameters after so many steps of the relation's question alone."""
+    optimiser = _adam(steps)
 
-    known: whether they were in one. subject: a number for each subject.
-    """
+    def step(phi: PyTree, moments: PyTree, ends: Ends) -> tuple[PyTree, PyTree]:
+        gradient = jax.grad(partial(ends_loss, scope))(phi, ends)
+        updates, moments = optimiser.update(gradient, moments, phi)
+        return optax.apply_updates(phi, updates), moments
 
-    keys: Keys
-    known: Bool[Array, "all"]
-    subject: Int[Array, "all"]
-
-
-def empty_bank(scope: Scope, phi: PyTree, subjects: Int[np.ndarray, "all"]) -> Bank:
-    """Of records with these subjects, none of which was seen yet."""
-    d = phi["centre"].shape[-1]
-    one = jax.ShapeDtypeStruct((1, 1, len(scope.stages), d), jnp.float32)
-    n, keys = len(subjects), jax.eval_shape(lambda p, x: scope.keys(p, x, None), phi, one)
-    blank = Keys(*(jnp.zeros((n, key.shape[-1]), jnp.float32) for key in keys))
-    return Bank(blank, jnp.zeros(n, bool), jnp.asarray(subjects))
-
-
-def scope_loss(
-    scope: Scope, phi: PyTree, batch: ScopeBatch, bank: Bank
-) -> tuple[Array, tuple[dict[str, Array], Bank]]:
-    """The sum of the losses; each of them, by what it teaches; and the bank with these edits."""
-    roles = jnp.asarray(batch.roles)
-    keys = scope.keys(phi, jnp.asarray(batch.states), jnp.asarray(batch.mask))
-    edits = Keys(*(x[batch.held, batch.at] for x in keys))
-    near = scope.near(phi, keys, edits)
-    known = batch.record >= 0
-    mine = jnp.broadcast_to(jnp.maximum(batch.record, 0)[:, None, None], (*roles.shape, 1))
-    subject, relation = (jnp.take_along_axis(x, mine, axis=-1)[..., 0] for x in near)
-    wrong = _both(near.subject, near.relation)
-    subjects, about = bank.subject[batch.number], jnp.asarray(batch.about)
-    named = _named(about, subjects)[:, None]
-    others = ~jnp.where(_asking(roles)[..., None], named, _named(about[:, :1], subjects)[:, None])
-    wrong = jnp.sum(jnp.where(others, wrong, 0.0), axis=-1)
-    mine_not = jnp.where(known[:, None], _yes(-relation), 0.0)
-    whose = jax.nn.one_hot(jnp.maximum(batch.record, 0), len(batch.at), dtype=bool)[:, None]
-    rivals = jnp.where(others | whose, near.subject, -jnp.inf)
-    mean = partial(_mean_at, roles)
-    losses = {
-        "asked": mean(_yes(subject) + _yes(relation), ASKED),
-        "near": mean(_yes(-subject) + OTHER_QUESTION * _yes(relation), NEAR),
-        "far": mean(_yes(-subject) + _yes(-relation), FAR),
-        "own": mean(OTHER_QUESTION * _yes(subject) + _yes(-relation), OWN),
-        "within": mean(_yes(-relation), WITHIN),
-        "after": mean(_yes(-relation), AFTER) + mean(mine_not, RUNNING),
-        "others": mean(wrong, ASKED, NEAR, FAR, OWN)
-        + mean(wrong, WITHIN, AFTER)
-        + mean(wrong, RUNNING),
-        "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
-        "held": BESIDE * _beside(scope, phi, batch, keys, bank),
-    }
-    if batch.ends is not None:
-        losses["ends"] = _of_ends(scope, phi, batch.ends)
-    seen = jax.tree.map(lambda old, new: old.at[batch.number].set(new), bank.keys, edits)
-    bank = bank._replace(keys=seen, known=bank.known.at[batch.number].set(True))
-    return jnp.sum(jnp.stack(list(losses.values()))), (losses, bank)
-
-
-def _beside(
-    scope: Scope, phi: PyTree, batch: ScopeBatch, keys: Keys, bank: Bank
-) -> Float[Array, ""]:
-    """That no edit of the bank about another subject is asked for at the end of a prompt."""
-    ends = _asking(jnp.asarray(batch.roles))
-    at, asked = jnp.argmax(ends, axis=1), jnp.any(ends, axis=1) & (batch.record >= 0)
-    asking = Keys(*(x[jnp.arange(len(at)), at] for x in keys))
-    near = scope.near(phi, asking, bank.keys)
-    others = bank.known[None] & ~_named(jnp.asarray(batch.about), bank.subject)
-    wrong = jnp.sum(jnp.where(others, _both(near.subject, near.relation), 0.0), axis=-1)
-    return mean_where(wrong, asked)
-
-
-def _asking(roles: Int[Array, "texts positions"]) -> Bool[Array, "texts positions"]:
-    """The last tokens of prompts."""
-    return jnp.isin(roles, jnp.asarray(tuple(DRAWN)))
-
-
-def _named(
-    about: Int[Array, "texts named"], subjects: Int[Array, "edits"]
-) -> Bool[Array, "texts edits"]:
-    """Whether a text is about the subject of an edit."""
-    return jnp.any(about[:, :, None] == subjects[None, None], axis=1)
-
-
-def _of_ends(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
-    """The relation's question alone, asked at the ends of many records' prompts."""
-    states = jnp.asarray(ends.states)
-    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]), None)
-    keys = Keys(*(x.reshape(*states.shape[:2], -1) for x in keys))
-
-    def of_record(asking: Keys) -> Float[Array, "roles 1"]:
-        edit = list(DRAWN).index(EDIT)
-        return scope.near(phi, asking, Keys(*(x[edit, None] for x in asking))).relation
-
-    logit = jax.vmap(of_record, 1, 1)(keys)[..., 0]
-    said = {
-        ASKED: _yes(logit), NEAR: OTHER_QUESTION * _yes(logit), FAR: _yes(-logit), OWN: _yes(-logit)
-    }  # fmt: skip
-    there, found = jnp.asarray(ends.there), jnp.float32(0)
-    for role, losses in said.items():
-        place = list(DRAWN).index(role)
-        wanted = jnp.where(there[place], losses[place], 0.0)
-        found += jnp.sum(wanted) / jnp.maximum(jnp.sum(there[place]), 1).astype(jnp.float32)
-    return found
-
-
-def _yes(logit: Float[Array, "*at"]) -> Float[Array, "*at"]:
-    """-log p."""
-    return -jax.nn.log_sigmoid(logit)
-
-
-def _both(subject: Float[Array, "*at"], relation: Float[Array, "*at"]) -> Float[Array, "*at"]:
-    """-log(1 - p q): the loss of saying that both hold, where not both do."""
-    together = jax.nn.log_sigmoid(subject) + jax.nn.log_sigmoid(relation)
-    return -jnp.log1p(-jnp.exp(jnp.minimum(together, -1e-5)))
-
-
-def _mean_at(roles: Array, values: Array, *wanted: int) -> Float[Array, ""]:
-    """Mean over the positions of these roles; 0 if there are none."""
-    at: Bool[Array, "texts length"] = jnp.zeros(roles.shape, bool)
-    for role in wanted:
-        at = at | (roles == role)
-    values = jnp.where(at & (roles != PAD), values, 0.0)
-    return jnp.sum(values) / jnp.maximum(jnp.sum(at), 1).astype(jnp.float32)
+    jitted, moments = jax.jit(step, donate_argnums=(0, 1)), optimiser.init(phi)
+    for _ in range(steps):
+        phi, moments = jitted(phi, moments, next(batches))
+    return phi
 
 
 def train_scope(
@@ -196,9 +65,7 @@ def train_scope(
     Raises:
       FloatingPointError: a loss is not finite.
     """
-    warm_up = min(20, steps // 2)
-    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, max(steps, warm_up + 1))
-    optimiser = optax.adam(rate)
+    optimiser = _adam(steps)
 
     def step(
         phi: PyTree, moments: PyTree, bank: Bank, batch: ScopeBatch
@@ -219,3 +86,9 @@ def train_scope(
                 raise FloatingPointError(f"the scope's loss is not finite at step {number}")
             say(number, found)
     return phi
+
+
+def _adam(steps: int) -> optax.GradientTransformation:
+    warm_up = min(20, steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, max(steps, warm_up + 1))
+    return optax.adam(rate)

@@ -1,8 +1,9 @@
 """The two thresholds of a scope, set on edits that it was not trained on, once.
 
 All of these edits are held beside each other, and asked for in other words; their neighbours and
-their subjects are asked for in other relations. A leak is worse than a miss: it changes what nobody
-edited. So as much is found as can be while hardly any text of either kind leaks.
+their subjects are asked for in other relations. Of a locality prompt that names the subject of a
+held edit, that edit says nothing: it may be asked for. A leak is worse than a miss: it changes what
+nobody edited. So as much is found as can be while hardly any text of either kind leaks.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from mend_jax.data.scope_texts import (
     OWN,
     ScopeText,
     States,
-    texts_of_record,
+    known_texts,
+    subjects_of,
 )
 from mend_jax.scopes.network import Keys, Near, Scope
 
@@ -65,13 +67,18 @@ def ask(
     Args:
       states: of a text, those that the scope reads.
     """
-    texts = [(i, text) for i, entry in enumerate(records) for text in texts_of_record(entry)]
-    texts += [(len(records) + i, texts_of_record(entry)[0]) for i, entry in enumerate(beside)]
+    entries = [*records, *beside]
+    known, subjects = known_texts(entries, [None] * len(entries)), subjects_of(entries)
+    texts = [(i, text) for i in range(len(records)) for text in known[i]]
+    texts += [(i, known[i][0]) for i in range(len(records), len(entries))]
     every = _keys(scope, phi, [text for _, text in texts], states)
     record = np.asarray([i for i, _ in texts])
     role = np.asarray([text.role for _, text in texts])
     held, asking = (Keys(*(x[at] for x in every)) for at in (role == EDIT, role != EDIT))
     near = jax.device_get(scope.near(phi, asking, held))
+    asked = [text for _, text in texts if text.role != EDIT]
+    named = np.stack([np.isin(subjects, text.about[1:]) for text in asked])
+    near = near._replace(subject=np.where(named, -np.inf, near.subject))
     return Asked(near, record[role != EDIT], role[role != EDIT])
 
 
@@ -122,9 +129,11 @@ def found_at(asked: Asked, subject: float = 0.0, relation: float = 0.0) -> Found
     )
 
 
-def with_thresholds(scope: Scope, phi: PyTree, asked: Asked) -> tuple[PyTree, Found]:
-    """The scope's parameters with the thresholds that find most while no more than `LEAKS` leak (or
-    else that leak least), and what is found with them.
+def with_thresholds(
+    scope: Scope, phi: PyTree, asked: Asked, leaks: float = LEAKS
+) -> tuple[PyTree, Found]:
+    """The scope's parameters with the thresholds that find most while no more than a share of
+    `leaks` leaks (or else that leak least), and what is found with them.
 
     Of several that are as good, those that are nearest to where they were.
     """
@@ -132,7 +141,7 @@ def with_thresholds(scope: Scope, phi: PyTree, asked: Asked) -> tuple[PyTree, Fo
 
     def worth(shift: tuple[float, float]) -> tuple[float, float, float]:
         at = known[shift]
-        above = sum(max(leak - LEAKS, 0.0) for leak in (at.near, at.own))
+        above = sum(max(leak - leaks, 0.0) for leak in (at.near, at.own))
         return -above, at.found, -abs(shift[0]) - abs(shift[1])
 
     best = max(known, key=worth)

@@ -12,28 +12,27 @@ from compare import assert_equal
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.codec import Tokens
 from mend_jax.data.records import Locality, Record
+from mend_jax.data.scope_batches import DRAWN, SHORT, ScopeBatch, ends_batches, scope_batches
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
-    DRAWN,
     EDIT,
     FAR,
     NEAR,
     OWN,
     PAD,
     RUNNING,
-    SHORT,
     WITHIN,
     Corpus,
     Running,
-    ScopeBatch,
-    scope_batches,
     subjects_of,
 )
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.scopes.active import NONE, fires
 from mend_jax.scopes.network import Keys, two_keys
-from mend_jax.training.scope import empty_bank, scope_loss, standardised, train_scope
+from mend_jax.training.scope import standardised, train_relation, train_scope
+from mend_jax.training.scope_losses import empty_bank, scope_loss
+from mend_jax.training.thresholds import ask
 
 D, SUBJECTS, RELATIONS = 48, 240, 6
 STAGES = (1, 2)
@@ -191,6 +190,32 @@ def test_what_is_taught_by_hand(cache: Any):
 
     by_hand = said(asked, 1) + 0.3 * said(near, 1) + said(far, -1) + said(own, -1)
     np.testing.assert_allclose(losses["ends"], by_hand, rtol=1e-3)
+
+
+def test_no_edit_leaks_where_its_own_subject_is_named(cache: Any):
+    """Of neighbours that are edited themselves, thresholds are set on all edits but theirs."""
+    scope = two_keys(STAGES, heads=2, width=4, subject=8, relation=8, hidden=8)
+    phi = scope.init(jax.random.key(1), D)
+    asked = ask(scope, phi, cache[0][:2], cache[2].states, cache[0][2:4])
+    silent = np.isneginf(asked.near.subject)
+    assert asked.near.subject.shape == (8, 4) and asked.role.tolist() == [ASKED, NEAR, OWN, FAR] * 2
+    for text, (record, role) in enumerate(zip(asked.record, asked.role, strict=True)):
+        named = {NEAR: [record + 1], FAR: [record + 2]}.get(role, [])
+        assert np.flatnonzero(silent[text]).tolist() == named
+
+
+def test_what_is_asked_is_learnt_from_the_ends_of_prompts(cache: Any):
+    """Of records that it did not learn from: a rephrase asks for what the prompt does, another
+    relation does not; what tells subjects apart is as it was."""
+    scope = two_keys(STAGES, heads=2, width=32, subject=64, relation=16, hidden=32)
+    begun = standardised(scope.init(jax.random.key(0), D), cache[2]._rows[:, D:].reshape(-1, 2, D))
+    corpus = told((cache[0][:200], *cache[1:]))
+    phi = train_relation(scope, jax.tree.map(jnp.copy, begun), ends_batches(corpus, 0), 60)
+    assert_equal(phi["kernels"]["subject"], begun["kernels"]["subject"])
+    asked = ask(scope, phi, cache[0][200:], cache[2].states)
+    relation = asked.near.relation[np.arange(len(asked.record)), asked.record]
+    assert np.mean(relation[asked.role == ASKED] > 0) >= 0.9
+    assert np.mean(relation[asked.role == OWN] < 0) >= 0.9
 
 
 def test_it_learns_to_say_and(cache: Any):
