@@ -254,8 +254,8 @@ def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
 PRESETS = {
     "counterfact_500": Preset(
         {"limit": 500, "longest": 48, "batch": 20},
-        "with the quickstart's editor and CounterFact's validation file: 58.9 s on two CPU cores, "
-        "187.9 s with --alone, the same scores (results/evaluate_500_smollm2.json)",
+        "with an editor of quickstart --no-scope and CounterFact's validation file: 58.9 s on two "
+        "CPU cores, 187.9 s with --alone, the same scores (results/evaluate_500_smollm2.json)",
     ),
     "held_1000": Preset(
         {"limit": 1000, "k": 1000, "longest": 48, "batch": 16},

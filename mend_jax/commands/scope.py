@@ -1,6 +1,6 @@
 """Gives a trained editor a scope: many edits are held, and each is felt only where it belongs.
 
-    mend-jax scope --editor runs/quickstart --out runs/scoped
+    mend-jax scope --editor runs/mine --out runs/scoped
     mend-jax evaluate --editor runs/scoped --k 500 --out runs/held
 
 The editor stays as it is. The scope is a small network that learns from records which texts ask for

@@ -206,7 +206,7 @@ def _bar(axes: Any, place: int, estimate: Mapping[str, float], colour: str) -> N
     """A score between 0 and 1 with its interval, and its number at the right."""
     value, spread = _spread(estimate)
     axes.barh(place, value, xerr=spread, color=colour, height=0.65, ecolor="#333333", capsize=3)
-    axes.text(1.04, place, f"{value:.2f}", va="center", fontsize=9)
+    axes.text(1.04, place, f"{value:.3f}", va="center", fontsize=9)
 
 
 def _legend(axes: Any, columns: int) -> None:
