@@ -147,7 +147,8 @@ def add_scope(
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states, whole)
     if not whole:
-        phi = train_relation(scope, phi, ends_batches(corpus, training.seed), FIRST)
+        first = min(FIRST, 3 * training.steps)
+        phi = train_relation(scope, phi, ends_batches(corpus, training.seed), first)
     batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
     subjects = subjects_of(train)
     phi = train_scope(scope, phi, batches, training.steps, subjects, _told(say))

@@ -21,7 +21,7 @@ RATE = 1e-3
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
 FIRST = 600
-"""Steps of the relation's question alone."""
+"""Steps of the relation's question alone; at most three for each of both."""
 
 
 def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> PyTree:
