@@ -49,7 +49,7 @@ def test_there_and_back(hub: SmallHub, scoped_folder: Path, scoped_editor: Saved
     """What is published opens by its name, by its commit, and says what it said; pickles beside it
     are left alone."""
     done = typed("mend-jax", "publish", "--editor", scoped_folder, "--name", NAME)
-    name = done.output.split()[-1]
+    name = done.out.split()[-1]
     (commit,) = hub.commits[NAME]
     assert name == f"{NAME}@{commit}"
     files = hub.commits[NAME][commit]
