@@ -48,7 +48,7 @@ PRESETS = {
             "scope_steps": 600,
         },
         "with --model runs/t5: of 531 edits of held-out subjects 500 held, reliability 0.962, "
-        "rephrasings in 0.471, answers that stay: near 0.984, far 0.961, own 0.920, drawdown 0.000; "
+        "rephrasings in 0.471, answers stay: near 0.984, far 0.961, own 0.920, drawdown 0.000; "
         "some 12 minutes on two CPU cores beside other work, seed 0 (results/held_500_t5.json)",
     ),
 }  # fmt: skip
