@@ -20,7 +20,6 @@ from mend_jax.runs.run import Run, run
 
 SHOWN = 10
 
-
 WITHOUT_SCOPE: dict[str, Any] = {
     "steps": 550, "evaluate_every": 275, "calibrate": 400, "ridge": 0.05, "alpha": 8e-4,
     "alpha_learning_rate": 3e-5, "near": 1, "far": 1, "c_edit": 0.25, "dev": 80,
@@ -52,6 +51,7 @@ class Quickstart(TrainConfig):
     longest_answer: int = 2
     evaluate_every: int = 200
     brings: ClassVar[dict[str, dict[str, Any]]] = {"scope": WITHOUT_SCOPE}
+
 
 def show_edits(finished: Run) -> str:
     """Ten held-out edits, with the model's own words before and after."""

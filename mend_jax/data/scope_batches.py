@@ -25,6 +25,7 @@ from mend_jax.data.scope_texts import (
     States,
     known_texts,
     subjects_of,
+    texts_of_record,
 )
 
 DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
@@ -121,7 +122,7 @@ def scope_batches(
 
 def ends_batches(corpus: Corpus, seed: int) -> Iterator[Ends]:
     """Endless: the last tokens of prompts alone, of other records each time."""
-    known = known_texts(corpus.records, [None] * len(corpus.records))
+    known = [texts_of_record(record) for record in corpus.records]
     rng = np.random.default_rng((seed, 6))
     while True:
         chosen = rng.permutation(len(known))[:ENDS]

@@ -77,7 +77,9 @@ def ask(
     held, asking = (Keys(*(x[at] for x in every)) for at in (role == EDIT, role != EDIT))
     near = jax.device_get(scope.near(phi, asking, held))
     asked = [text for _, text in texts if text.role != EDIT]
-    named = np.stack([np.isin(subjects, text.about[1:]) for text in asked])
+    named = np.zeros(near.subject.shape, bool)
+    for row, text in zip(named, asked, strict=True):
+        row[:] = np.isin(subjects, text.about[1:])
     near = near._replace(subject=np.where(named, -np.inf, near.subject))
     return Asked(near, record[role != EDIT], role[role != EDIT])
 
