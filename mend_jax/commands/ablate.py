@@ -33,7 +33,7 @@ class Ablate(CompareConfig):
 SMALL = {
     "steps": 300, "rank": 256, "ridge": 1.0, "calibrate": 48, "swap": True, "decay": "cosine",
     "alpha": 1e-4, "alpha_learning_rate": 1e-4, "learning_rate": 1e-4, "c_edit": 0.6, "near": 1,
-    "far": 1, "longest": 32, "dev": 60,
+    "far": 1, "longest": 32, "dev": 60, "phrasings": 18,
 }  # fmt: skip
 PRESETS = {
     "small_t5": Preset(

@@ -39,6 +39,7 @@ SMALL = {
     "minutes": 2.0, "rank": 256, "ridge": 0.05, "at_once": "solved", "calibrate": 20,
     "swap": True, "decay": "cosine", "alpha": 5e-3, "alpha_learning_rate": 1e-4,
     "learning_rate": 1e-4, "c_edit": 0.6, "near": 1, "far": 1, "longest": 32,
+    "phrasings": 18,
 }  # fmt: skip
 PRESETS = {
     "small_t5": Preset(

@@ -143,7 +143,7 @@ PRESETS = {
             "minutes": 2.0, "rank": 256, "ridge": 0.05, "calibrate": 48, "swap": True,
             "decay": "cosine", "alpha": 6e-4, "alpha_learning_rate": 6e-5, "learning_rate": 4e-5,
             "words": True, "c_edit": 0.6, "near": 1, "far": 1, "longest": 32, "dev": 150,
-            "own": _own(ft=3e-4, ft_kl=3e-4),
+            "phrasings": 18, "own": _own(ft=3e-4, ft_kl=3e-4),
         },
         "with --model runs/t5, 528 edits: MEND 0.877 / 0.014 (edit success / accuracy drawdown), "
         "FT 0.851 / 0.006, ENN 0.519 / 0.013, KE 0.427 / 0.028; 938 s on two CPU cores, seed 0 "

@@ -3,8 +3,9 @@
     mend-jax make_general --counterfact train.json --pararel DIR --apart validation.json --out DIR
     mend-jax train --scope --train DIR/train.jsonl --validation DIR/validation.jsonl --out RUN
 
-Writes train.jsonl, of the project's facts and what is given, and validation.jsonl, the held-out
-facts. No training record is about a subject of the held-out facts, or of --apart.
+Writes train.jsonl, of the project's facts, of relations whose answers are made up, and of what is
+given; and validation.jsonl, the held-out facts. No training record is about a subject of the
+held-out facts, or of --apart.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class MakeGeneral:
     """Folder of ParaRel's data."""
     apart: Input | None = None
     """File of records about whose subjects nothing is to be learned."""
-    most: Some = 1700
+    most: Some = 1500
     """Records of each source but the facts, of which all are used."""
     seed: Seed = 0
     """Draws records, targets, phrasings and their order."""

@@ -22,7 +22,7 @@ SHOWN = 10
 
 WITHOUT_SCOPE: dict[str, Any] = {
     "steps": 550, "evaluate_every": 275, "calibrate": 400, "ridge": 0.05, "alpha": 8e-4,
-    "alpha_learning_rate": 3e-5, "near": 1, "far": 1, "c_edit": 0.25, "dev": 80,
+    "alpha_learning_rate": 3e-5, "near": 1, "far": 1, "c_edit": 0.25, "dev": 80, "phrasings": 18,
 }  # fmt: skip
 """What an editor alone is trained with: its edits have to leave other texts as they are."""
 

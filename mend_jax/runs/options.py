@@ -86,6 +86,9 @@ class RecordOptions:
     train_share: Share = 1.0
     """Train on the records of this share of the subjects of --train, chosen by their names; the
     others are new to the editor."""
+    phrasings: Times = 0
+    """Train on only so many ways to put each relation of the project's facts (0: all, about 30);
+    the first 18 are those of results made before there were more."""
     max_train: Times = 0
     """Use only so many training records (0: all)."""
     max_validation: Times = 0

@@ -73,16 +73,21 @@ def read_files(config: TrainConfig) -> Given | None:
     return Given(chosen, scored.records, name, notes)
 
 
-def own_records(base: Base, reading: Reading) -> tuple[list[Record], str]:
-    """The project's facts, or for a classifier claims about them; and which of the two."""
+def own_records(base: Base, reading: Reading, phrasings: int = 0) -> tuple[list[Record], str]:
+    """The project's facts, or for a classifier claims about them; and which of the two.
+
+    Args:
+      phrasings: of each relation in training (`facts.relations_for`).
+    """
     claims = base.model.kind == "classifier"
-    records = (claim_records if claims else facts_records)(reading.split, reading.seed)
+    made = claim_records if claims else facts_records
+    records = made(reading.split, reading.seed, phrasings)
     return replace_locality(records, reading), "claims" if claims else "facts"
 
 
 def deal_facts(config: TrainConfig, base: Base) -> Given:
     """As `read_files`, of the project's own records; or of these, scored on a file."""
-    train, name = own_records(base, reading_of(config, "train"))
+    train, name = own_records(base, reading_of(config, "train"), config.phrasings)
     scored = reading_of(config, "validation")
     if config.validation is not None:
         name = f"{name}, scored on {config.validation}"

@@ -20,7 +20,7 @@ from mend_jax.training.scope_losses import Bank, empty_bank, ends_loss, scope_lo
 RATE = 1e-3
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
-FIRST = 600
+FIRST = 1200
 """Steps of the relation's question alone; at most three for each of both."""
 
 

@@ -6,10 +6,9 @@ with it, claims about other subjects must not.
 """
 
 import random
-from typing import Literal
 
 from mend_jax.data.records import Locality, Record
-from mend_jax.data.sources.facts import Relation, in_split, relations
+from mend_jax.data.sources.facts import Relation, Split, in_split, relations_for
 
 VERDICTS = ("REFUTES", "SUPPORTS")
 REPHRASES = 7
@@ -32,7 +31,7 @@ def draw_claim(
     return rng.choice(false), VERDICTS[0]
 
 
-def claim_records(split: Literal["train", "validation"], seed: int = 0) -> list[Record]:
+def claim_records(split: Split, seed: int = 0, phrasings: int = 0) -> list[Record]:
     """One edit per fact that flips the verdict on a claim about it, in random order.
 
     Splits, phrasings and neighbours are dealt as in `facts_records`.
@@ -41,7 +40,7 @@ def claim_records(split: Literal["train", "validation"], seed: int = 0) -> list[
     records = []
     pool = [
         (whole, whole._replace(facts=tuple(f for f in whole.facts if in_split(f[0], split))))
-        for whole in relations()
+        for whole in relations_for(split, phrasings)
     ]
     objects = {whole.name: sorted({o for _, o in whole.facts}) for whole, _ in pool}
 

@@ -1,10 +1,10 @@
 """The project's own data set: true facts, many ways to put each, split by subject.
 
 `facts.json` holds, for every relation, phrasings with one `{}` for the subject, and pairs
-[subject, object]. Two phrasings are held out: no training record contains them. An edit
-makes the base believe another object of the same relation; what must not move is another subject
-of the relation ("near"), another relation ("far") and, in evaluation, the own subject in another
-relation ("own").
+[subject, object]. Two phrasings are held out: no training record contains them; and the rewordings
+are for training alone, none of them like a held-out one. An edit makes the base believe another
+object of the same relation; what must not move is another subject of the relation ("near"), another
+relation ("far") and, in evaluation, the own subject in another relation ("own").
 
 Some subjects are bystanders: they are never edited, nor trained on, and all near and far prompts of
 the evaluation are about them. However many edits are held, none of these prompts is about an edited
@@ -17,10 +17,13 @@ import random
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from mend_jax.data.own_subject import ASKED, Question, own_questions
 from mend_jax.data.records import Locality, Record
+
+Split: TypeAlias = Literal["train", "validation"]
+Part: TypeAlias = Literal["train", "validation", "bystander"]
 
 HELD_OUT_PHRASINGS = (4, 5)
 HELD_OUT_SHARE = 0.15
@@ -32,12 +35,14 @@ LOCALITY = {"train": 8, "validation": 2}
 
 
 class Relation(NamedTuple):
-    """phrasings: for training. held_out: for evaluation. facts: (subject, object)."""
+    """phrasings: for training, and of what is edited. held_out: for evaluation. facts: (subject,
+    object). rewordings: more phrasings for training."""
 
     name: str
     phrasings: tuple[str, ...]
     held_out: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    rewordings: tuple[str, ...] = ()
 
 
 @cache
@@ -54,12 +59,26 @@ def relations() -> tuple[Relation, ...]:
                 tuple(p for i, p in enumerate(phrasings) if i not in HELD_OUT_PHRASINGS),
                 tuple(phrasings[i] for i in HELD_OUT_PHRASINGS),
                 facts,
+                tuple(relation["rewordings"]),
             )
         )
     return tuple(found)
 
 
-def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[Record]:
+def relations_for(split: Split, phrasings: int = 0) -> tuple[Relation, ...]:
+    """All relations; in training with the rewordings among the phrasings, of which the first so
+    many are taken (0: all)."""
+    if split == "validation":
+        return relations()
+    return tuple(
+        relation._replace(
+            phrasings=(*relation.phrasings, *relation.rewordings)[: phrasings or None],
+        )
+        for relation in relations()
+    )
+
+
+def facts_records(split: Split, seed: int = 0, phrasings: int = 0) -> list[Record]:
     """One edit per fact that is not of a bystander, in random order.
 
     Args:
@@ -67,6 +86,7 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
         one split only. The prompt is a training phrasing; the rephrases are three others in
         "train", the two held-out ones in "validation".
       seed: draws edit targets, phrasings, neighbours and the order.
+      phrasings: of each relation in training (`relations_for`).
 
     Returns:
       Records with `LOCALITY` near and far locality prompts each, if there are so many: of the same
@@ -74,9 +94,10 @@ def facts_records(split: Literal["train", "validation"], seed: int = 0) -> list[
       is put in one way wherever it serves as near or far, so that different records share prompts.
     """
     rng = random.Random(f"{split} {seed}")
-    edited = dealt(split)
-    pool = edited if split == "train" else dealt("bystander")
-    asked = records_about(Asking(relations(), edited, pool), split, rng)
+    whole = relations_for(split, phrasings)
+    edited = dealt(whole, split)
+    pool = edited if split == "train" else dealt(whole, "bystander")
+    asked = records_about(Asking(whole, edited, pool), split, rng)
     return asked if split == "train" else [_with_own(record, seed) for record in asked]
 
 
@@ -89,9 +110,7 @@ class Asking(NamedTuple):
     pool: Sequence[Relation]
 
 
-def records_about(
-    asking: Asking, split: Literal["train", "validation"], rng: random.Random
-) -> list[Record]:
+def records_about(asking: Asking, split: Split, rng: random.Random) -> list[Record]:
     """One record for each fact that is edited, in random order, as `facts_records` has them."""
     pool = asking.pool
     prompts = {
@@ -145,15 +164,15 @@ def _with_own(record: Record, seed: int) -> Record:
     return record._replace(locality=record.locality + asked)
 
 
-def dealt(part: Literal["train", "validation", "bystander"]) -> Sequence[Relation]:
-    """All relations, each with the facts whose subjects belong to this part."""
+def dealt(whole: Sequence[Relation], part: Part) -> Sequence[Relation]:
+    """The relations, each with the facts whose subjects belong to this part."""
     return [
         relation._replace(facts=tuple(fact for fact in relation.facts if part_of(fact[0]) == part))
-        for relation in relations()
+        for relation in whole
     ]
 
 
-def part_of(subject: str) -> Literal["train", "validation", "bystander"]:
+def part_of(subject: str) -> Part:
     """To which part of the facts a subject belongs, by a hash of its name."""
     share = _share(subject)
     if share < HELD_OUT_SHARE:
@@ -161,7 +180,7 @@ def part_of(subject: str) -> Literal["train", "validation", "bystander"]:
     return "bystander" if share < HELD_OUT_SHARE + BYSTANDERS else "train"
 
 
-def in_split(subject: str, split: Literal["train", "validation"]) -> bool:
+def in_split(subject: str, split: Split) -> bool:
     """Which split a subject, or a text, belongs to, by a hash of it."""
     return (_share(subject) < HELD_OUT_SHARE) == (split == "validation")
 

@@ -1,6 +1,7 @@
 """Records of many kinds in one list, for an editor and a scope that shall serve any others.
 
-The project's facts, ParaRel's, and those of files: many relations, many ways to ask for each.
+The project's facts, made-up ones, ParaRel's, and those of files: many relations, many ways to ask
+for each.
 """
 
 import random
@@ -19,6 +20,7 @@ from mend_jax.data.sources.facts import (
     records_about,
     relations,
 )
+from mend_jax.data.sources.made_up import made_up_relations
 from mend_jax.data.sources.pararel import pararel_relations
 
 PHRASINGS = 2
@@ -38,7 +40,7 @@ def general_records(
     files: Mapping[str, Sequence[Record]],
     pararel: Path | None = None,
     apart: Sequence[Record] = (),
-    most: int = 1700,
+    most: int = 1500,
     seed: int = 0,
 ) -> General:
     """The project's facts, and at most `most` of each other source; none about a subject of
@@ -50,7 +52,8 @@ def general_records(
     Raises:
       RecordError: as `pararel_relations`.
     """
-    sources = {"facts": facts_records("train", seed), **files}
+    made_up = of_relations(made_up_relations(seed), seed)
+    sources = {"facts": facts_records("train", seed), "made up": made_up, **files}
     if pararel is not None:
         sources["ParaRel"] = of_relations(pararel_relations(pararel, 10**6, (), seed), seed)
     names = {folded(record.subject) for record in apart}

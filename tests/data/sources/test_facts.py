@@ -1,6 +1,8 @@
 """The project's facts: enough of them, and nothing of the held-out part in the training part."""
 
+import re
 from collections import Counter
+from difflib import SequenceMatcher
 from importlib import resources
 
 import pytest
@@ -13,7 +15,7 @@ RELATIONS = relations()
 BY_PROMPT = {
     phrasing.format(subject): (relation.name, subject, phrasing in relation.held_out)
     for relation in RELATIONS
-    for phrasing in (*relation.phrasings, *relation.held_out)
+    for phrasing in (*relation.phrasings, *relation.rewordings, *relation.held_out)
     for subject, _ in relation.facts
 }
 """Every sentence of the data set -> (relation, subject, phrasing held out?)."""
@@ -35,8 +37,8 @@ def test_there_are_enough_facts_relations_and_phrasings():
     assert sum(len(r.facts) for r in RELATIONS) >= 1500
     for relation in RELATIONS:
         assert len(relation.held_out) == 2
-        everything = (*relation.phrasings, *relation.held_out)
-        assert len(set(everything)) == len(everything) >= 6
+        everything = (*relation.phrasings, *relation.rewordings, *relation.held_out)
+        assert len(set(everything)) == len(everything) >= 26
         assert all(phrasing.count("{}") == 1 for phrasing in everything)
         assert len({object_ for _, object_ in relation.facts}) >= 3
         repeated = [f for f, n in Counter(s for s, _ in relation.facts).items() if n > 1]
@@ -97,6 +99,38 @@ def test_training_holds_no_held_out_phrasing():
         texts = [record.prompt, *record.rephrases, *(x.prompt for x in record.locality)]
         assert not any(BY_PROMPT[text][2] for text in texts)
         assert len({record.prompt, *record.rephrases}) == 1 + REPHRASES
+
+
+SMALL_WORDS = set("the a an of is in to was it and by that as for on at are".split())
+
+
+def words(phrasing: str) -> set[str]:
+    return set(re.findall(r"\w+", phrasing.lower())) - SMALL_WORDS
+
+
+def test_no_rewording_is_like_a_held_out_phrasing():
+    for relation in RELATIONS:
+        for rewording in relation.rewordings:
+            for held_out in relation.held_out:
+                alike = SequenceMatcher(None, rewording.lower(), held_out.lower()).ratio()
+                assert alike <= 0.7, (rewording, held_out)
+                ours, theirs = words(rewording), words(held_out)
+                few = min(len(ours), len(theirs))
+                assert few < 2 or len(ours & theirs) < 0.75 * few, (rewording, held_out)
+
+
+def test_rewordings_are_for_training_alone_and_may_be_left_out():
+    rewordings = {p for r in RELATIONS for p in r.rewordings}
+
+    def reworded(records: list[Record]) -> float:
+        ways = {p.format(r.subject) for r in records for p in rewordings}
+        return sum(record.prompt in ways for record in records) / len(records)
+
+    assert 0.3 < reworded(TRAIN) < 0.5 and reworded(VALIDATION) == 0
+    few = facts_records("train", phrasings=18)
+    assert reworded(few) == 0 and len(few) == len(TRAIN)
+    fewest = facts_records("train", phrasings=9)
+    assert len({r.prompt.replace(r.subject, "{}") for r in fewest}) <= 9 * len(RELATIONS)
 
 
 def test_validation_asks_in_both_held_out_phrasings_and_edits_in_others():

@@ -18,6 +18,7 @@ def test_nothing_is_learned_of_whom_is_held_out():
     given = [*mine, *[Record("p", "t", subject=r.subject) for r in facts_records("validation")]]
     records, counts = general_records({"mine": given}, apart=[france, mine[3]], most=20)
     assert counts["mine"] == (20, len(given)) and counts["facts"][1] == len(FACTS)
+    assert counts["made up"][0] == 20 and counts["made up"][1] > 1500
     subjects = {record.subject for record in records}
     assert not subjects & {"France", "person 3"} and len(subjects & {r.subject for r in mine}) == 20
     of_facts = {subject for relation in relations() for subject, _ in relation.facts}
