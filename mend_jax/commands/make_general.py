@@ -1,7 +1,7 @@
 """Puts records of many kinds into one file, to train an editor that shall serve any others.
 
     mend-jax make_general --counterfact train.json --pararel DIR --apart validation.json --out DIR
-    mend-jax train --scope --train DIR/train.jsonl --validation DIR/validation.jsonl --out RUN
+    mend-jax train --train DIR/train.jsonl --validation DIR/validation.jsonl --out RUN
 
 Writes train.jsonl, of the project's facts, of relations whose answers are made up, and of what is
 given; and validation.jsonl, the held-out facts. No training record is about a subject of the

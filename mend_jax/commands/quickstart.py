@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from mend_jax.commands.command import Command
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.reports.before_after import before_after_of, prompts_of
-from mend_jax.runs.options import WITH_SCOPE, ExperimentError, TrainConfig
+from mend_jax.runs.options import ExperimentError, ScopedConfig
 from mend_jax.runs.run import Run, run
 
 SHOWN = 10
@@ -28,28 +28,23 @@ WITHOUT_SCOPE: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quickstart(TrainConfig):
+class Quickstart(ScopedConfig):
     """Options of the quickstart; the defaults are what its description says."""
 
     out: Path = Path("runs/quickstart")
     dev: int = 150
-    scope: bool = True
     scope_steps: int = 200
     scope_batch: int = 128
     scope_leaks: float = 0.05
     steps: int = 400
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
     learning_rate: float = 2e-5
-    alpha_learning_rate: float = WITH_SCOPE["alpha_learning_rate"]
     calibrate: int = 60
-    ridge: float = WITH_SCOPE["ridge"]
-    alpha: float = WITH_SCOPE["alpha"]
     c_edit: float = 0.3
-    near: int = WITH_SCOPE["near"]
-    far: int = WITH_SCOPE["far"]
     longest: int = 16
     longest_answer: int = 2
     evaluate_every: int = 200
+
     brings: ClassVar[dict[str, dict[str, Any]]] = {"scope": WITHOUT_SCOPE}
 
 

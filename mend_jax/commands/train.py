@@ -3,16 +3,17 @@
     mend-jax train --model smollm2-135m --out DIR
     mend-jax train --model smollm2-135m --train FILE --validation FILE --out DIR
 
-Without files, on the project's facts. Says how long it will take, and how much memory, before it
-begins; and ends with a `mend-jax edit` to type. Then `mend-jax evaluate` scores the editor on any
-records. The paper's runs are experiments/train_*.py.
+Without files, on the project's facts; `--records FILE` adds your own to them. The editor gets a
+scope, in which many of its edits can be held; --no-scope trains it alone. Says how long it will
+take, and how much memory, before it begins; and ends with a `mend-jax edit` to type. Then `mend-jax
+evaluate` scores the editor on any records. The paper's runs are experiments/train_*.py.
 """
 
 import shlex
 
 from mend_jax.commands.command import Command
 from mend_jax.data.messages import Chat
-from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.options import ScopedConfig, TrainConfig
 from mend_jax.runs.run import Run, run
 
 
@@ -36,4 +37,4 @@ def edit_command(config: TrainConfig, done: Run) -> str:
     return shlex.join(["mend-jax", "edit", *asked])
 
 
-COMMAND = Command(TrainConfig, train, __doc__)
+COMMAND = Command(ScopedConfig, train, __doc__)

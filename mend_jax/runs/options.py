@@ -81,6 +81,8 @@ class RecordOptions:
     train: Input | None = None
     """Training records: your own JSONL, or a published file (CounterFact, zsRE, FEVER, ...: all
     of mend_jax/data/sources); without it, the project's facts."""
+    records: Input | None = None
+    """Records of your own, in place of --train: they are added to the project's facts."""
     validation: Input | None = None
     """Records to score at the end; without it, the held-out subjects of the facts."""
     train_share: Share = 1.0
@@ -240,6 +242,23 @@ class TrainConfig(
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScopedConfig(TrainConfig):
+    """As `TrainConfig`, with a scope unless it is turned off, which brings what an editor alone is
+    trained with."""
+
+    scope: bool = True
+    ridge: float = WITH_SCOPE["ridge"]
+    alpha: float = WITH_SCOPE["alpha"]
+    alpha_learning_rate: float = WITH_SCOPE["alpha_learning_rate"]
+    near: int = WITH_SCOPE["near"]
+    far: int = WITH_SCOPE["far"]
+
+    brings: ClassVar[dict[str, dict[str, Any]]] = {
+        "scope": {name: getattr(TrainConfig, name) for name in WITH_SCOPE}
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class PaperConfig(TrainConfig):
     """The paper's options, the same for all its models (section 4 and appendix C.3).
 
@@ -281,7 +300,7 @@ def check_config(config: TrainConfig) -> None:
     if config.scope and (at_once or config.mesh != "1x1"):
         raise ExperimentError(
             "--scope: each of its edits is made alone, on one device: --k, --at-once and --mesh do "
-            "not go with it"
+            "not go with it; --no-scope trains an editor alone"
         )
     if config.scope_of and not config.scope:
         raise ExperimentError("--scope-of is an editor's whose scope is taken: say --scope, too")

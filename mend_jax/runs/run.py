@@ -25,10 +25,10 @@ from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.forecast import forecast, told
 from mend_jax.runs.given_scope import for_scope, given_scope
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
-from mend_jax.runs.options import TrainConfig, as_json, check_config
+from mend_jax.runs.options import ExperimentError, TrainConfig, as_json, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.scoping import check_can_scope, scope_lent, sites_to_scope
-from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files
+from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files, read_more
 from mend_jax.runs.streaming import check_stream, plan_of, texts_of
 from mend_jax.runs.task import make_task
 from mend_jax.runs.training import (
@@ -69,15 +69,14 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
       ExperimentError, RecordError, WeightsError, SiteError: as they say.
     """
     check_stream(config)
-    from_files = read_files(config)  # broken files are found before any work
+    from_files, more = read_files(config), read_more(config)  # broken ones are found before work
     parts: Literal["all", "tail"] = "tail" if config.stream else "all"
     base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
     began = time.perf_counter()
-    given = from_files or deal_facts(config, base)
+    given = from_files or deal_facts(config, base, more)
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
-        sites = _to_scope(config, base, sites, say)
-        stages, _ = check_can_scope(base.model, sites)
+        sites, stages = _to_scope(config, base, sites, say)
         if config.scope_of:  # what is wrong with it is said before anything is trained
             lent = scope_lent(config.scope_of, base, sites)
             stages = tuple(lent.config["stages"])
@@ -169,15 +168,19 @@ def _made(
 
 def _to_scope(
     config: TrainConfig, base: Base, sites: tuple[str, ...], say: Callable[[str], None]
-) -> tuple[str, ...]:
-    """The sites, fewer where they are the default ones and leave a scope nothing to read."""
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The sites, fewer where they are the default ones and leave a scope nothing to read; and the
+    stages that it reads."""
     fewer = sites if config.sites else sites_to_scope(base.model, sites)
     if fewer != sites:
         say(
             f"with a scope, {len(fewer)} of the {len(sites)} default sites are edited: it reads "
             "the blocks below them"
         )
-    return fewer
+    try:
+        return fewer, check_can_scope(base.model, fewer).stages
+    except ValueError as error:
+        raise ExperimentError(f"{error}; --no-scope trains an editor alone") from None
 
 
 def _of_training(fitted: Fit | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mend_jax.data.batches import Skipped, TokenRecord, encode_records, grouped,
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.records import Record, drop_known_subjects, of_some_subjects
-from mend_jax.data.sources.base import Reading
+from mend_jax.data.sources.base import Read, Reading
 from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.registry import read_noted, replace_locality
@@ -44,6 +44,8 @@ def check_data(config: TrainConfig) -> None:
     """Raises ExperimentError unless there is something to train on, and to score on."""
     if config.train is not None and config.validation is None:
         raise ExperimentError("--train FILE needs --validation FILE, to score the editor on")
+    if config.train is not None and config.records is not None:
+        raise ExperimentError("--records are added to the project's facts: leave out --train")
     knows = config.anything_knows_facts or (Path(config.model) / KNOWS_FACTS).is_file()
     if config.train is None and not knows:
         raise ExperimentError(
@@ -85,15 +87,26 @@ def own_records(base: Base, reading: Reading, phrasings: int = 0) -> tuple[list[
     return replace_locality(records, reading), "claims" if claims else "facts"
 
 
-def deal_facts(config: TrainConfig, base: Base) -> Given:
-    """As `read_files`, of the project's own records; or of these, scored on a file."""
+def read_more(config: TrainConfig) -> Read:
+    """The records that are added to the facts."""
+    if config.records is None:
+        return Read([], [])
+    return read_noted(config.records, reading_of(config, "train"))
+
+
+def deal_facts(config: TrainConfig, base: Base, more: Read) -> Given:
+    """As `read_files`, of the project's own records and of more; scored on the held-out ones, or on
+    a file."""
     train, name = own_records(base, reading_of(config, "train"), config.phrasings)
+    if more.records:
+        train, name = [*train, *more.records], f"{name} and {config.records}"
+    notes = {"records file": more.notes}
     scored = reading_of(config, "validation")
     if config.validation is not None:
         name = f"{name}, scored on {config.validation}"
         file = read_noted(config.validation, scored)
-        return Given(train, file.records, name, {"validation file": file.notes})
-    return Given(train, own_records(base, scored)[0], name, {})
+        return Given(train, file.records, name, notes | {"validation file": file.notes})
+    return Given(train, own_records(base, scored)[0], name, notes)
 
 
 def prepare(config: TrainConfig, base: Base, given: Given) -> Data:

@@ -30,7 +30,7 @@ def check_stream(config: TrainConfig) -> None:
         raise ExperimentError(
             f"--stream: {', '.join(given)} does not go with it. One device runs the layers below "
             "the edited ones once and keeps what they put out; a scope needs all of the base, to "
-            "write texts (`mend-jax scope` gives one to a trained editor)"
+            "write texts (--no-scope trains an editor alone, `mend-jax scope` gives it one)"
         )
 
 

@@ -17,7 +17,7 @@ def shipped(model: str) -> Path:
     if model not in SHIPPED:
         raise EditorError(
             f"no editor comes with the package for {model!r} (there is one for "
-            f"{', '.join(SHIPPED)}): train one (mend-jax train --scope --model {model} --out DIR) "
+            f"{', '.join(SHIPPED)}): train one (mend-jax train --model {model} --out DIR) "
             "and give its directory"
         )
     return Path(str(resources.files("mend_jax") / "saved" / "editors" / model))

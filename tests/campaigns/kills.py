@@ -94,7 +94,7 @@ class Runs:
 
 
 OPTIONS = (
-    "--dev", "3", "--steps", "8", "--batch", "2", "--rank", "4", "--calibrate", "2",
+    "--no-scope", "--dev", "3", "--steps", "8", "--batch", "2", "--rank", "4", "--calibrate", "2",
     "--learning-rate", "1e-3", "--sites", "layers_1/mlp/down_proj", "--longest", "24",
     "--log-every", "1", "--evaluate-every", "4", "--checkpoint-every", "3",
 )  # fmt: skip

@@ -191,8 +191,8 @@ def test_evaluate_under_other_protocols_at_once_and_in_sequence(
         assert found["alone"]["metrics"][name] == pytest.approx(metric, rel=1e-4, abs=1e-5), name
 
 
-TRAIN = ("--dev", 4, "--steps", 400, "--batch", 3, "--rank", 5, "--longest", 24, "--log-every", 1,
-         "--evaluate-every", 400, "--checkpoint-every", 400, "--calibrate", 2,
+TRAIN = ("--no-scope", "--dev", 4, "--steps", 400, "--batch", 3, "--rank", 5, "--longest", 24,
+         "--log-every", 1, "--evaluate-every", 400, "--checkpoint-every", 400, "--calibrate", 2,
          "--sites", r"layers_1/mlp/up_proj")  # fmt: skip
 
 

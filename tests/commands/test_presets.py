@@ -17,7 +17,7 @@ LINES = {  # the options that gave the results, as they were typed
     ("experiments.train_t5xxl", "small_t5"): "--dtype float32 --rank 256 --steps 1500 "
     "--learning-rate 2e-5 --alpha 6e-4 --alpha-learning-rate 6e-5 --decay cosine --c-edit 0.6 "
     "--ridge 0.05 --calibrate 48 --swap --dev 150 --evaluate-every 150 --checkpoint-every 1500 "
-    "--patience 0",
+    "--patience 0 --phrasings 18",
     ("experiments.train_bert_fever", "minilm"): "--flip all --rank 256 --steps 500 "
     "--learning-rate 2e-5 --alpha 6e-4 --alpha-learning-rate 6e-5 --decay cosine --c-edit 0.3 "
     "--ridge 0.05 --calibrate 48 --swap --near 0 --far 4 --longest 64 --dev 200 "
@@ -47,7 +47,7 @@ LINES = {  # the options that gave the results, as they were typed
     ("mend_jax.commands.compare", "small_t5"): "--minutes 2 --rank 256 --ridge 0.05 "
     "--calibrate 48 --swap --decay cosine --alpha 6e-4 --alpha-learning-rate 6e-5 "
     "--learning-rate 4e-5 --words --c-edit 0.6 --near 1 --far 1 --longest 32 --dev 150 "
-    "--ft.learning-rate 3e-4 --ft-kl.learning-rate 3e-4",
+    "--phrasings 18 --ft.learning-rate 3e-4 --ft-kl.learning-rate 3e-4",
     ("mend_jax.commands.compare", "minilm"): "--minutes 1.5 --rank 256 --ridge 0.05 "
     "--calibrate 48 --swap --decay cosine --alpha 6e-4 --alpha-learning-rate 6e-5 "
     "--learning-rate 2e-5 --c-edit 0.3 --near 0 --far 4 --longest 64 --dev 100 "
@@ -61,11 +61,11 @@ LINES = {  # the options that gave the results, as they were typed
     "--enn.learning-rate 1e-5 --ke.learning-rate 1e-3",
     ("mend_jax.commands.ablate", "small_t5"): "--steps 300 --rank 256 --ridge 1 --calibrate 48 "
     "--swap --decay cosine --alpha 1e-4 --alpha-learning-rate 1e-4 --learning-rate 1e-4 "
-    "--c-edit 0.6 --near 1 --far 1 --longest 32 --dev 60",
+    "--c-edit 0.6 --near 1 --far 1 --longest 32 --dev 60 --phrasings 18",
     ("mend_jax.commands.batch_edits", "small_t5"): "--minutes 2 "
     "--sites 'decoder/block_(1|2)/mlp/(wi_0|wo)' --rank 256 --ridge 0.05 --at-once solved "
     "--calibrate 20 --swap --decay cosine --alpha 5e-3 --alpha-learning-rate 1e-4 "
-    "--learning-rate 1e-4 --c-edit 0.6 --near 1 --far 1 --longest 32",
+    "--learning-rate 1e-4 --c-edit 0.6 --near 1 --far 1 --longest 32 --phrasings 18",
     ("mend_jax.commands.benchmark", "smollm2"): "--model smollm2-135m --random-weights "
     "--length 48 --answers 3 --rank 256 --batch 20 --rounds 1",
     ("mend_jax.commands.evaluate", "counterfact_500"): "--limit 500 --longest 48 --batch 20",
@@ -127,9 +127,19 @@ def test_the_reference_is_that_of_the_commands():
 
 def test_an_option_brings_others_unless_they_are_given():
     """Also where what is given is the default."""
-    command = import_module("mend_jax.commands.train").COMMAND
-    alone, given = (parsed(command, f"--out a --scope {x}") for x in ("", "--ridge 0.05 --near 1"))
+    module = "experiments.train_smollm2_counterfact"
+    command, needed = import_module(module).COMMAND, NEEDED[module]
+    lines = (f"{needed} --scope {x}" for x in ("", "--ridge 0.1 --near 1"))
+    alone, given = (parsed(command, line) for line in lines)
     assert {name: getattr(alone, name) for name in WITH_SCOPE} == WITH_SCOPE
-    usual = {name: getattr(TrainConfig, name) for name in ("ridge", "near")}
-    assert {name: getattr(given, name) for name in WITH_SCOPE} == WITH_SCOPE | usual
-    assert parsed(command, "--out a").ridge == usual["ridge"] != WITH_SCOPE["ridge"]
+    chosen = {"ridge": 0.1, "near": 1}
+    assert {name: getattr(given, name) for name in WITH_SCOPE} == WITH_SCOPE | chosen
+    assert parsed(command, needed).ridge != WITH_SCOPE["ridge"]
+
+
+def test_training_is_with_a_scope_unless_it_is_turned_off():
+    command = import_module("mend_jax.commands.train").COMMAND
+    scoped, alone = (parsed(command, f"--out a {x}") for x in ("", "--no-scope"))
+    assert scoped.scope and not alone.scope
+    assert {name: getattr(scoped, name) for name in WITH_SCOPE} == WITH_SCOPE
+    assert all(getattr(alone, name) == getattr(TrainConfig, name) for name in WITH_SCOPE)

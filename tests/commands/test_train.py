@@ -40,16 +40,18 @@ def tiny_model(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["gpt2", "qwen3"])
 def test_your_model(kind: str, tmp_path: Path):
-    """On the project's facts, without a file; the last line is a command that makes an edit."""
+    """On the project's facts, without a file, with a scope or without; the last line is a command
+    that makes an edit."""
     model, out = tiny_model(kind, tmp_path / "model"), tmp_path / "an editor"
     block = "h_2" if kind == "gpt2" else "layers_2"
     few = ("--max-train", 12, "--max-validation", 4, "--dev", 4, "--steps", 3, "--batch", 2)
     rest = ("--rank", 4, "--calibrate", 4, "--sites", f"{block}/mlp/.*", "--log-every", 1)
+    rest += ("--scope-steps", 2, "--scope-batch", 8) if kind == "gpt2" else ("--no-scope",)
     ended = typed("mend-jax", "train", "--model", model, "--out", out, *few, *rest)
     assert ended.code == 0, ended.error
     told = re.findall(
-        r"about ([\d,]+) (s|minutes) for 3 steps of ([\d.,e+-]+) GFLOP; about ([\d.e+-]+) GB of "
-        r"memory: base [\d.e+-]+, editor [\d.e+-]+, cached states",
+        r"about ([\d,]+) (s|minutes) for 3 steps of ([\d.,e+-]+) GFLOP(?:, and the training of the "
+        r"scope)?; about ([\d.e+-]+) GB of memory: base [\d.e+-]+, editor [\d.e+-]+, cached states",
         ended.out,
     )
     assert len(told) == 1 and float(told[0][3]) > 0

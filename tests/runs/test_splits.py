@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from tiny_run import Files
 
-from mend_jax.data.sources.base import Reading
+from mend_jax.data.sources.base import Read, Reading
 from mend_jax.data.sources.registry import read_records
 from mend_jax.models.registry import load
 from mend_jax.option_types import OptionError
-from mend_jax.runs.options import PaperConfig, TrainConfig, check_config
-from mend_jax.runs.splits import deal_facts, read_files
+from mend_jax.runs.options import ExperimentError, PaperConfig, TrainConfig, check_config
+from mend_jax.runs.splits import check_data, deal_facts, read_files, read_more
 
 pytest_plugins = ["finished_run"]
 
@@ -47,13 +47,27 @@ def test_options_reach_the_files(tmp_path: Path, questions: Path):
 def test_a_locality_file_serves_the_facts_too(tiny_files: Files, questions: Path):
     base = load(str(tiny_files.model))
     config = TrainConfig(out=Path("out"), locality=questions, localities=2)
-    train, validation, *_ = deal_facts(config, base)
+    train, validation, *_ = deal_facts(config, base, Read([], []))
     trained = {pair for record in train for pair in record.locality}
     scored = {pair for record in validation for pair in record.locality}
     assert not trained & scored and len(trained | scored) == 100
     assert all(len(record.locality) == 2 for record in (*train, *validation))
-    own, *_ = deal_facts(TrainConfig(out=Path("out")), base)
+    own, *_ = deal_facts(TrainConfig(out=Path("out")), base, Read([], []))
     assert [r._replace(locality=()) for r in own] == [r._replace(locality=()) for r in train]
+
+
+def test_own_records_are_added_to_the_facts(tiny_files: Files):
+    base = load(str(tiny_files.model))
+    plain = TrainConfig(out=Path("out"))
+    config = TrainConfig(out=Path("out"), records=tiny_files.train)
+    more = read_more(config)
+    assert more.records == read_records(tiny_files.train) and not read_more(plain).records
+    facts, both = (deal_facts(c, base, read_more(c)) for c in (plain, config))
+    assert both.train == [*facts.train, *more.records] and both.validation == facts.validation
+    assert both.name == f"facts and {tiny_files.train}"
+    with pytest.raises(ExperimentError, match="--records are added .*: leave out --train"):
+        check_data(TrainConfig(out=Path("o"), records=tiny_files.train, train=tiny_files.train,
+                               validation=tiny_files.train))  # fmt: skip
 
 
 def test_a_negative_number_of_localities():
