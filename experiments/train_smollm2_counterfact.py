@@ -55,7 +55,8 @@ PRESETS = {
         {
             "scope": True, "max_validation": 300, "dev": 300, "steps": 600,
             "sites": r"layers_(28|29)/mlp/(gate|up)_proj", "swap": True, "calibrate": 60,
-            "evaluate_every": 300, "scope_steps": 600, "scope_batch": 128, "longest_answer": 8,
+            "evaluate_every": 300, "scope_steps": 600, "scope_batch": 128, "scope_leaks": 0.05,
+            "longest_answer": 8,
         },
         "with the files of make_general, the editor that comes with the package: 309 facts, each "
         "alone, reliability 1.000, generality 0.723, near answers that stay 0.998, own 0.942; some "

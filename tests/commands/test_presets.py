@@ -40,7 +40,8 @@ LINES = {  # the options that gave the results, as they were typed
     "--calibrate 60 --evaluate-every 250 --scope-steps 600",
     ("experiments.train_smollm2_counterfact", "general"): "--scope --max-validation 300 --dev 300 "
     "--steps 600 --sites 'layers_(28|29)/mlp/(gate|up)_proj' --swap --calibrate 60 "
-    "--evaluate-every 300 --scope-steps 600 --scope-batch 128 --longest-answer 8",
+    "--evaluate-every 300 --scope-steps 600 --scope-batch 128 --scope-leaks 0.05 "
+    "--longest-answer 8",
     ("experiments.train_t5xxl", "small_t5_scoped"): "--dtype float32 --rank 256 --steps 600 "
     "--learning-rate 2e-5 --decay cosine --c-edit 1 --calibrate 48 --swap --dev 150 "
     "--evaluate-every 150 --checkpoint-every 600 --patience 0 --scope --scope-steps 600",
