@@ -29,9 +29,11 @@ SPOKEN = 1536
 AFTER = 20
 BEFORE = 14
 """Tokens of other text before a prompt."""
-CHATS = 0.25
-"""Share of the records that are asked for in a chat, too; and the longest such text in tokens."""
+CHATS, BARE = 0.3, 2 / 3
+"""Share of the records that are asked for in a chat, too; and of these, whose answer begins at
+once."""
 LONGEST = 64
+"""Tokens of the longest of such texts."""
 
 
 def written(
@@ -75,23 +77,27 @@ def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> li
 
 
 def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
-    """Some of the records with a phrasing, and a locality prompt of each kind, as a model's answer
-    in a chat may begin, in which the user asked for it: in the base's template, if it has one."""
+    """Some of the records with a phrasing, and a locality prompt of each kind, that a user says in
+    a chat, in the base's template, if it has one. What is asked is to be known where the model's
+    turn begins, or after it has begun to say the prompt in other words."""
     rng = random.Random(f"chat {seed}")
 
-    def asked(question: str, answer: str) -> str:
-        return chat_prompt(base, [{"role": "user", "content": question}]) + answer
+    def asked(question: str, begun: str) -> str:
+        return chat_prompt(base, [{"role": "user", "content": question}]) + begun
 
     def one(record: Record) -> Record:
+        bare = rng.random() < BARE
         question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
         kinds = {item.kind: item for item in record.locality}.values()
+        again = begun._replace(
+            prompt=asked(question.prompt, "" if bare else begun.prompt)
+        )
+        stays = (
+            item._replace(prompt=asked(item.prompt, "" if bare else item.prompt), separator=None)
+            for item in kinds
+        )
         return record._replace(
-            rephrases=(
-                *record.rephrases,
-                begun._replace(prompt=asked(question.prompt, begun.prompt)),
-            ),
-            locality=record.locality
-            + tuple(item._replace(prompt=asked(item.prompt, item.prompt)) for item in kinds),
+            rephrases=(*record.rephrases, again), locality=(*record.locality, *stays)
         )
 
     if not base.chat.source:
