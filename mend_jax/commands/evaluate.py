@@ -257,6 +257,12 @@ PRESETS = {
         "with an editor of quickstart --no-scope and CounterFact's validation file: 58.9 s on two "
         "CPU cores, 187.9 s with --alone, the same scores (results/evaluate_500_smollm2.json)",
     ),
+    "chat_100": Preset(
+        {"chat": True, "protocol": "contains", "limit": 100, "batch": 16, "longest": 96},
+        "with the editor that comes with the package, before it is packed: edits answered in "
+        "0.850, rephrases in 0.260; unchanged near 1.000, far 1.000, own 0.845; 181 s on two CPU "
+        "cores beside other work (results/shipped_chat.json)",
+    ),
     "held_1000": Preset(
         {"limit": 1000, "k": 1000, "longest": 48, "batch": 16},
         "with the editor of `train_smollm2_counterfact --preset scoped` and CounterFact's "

@@ -70,6 +70,8 @@ LINES = {  # the options that gave the results, as they were typed
     ("mend_jax.commands.benchmark", "smollm2"): "--model smollm2-135m --random-weights "
     "--length 48 --answers 3 --rank 256 --batch 20 --rounds 1",
     ("mend_jax.commands.evaluate", "counterfact_500"): "--limit 500 --longest 48 --batch 20",
+    ("mend_jax.commands.evaluate", "chat_100"): "--chat --protocol contains --limit 100 "
+    "--batch 16 --longest 96",
     ("mend_jax.commands.evaluate", "held_1000"): "--limit 1000 --k 1000 --longest 48 --batch 16",
     ("mend_jax.commands.evaluate", "held_5000"): "--limit 1000 --k 1000 --hold 5000 --longest 48 "
     "--batch 16",
