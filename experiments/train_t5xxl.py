@@ -45,7 +45,7 @@ PRESETS = {
             "dtype": "float32", "rank": 256, "steps": 600, "learning_rate": 2e-5,
             "decay": "cosine", "c_edit": 1.0, "calibrate": 48, "swap": True, "dev": 150,
             "evaluate_every": 150, "checkpoint_every": 600, "patience": 0, "scope": True,
-            "scope_steps": 600,
+            "scope_steps": 600, "phrasings": 18,
         },
         "with --model runs/t5: of 531 edits of held-out subjects 500 held, reliability 0.962, "
         "rephrasings in 0.471, answers stay: near 0.984, far 0.961, own 0.920, drawdown 0.000; "

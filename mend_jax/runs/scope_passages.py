@@ -89,9 +89,7 @@ def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
         bare = rng.random() < BARE
         question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
         kinds = {item.kind: item for item in record.locality}.values()
-        again = begun._replace(
-            prompt=asked(question.prompt, "" if bare else begun.prompt)
-        )
+        again = begun._replace(prompt=asked(question.prompt, "" if bare else begun.prompt))
         stays = (
             item._replace(prompt=asked(item.prompt, "" if bare else item.prompt), separator=None)
             for item in kinds

@@ -44,7 +44,8 @@ LINES = {  # the options that gave the results, as they were typed
     "--longest-answer 8",
     ("experiments.train_t5xxl", "small_t5_scoped"): "--dtype float32 --rank 256 --steps 600 "
     "--learning-rate 2e-5 --decay cosine --c-edit 1 --calibrate 48 --swap --dev 150 "
-    "--evaluate-every 150 --checkpoint-every 600 --patience 0 --scope --scope-steps 600",
+    "--evaluate-every 150 --checkpoint-every 600 --patience 0 --scope --scope-steps 600 "
+    "--phrasings 18",
     ("mend_jax.commands.compare", "small_t5"): "--minutes 2 --rank 256 --ridge 0.05 "
     "--calibrate 48 --swap --decay cosine --alpha 6e-4 --alpha-learning-rate 6e-5 "
     "--learning-rate 4e-5 --words --c-edit 0.6 --near 1 --far 1 --longest 32 --dev 150 "
