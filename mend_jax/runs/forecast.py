@@ -6,7 +6,9 @@
     editor   6 for each of its network's weights and row: an edited layer's token
 
 The machine's speed is that of a large product, of which a step reaches about half. What cannot be
-known of numbers alone is left out: compiling, and the training of a scope.
+known of numbers alone is left out: compiling, and the time that the training of a scope takes. Its
+memory is that of the states that it reads: of the run's texts, of others about their subjects and
+in chats (`scope_elsewhere`), and of a batch.
 """
 
 import time
@@ -16,11 +18,15 @@ import jax
 import jax.numpy as jnp
 
 from mend_jax.data.batches import shapes_of
+from mend_jax.data.scope_batches import RUNNING_TEXTS, SHORT
+from mend_jax.data.scope_texts import DRAWN
 from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.runs.options import TrainConfig
+from mend_jax.runs.scope_elsewhere import BEFORE, CHATS
+from mend_jax.runs.scoping import OWN, check_can_scope, reads_whole
 from mend_jax.runs.splits import Data
 from mend_jax.runs.streaming import texts_of
 
@@ -29,24 +35,30 @@ REACHED = 0.5
 SIDE = 1024
 """Rows and columns of that product."""
 COPIES = 5
-"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments."""
+"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments. A
+scope's batch is there about as often."""
+
+
+CHAT = 50
+"""Tokens that a chat has beside what is asked."""
 
 
 class Forecast(NamedTuple):
-    """Bytes of the weights, the editor, the cached states, and the activations of a step; FLOPs of
-    the trunk, once, and of one step."""
+    """Bytes of the weights, the editor, the cached states, the activations of a step, and what a
+    scope is trained on; FLOPs of the trunk, once, and of one step."""
 
     weights: float
     editor: float
     cached: float
     activations: float
+    scope: float
     flops_trunk: float
     flops_step: float
 
     @property
     def memory(self) -> float:
         """Bytes of all of it."""
-        return self.weights + self.editor + self.cached + self.activations
+        return self.weights + self.editor + self.cached + self.activations + self.scope
 
     def seconds(self, steps: int, speed: float) -> float:
         """Of so many steps, at so many FLOPs a second."""
@@ -77,6 +89,7 @@ def forecast(config: TrainConfig, base: Base, sites: tuple[str, ...], data: Data
         editor=4.0 * COPIES * network,
         cached=4.0 * states * (config.trunk_cache == "memory"),
         activations=4.0 * ((asked + kept) * wide + 3 * answers * base.config.vocab_size),
+        scope=_scope_bytes(config, base, sites, data, list(texts.values()), width),
         flops_trunk=2.0 * in_trunk * sum(texts.values()),
         flops_step=6.0 * weights_tail * asked + 8.0 * weights_tail * kept + 6.0 * rows,
     )
@@ -87,12 +100,16 @@ def told(found: Forecast, config: TrainConfig) -> str:
     speed = REACHED * speed_of_products()
     seconds = found.seconds(config.steps, speed)
     long = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{seconds:.0f} s"
-    scope = ", and the training of the scope" if config.scope and not config.scope_of else ""
+    trained = config.scope and not config.scope_of
+    scope, states = (
+        (", and the training of the scope", f", the scope's {found.scope / 1e9:.2g}")
+        if trained else ("", "")
+    )  # fmt: skip
     return (
         f"about {long} for {config.steps:,} steps of {found.flops_step / 1e9:,.3g} GFLOP{scope}; "
         f"about {found.memory / 1e9:.2g} GB of memory: base {found.weights / 1e9:.2g}, editor "
         f"{found.editor / 1e9:.2g}, cached states {found.cached / 1e9:.2g}, a step "
-        f"{found.activations / 1e9:.2g} (estimates)"
+        f"{found.activations / 1e9:.2g}{states} (estimates)"
     )
 
 
@@ -116,6 +133,28 @@ def _network(
         return 0.0, 0.0
     sizes = {s: 2 * (2 * sum(s) * min(config.rank, sum(s)) + sum(s)) for s in shapes}
     return float(sum(sizes.values())), float(sum(sizes[s] for s in shapes) * tokens)
+
+
+def _scope_bytes(
+    config: TrainConfig,
+    base: Base,
+    sites: tuple[str, ...],
+    data: Data,
+    lengths: list[int],
+    width: int,
+) -> float:
+    """Of the states that the training of a scope holds, if it is trained here."""
+    if not config.scope or config.scope_of:
+        return 0.0
+    row = len(check_can_scope(base.model, sites).stages) * width
+    length, n = sum(lengths) / len(lengths), len(data.train) + len(data.dev)
+    each = OWN * length
+    if not reads_whole(base.model):
+        each += 3 * length + 2 * sum(BEFORE) / len(BEFORE)  # after other text; and spoken of
+        each += 6 * CHATS * (length + CHAT) * bool(base.chat.source)
+    drawn = sum(DRAWN.values()) * config.scope_batch + RUNNING_TEXTS
+    batch = COPIES * drawn * SHORT
+    return 4.0 * row * (sum(lengths) + batch) + 2.0 * row * n * each
 
 
 def _leaves(params: Any) -> list[tuple[tuple[str, ...], Any]]:

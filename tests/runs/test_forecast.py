@@ -48,7 +48,7 @@ def test_what_is_counted(tiny_files: Files, base: Base, tmp_path: Path):
         if path[-1].key == "kernel"
     )
     assert found.flops_trunk == 2 * below * sum(texts.values())
-    assert found.memory == pytest.approx(sum(found[:4]))
+    assert found.memory == pytest.approx(sum(found[:5])) and found.scope == 0
 
     twice = forecast(replace(config, batch=2 * config.batch), base, sites, data)
     assert twice.flops_step == 2 * found.flops_step and twice.activations == 2 * found.activations
@@ -58,10 +58,18 @@ def test_what_is_counted(tiny_files: Files, base: Base, tmp_path: Path):
     disk = forecast(replace(config, trunk_cache="off"), base, sites, data)
     assert disk.cached == 0
 
+    scoped = replace(config, scope=True, scope_batch=10)
+    held = [forecast(replace(scoped, scope_batch=n), base, sites, data).scope for n in (10, 20)]
+    kept, drawn = 2, 6  # two states of a position; texts of a record
+    assert held[1] - held[0] == 10 * drawn * 32 * 5 * kept * 16 * 4
+    less = data._replace(train=data.train[: len(data.train) // 2])
+    assert 0 < forecast(scoped, base, sites, less).scope < held[0]
+    assert forecast(replace(scoped, scope_of="lent"), base, sites, data).scope == 0
+
 
 def test_in_words(tiny_files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mend_jax.runs.forecast.speed_of_products", lambda: 2e9)
-    found = Forecast(1e9, 5e8, 0.0, 2.5e8, 6e10, 3e9)
+    found = Forecast(1e9, 5e8, 0.0, 2.5e8, 0.0, 6e10, 3e9)
     config = options(tiny_files, tmp_path / "out", steps=100)
     assert found.seconds(100, 1e9) == 360
     assert told(found, config).startswith(
