@@ -6,13 +6,14 @@
 
 The paper (Table 3): edit success 0.88, perplexity drawdown 0.031. Data: continuations of Wikitext
 passages, as records; the second pair of commands edits facts instead. Hardware: see `python -m
-experiments.plan --model EleutherAI/gpt-j-6B`.
+experiments.plan --model EleutherAI/gpt-j-6B`. With --stream, memory holds the edited blocks and
+what follows them alone.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from mend_jax.commands.command import Command, main
+from mend_jax.commands.command import Command, Preset, main
 from mend_jax.models.memory import Dtype
 from mend_jax.runs.options import PaperConfig
 from mend_jax.runs.run import run
@@ -27,7 +28,17 @@ class GPTJ(PaperConfig):
     dtype: Dtype = "bfloat16"
 
 
-COMMAND = Command(GPTJ, run, __doc__)
+PRESETS = {
+    "streamed": Preset(
+        {
+            "stream": True, "steps": 20, "rank": 1920, "max_train": 60, "max_validation": 20,
+            "dev": 0, "calibrate": 2, "evaluate_every": 20, "checkpoint_every": 20,
+        },
+        "with a base of make_random",
+    ),
+}  # fmt: skip
+
+COMMAND = Command(GPTJ, run, __doc__, PRESETS)
 
 if __name__ == "__main__":
     main(COMMAND)

@@ -26,10 +26,8 @@ from mend_jax.cost.benchmark import (
     flops_of,
     in_turns,
     make_edit_and_answer,
-    peak_bytes,
     random_examples,
     random_params,
-    reset_peak,
 )
 from mend_jax.cost.held import held_actions
 from mend_jax.cost.torch_unit import make_unit
@@ -42,6 +40,7 @@ from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import load
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
 from mend_jax.option_types import Batch, OutFile, Rank, Some, Times, Tokens, check_options
+from mend_jax.peak import peak_bytes, reset_peak
 from mend_jax.training.state import init_state
 
 

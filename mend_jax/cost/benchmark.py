@@ -4,10 +4,8 @@ Everything that is compared is run in turns, round after round, so that a busy m
 falls on all of it, and the fastest round of each counts.
 """
 
-import resource
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -121,23 +119,3 @@ class Matmul:
 
     def __call__(self) -> None:
         self._product(self._x, self._x).block_until_ready()
-
-
-def reset_peak() -> None:
-    """On Linux: the peak of resident memory starts anew. GPUs keep theirs."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        pass  # the peak since the start is reported instead
-
-
-def peak_bytes() -> int:
-    """Most memory held: of the GPU since the start; on CPU, resident memory since `reset_peak`."""
-    stats = jax.devices()[0].memory_stats()
-    if jax.default_backend() != "cpu" and stats:
-        return int(stats["peak_bytes_in_use"])
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
-    except (OSError, IndexError):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -20,16 +20,15 @@ from mend_jax.cost.benchmark import (
     Matmul,
     in_turns,
     make_edit_and_answer,
-    peak_bytes,
     random_examples,
     random_params,
-    reset_peak,
 )
 from mend_jax.cost.small_families import SIZES, SMALL
 from mend_jax.cost.workload import Sizes, Workload, make_workload
 from mend_jax.intercept import capture
 from mend_jax.models.published import PUBLISHED
 from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
+from mend_jax.peak import peak_bytes, reset_peak
 from mend_jax.training.state import TrainState, init_state
 
 MODELS: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Sizes]] = {

@@ -1,4 +1,4 @@
-"""The paper's base models: what their config.json files on the Hugging Face hub say, built in.
+"""What config.json files on the Hugging Face hub say of the paper's base models and two later ones.
 
 Enough to know a model's shapes without network or files: `mend-jax plan` counts from them, and
 the benchmark makes random weights of them. Keys and spellings are Hugging Face's; keys that change
@@ -131,6 +131,28 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
         "bos_token_id": 50256,
         "eos_token_id": 50256,
+    },
+    "meta-llama/Llama-3.1-8B": {
+        "model_type": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "max_position_embeddings": 131072,
+        "rope_theta": 500000.0,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "bos_token_id": 128000,
+        "eos_token_id": 128001,
     },
     "smollm2-135m": {
         "model_type": "llama",

@@ -19,6 +19,7 @@ from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
+from mend_jax.peak import peak_bytes
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
@@ -151,7 +152,7 @@ def _made(
             edit = jax.jit(editor.edit)(trained, base.params, first)
         scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
-    counts = {"left_out": data.left_out} | _of_training(fitted)
+    counts = {"left_out": data.left_out, "peak_bytes": peak_bytes()} | _of_training(fitted)
     protocol = PROTOCOLS[config.protocol]
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)

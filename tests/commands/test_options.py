@@ -113,7 +113,8 @@ def senseless(option: Option) -> list[Any]:
 
 
 def called(module: str, option: Option) -> str:
-    if option.name == "model" and module.endswith((".plan", ".benchmark", ".benchmark_scoped")):
+    built_in = (".plan", ".benchmark", ".benchmark_scoped", ".make_random")
+    if option.name == "model" and module.endswith(built_in):
         return "built-in model"
     if option.name == "target" and module.endswith(".plan"):
         return "card"
