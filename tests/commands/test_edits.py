@@ -48,6 +48,7 @@ def test_an_edit_is_added_shown_and_checked(scoped_folder: Path, tmp_path: Path)
     assert ("does not hold on its own prompt" in one.out) != holds
     checked = edits("check", store, *editor)
     assert f"{int(holds)} of 1 edits hold on their own prompt" in checked.out
+    assert "of 100 neighbours stay" in checked.out  # of the project's facts
     shown = edits("show", store, 1).out
     for text in ("1: Person 24 lives in -> Paris", "subject: 'Person 24'", "note: '[bold]why'",
                  "layers_1/mlp/up_proj: ", "event 1: added"):  # fmt: skip

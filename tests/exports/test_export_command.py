@@ -62,6 +62,7 @@ def test_merged_edits_are_the_sum_of_those_that_are_held(
     ended = export(scoped_folder, store, "--to", "huggingface", "--without-scopes")
     assert ended.code == 0, ended.error
     assert "in float32, 100.0% of the weights" in ended.out
+    assert ended.out.count("of 100 neighbours stay") == 2  # of the project's facts
     assert ended.out.rstrip().endswith("out: 2 edits, as huggingface")
     with mj.EditStore(store, scoped_editor) as opened:
         edit = without_scopes(opened.held)

@@ -3,8 +3,9 @@
     mend-jax edits check --editor runs/scoped --store edits.db
     mend-jax edits check --editor runs/scoped --store edits.db --records FILE
 
-With records, the rephrases that they have of held edits are asked too, and a sample of neighbours:
-prompts that must stay as they were. Rows that are damaged are named, and the exit code is 1 then.
+A sample of neighbours is asked too, prompts that must stay as they were: of the project's facts, or
+of your records, whose rephrases of held edits are asked then. Rows that are damaged are named, and
+the exit code is 1 then.
 """
 
 import random
@@ -15,8 +16,10 @@ from pathlib import Path
 from mend_jax.commands.command import Command
 from mend_jax.data.chat import in_template
 from mend_jax.data.records import Record, rephrases_of
+from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
+from mend_jax.models.registry import Base
 from mend_jax.option_types import (
     Input,
     Seed,
@@ -26,6 +29,7 @@ from mend_jax.option_types import (
 )
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.runs.opening import EditorPlace, OpeningOptions
+from mend_jax.runs.splits import own_records
 from mend_jax.saved.directory import load_editor
 from mend_jax.store.database import StoreError
 from mend_jax.store.store import EditStore
@@ -41,7 +45,7 @@ class CheckOptions(OpeningOptions):
     """The file of the store."""
     records: Input | None = None
     """Records whose rephrases are asked, of edits that are held, and whose locality prompts are
-    neighbours, which must stay, unless they are edited."""
+    neighbours, which must stay, unless they are edited; by default the project's held-out facts."""
     neighbours: Some = 100
     """Of these, so many are asked."""
     seed: Seed = 0
@@ -53,11 +57,11 @@ class CheckOptions(OpeningOptions):
 def check(config: CheckOptions) -> None:
     """Asks, prints."""
     check_options(config)
-    given = records_in(config.records) if config.records else []
+    read = records_in(config.records) if config.records else None
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
     with EditStore(config.store, saved, create=False) as store:
         shown = before_after_of(saved, config.tokens)
-        given = in_template(saved.base, given)
+        given = records_for(saved.base, read)
         check_edits(store, shown)
         check_rephrases(store, shown, given)
         near = neighbours_of(config, given)
@@ -75,6 +79,13 @@ def neighbours_of(config: CheckOptions, records: Sequence[Record]) -> list[str]:
     """A sample of the locality prompts of the records, without those asked twice."""
     prompts = list(dict.fromkeys(x.prompt for r in records for x in r.locality))
     return random.Random(config.seed).sample(prompts, min(config.neighbours, len(prompts)))
+
+
+def records_for(base: Base, read: Sequence[Record] | None) -> list[Record]:
+    """Records in the base's template; the project's held-out ones, if none were read."""
+    if read is None:
+        return own_records(base, Reading("validation"))[0]
+    return in_template(base, read)
 
 
 def records_in(file: Path) -> list[Record]:

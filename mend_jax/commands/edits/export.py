@@ -9,7 +9,7 @@
 --to gguf: a Llama-like model with the edits in its weights, for llama.cpp.
 
 Weights have no scopes: edits that are merged into them are felt everywhere, and add up. So the
-command asks their prompts (and, with --records, neighbours) with scopes and without, says what is
+command asks their prompts, and neighbours that must stay, with scopes and without, says what is
 lost, and writes only with --without-scopes.
 """
 
@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from mend_jax.commands.command import Command
-from mend_jax.commands.edits.check import records_in
-from mend_jax.data.chat import in_template
+from mend_jax.commands.edits.check import records_for, records_in
 from mend_jax.exports.card import Card
 from mend_jax.exports.cost import Questions, everywhere, in_scopes
 from mend_jax.exports.folder import ExportError, check_free
@@ -63,7 +62,8 @@ class ExportOptions(OpeningOptions):
     asked: Times = 100
     """So many edits are asked, drawn at random, to say what holds (0: none)."""
     records: Input | None = None
-    """Records whose locality prompts are neighbours, which must stay, unless they are edited."""
+    """Records whose locality prompts are neighbours, which must stay, unless they are edited; by
+    default the project's held-out facts."""
     neighbours: Some = 100
     """Of these, so many are asked."""
     seed: Seed = 0
@@ -91,9 +91,9 @@ def export(config: ExportOptions) -> None:
     check_options(config)
     check_free(config.out)
     made = format_of(config.to)
-    given = records_in(config.records) if config.records else []
+    read = records_in(config.records) if config.records else None
     saved = load_editor(config.editor, dtype=config.dtype, trust=config.trust, force=config.force)
-    given = in_template(saved.base, given)
+    given = records_for(saved.base, read)
     near = list(dict.fromkeys(x.prompt for record in given for x in record.locality))
     with EditStore(config.store, saved, create=False) as store:
         standing = Standing(store.held, store.numbers, store.event, store.damaged)
