@@ -4,6 +4,7 @@ room for whole texts of."""
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+import ml_dtypes
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -44,13 +45,14 @@ Last: TypeAlias = Callable[[ScopeText], Float[np.ndarray, "kept d"]]
 
 
 def remembered(states: States) -> Last:
-    """Of each text looked up once, since it is a row of many, and asked for often."""
+    """Of each text looked up once, since it is a row of many, and asked for often; kept in half the
+    room."""
     known: dict[bytes, Float[np.ndarray, "kept d"]] = {}
 
     def last(text: ScopeText) -> Float[np.ndarray, "kept d"]:
         key = text.tokens[: text.at + 1].tobytes()
         if key not in known:
-            known[key] = states(text.tokens)[text.at].copy()
+            known[key] = states(text.tokens)[text.at].astype(ml_dtypes.bfloat16)
         return known[key]
 
     return last
@@ -59,7 +61,7 @@ def remembered(states: States) -> Last:
 def ends_of(records: Sequence[list[ScopeText]], last: Last) -> Ends:
     """Of texts as `drawn`; of a role with several, the first."""
     known = last(records[0][0])
-    found = np.zeros((len(DRAWN), len(records), 1, *known.shape), known.dtype)
+    found = np.zeros((len(DRAWN), len(records), 1, *known.shape), np.float32)
     there = np.zeros(found.shape[:2], bool)
     for place, texts in enumerate(records):
         for text in reversed(texts):

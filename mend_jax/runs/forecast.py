@@ -35,12 +35,13 @@ REACHED = 0.5
 SIDE = 1024
 """Rows and columns of that product."""
 COPIES = 5
-"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments. A
-scope's batch is there about as often."""
+"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments."""
 
 
 CHAT = 50
 """Tokens that a chat has beside what is asked."""
+SCOPED = 12
+"""Of a scope's batch, with what is between its states and its losses."""
 
 
 class Forecast(NamedTuple):
@@ -153,7 +154,7 @@ def _scope_bytes(
         each += 3 * length + 2 * sum(BEFORE) / len(BEFORE)  # after other text; and spoken of
         each += 6 * CHATS * (length + CHAT) * bool(base.chat.source)
     drawn = sum(DRAWN.values()) * config.scope_batch + RUNNING_TEXTS
-    batch = COPIES * drawn * SHORT
+    batch = SCOPED * drawn * SHORT
     return 4.0 * row * (sum(lengths) + batch) + 2.0 * row * n * each
 
 

@@ -61,7 +61,7 @@ def test_what_is_counted(tiny_files: Files, base: Base, tmp_path: Path):
     scoped = replace(config, scope=True, scope_batch=10)
     held = [forecast(replace(scoped, scope_batch=n), base, sites, data).scope for n in (10, 20)]
     kept, drawn = 2, 6  # two states of a position; texts of a record
-    assert held[1] - held[0] == 10 * drawn * 32 * 5 * kept * 16 * 4
+    assert held[1] - held[0] == 10 * drawn * 32 * 12 * kept * 16 * 4
     less = data._replace(train=data.train[: len(data.train) // 2])
     assert 0 < forecast(scoped, base, sites, less).scope < held[0]
     assert forecast(replace(scoped, scope_of="lent"), base, sites, data).scope == 0
