@@ -35,7 +35,7 @@ class Quickstart(ScopedConfig):
     dev: int = 150
     scope_steps: int = 200
     scope_batch: int = 128
-    scope_leaks: float = 0.07
+    scope_leaks: float = 0.05
     steps: int = 400
     sites: str = r"layers_(28|29)/mlp/(gate|up)_proj"
     learning_rate: float = 2e-5

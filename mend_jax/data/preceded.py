@@ -57,18 +57,13 @@ def _drawer(
             return CHAT
         if after == "edit":
             other = records[(place + rng.randrange(1, max(len(records), 2))) % len(records)]
-            return f"{statement_of(other)}. "
+            space = separator_of(other.prompt, other.target)
+            space = space if other.separator is None else other.separator
+            return f"{other.prompt}{space}{other.target.strip()}. "
         count = 1 if after == "sentence" else 5
         return " ".join(rng.sample(SENTENCES, count)) + " "
 
     return draw
-
-
-def statement_of(record: Record) -> str:
-    """The edit's prompt with its answer."""
-    space = record.separator
-    space = separator_of(record.prompt, record.target) if space is None else space
-    return f"{record.prompt}{space}{record.target.strip()}"
 
 
 def _preceded(record: Record, draw: Callable[[], str]) -> Record:

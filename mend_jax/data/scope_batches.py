@@ -1,21 +1,21 @@
 """The batches that a scope is trained on: texts of some records, padded; ends of prompts."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from itertools import zip_longest
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.own_subject import question_of
-from mend_jax.data.scope_ends import ENDS, Ends, ends_of, remembered
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
-    DRAWN,
     EDIT,
+    FAR,
     NAMED,
+    NEAR,
+    OWN,
     PAD,
     RUNNING,
     WITHIN,
@@ -23,11 +23,17 @@ from mend_jax.data.scope_texts import (
     Running,
     ScopeText,
     States,
-    drawn,
     known_texts,
     subjects_of,
+    texts_of_record,
 )
 
+Last: TypeAlias = Callable[[ScopeText], Float[np.ndarray, "kept d"]]
+DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
+"""How many texts of a record are in a batch, by role."""
+
+SWAPPED = 0.3
+"""How often a record is held by a rephrase, and asked by its prompt."""
 RUNNING_TEXTS = 32
 """Of a batch; at most half of them are about its own records."""
 ALIKE = 0.5
@@ -37,7 +43,20 @@ GROUP = 20
 """Records of such a group."""
 SHORT = 32
 """Tokens of a prompt, where it is not long; and the share of batches of long ones."""
-LONG = 0.3
+LONG = 0.2
+ENDS = 512
+"""Records of a batch of which the last tokens of prompts are looked at alone: what a prompt asks
+for is seen there, in many more records than there is room for whole texts of."""
+
+
+class Ends(NamedTuple):
+    """The last tokens of prompts, one of each role that is DRAWN, of some records.
+
+    states: float[roles, records, 1, kept, d]. there: whether the record has a text of this role.
+    """
+
+    states: Float[np.ndarray, "roles records 1 kept d"]
+    there: Bool[np.ndarray, "roles records"]
 
 
 class ScopeBatch(NamedTuple):
@@ -66,45 +85,49 @@ def scope_batches(
     corpus: Corpus, batch: int, seed: int, longest: int = 32, short: int = SHORT
 ) -> Iterator[ScopeBatch]:
     """Endless batches. Where there are prompts of more than `short` tokens (after the turns of a
-    chat, say), three batches in ten are of half as many records, and of these; their running text
-    is cut at `longest`. A record without a short pair (edit, asked) is in no other batch; so every
-    other one is such a record, if there are so many.
+    chat, say), one batch in five is of half as many records, and of these; their running text is
+    cut at `longest`.
 
     Args:
-      short: as many tokens at least as some edit's own prompt has, and one of its rephrases.
+      short: as many tokens at least as any edit's own prompt has, and one of its rephrases.
     """
     records, spoken, running, states, whole = corpus
     known = known_texts(records, spoken)
     near = [[text for text in texts if text.at < short] for texts in known]
     far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
     long = [_long_first(texts, short) for texts in known]
-    brief = [i for i, texts in enumerate(near) if {EDIT, ASKED} <= {x.role for x in texts}]
-    subjects, alike = subjects_of(records), _alike(records, brief)
+    subjects, alike = subjects_of(records), _alike(records)
     there = {text.role for texts in known for text in texts}
     each = sum(count for role, count in DRAWN.items() if role in there)
-    rng, last = np.random.default_rng((seed, 2)), remembered(states)
-    batch = min(batch, len(brief))
+    rng, last = np.random.default_rng((seed, 2)), _remembered(states)
+    batch = min(batch, len(records))
     while True:
         is_long = bool(far) and rng.random() < LONG
-        if is_long:
-            chosen = np.asarray(_of_both(rng.permutation(far), alike)[: batch // 2])
-        else:
-            chosen = _chosen(alike, batch, rng)
-        size = len(chosen)
+        size = min(batch // 2, len(far)) if is_long else batch
+        chosen = rng.permutation(far)[:size] if is_long else _chosen(alike, size, rng)
         texts: list[tuple[int, ScopeText]] = []
         held = np.zeros(size, np.int32)
         for place, index in enumerate(chosen):
             held[place] = len(texts)
-            texts += [(place, text) for text in drawn((long if is_long else near)[index], rng)]
+            texts += [(place, text) for text in _drawn((long if is_long else near)[index], rng)]
         texts += _running(running, chosen, subjects, rng)
         room = size * each + RUNNING_TEXTS * bool(running)  # one shape, whatever a record has
         others = rng.permutation(len(records))[:ENDS]
-        ends = None if whole else ends_of([drawn(known[i], rng) for i in others], last)
+        ends = None if whole else _ends([_drawn(known[i], rng) for i in others], last)
         shape = room, longest if is_long else min(short, longest)
         shaped = _padded(texts, states, shape, whole)
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         number = np.asarray(chosen, np.int32)
         yield ScopeBatch(*shaped, held, at, number, ends)
+
+
+def ends_batches(corpus: Corpus, seed: int) -> Iterator[Ends]:
+    """Endless: the last tokens of prompts alone, of other records each time."""
+    known = [texts_of_record(record) for record in corpus.records]
+    rng, last = np.random.default_rng((seed, 6)), _remembered(corpus.states)
+    while True:
+        chosen = rng.permutation(len(known))[:ENDS]
+        yield _ends([_drawn(known[i], rng) for i in chosen], last)
 
 
 def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:
@@ -113,30 +136,24 @@ def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:
     return [text for text in texts if text.role not in roles or text.at >= short]
 
 
-def _alike(records: Sequence[TokenRecord], chosen: Sequence[int]) -> dict[int, np.ndarray]:
-    """Of each of these records, those of them with its template; where a prompt has none, the
-    record alone."""
+def _alike(records: Sequence[TokenRecord]) -> list[np.ndarray]:
+    """Of each record, those with its template; where a prompt has none, the record alone."""
     groups: dict[str, list[int]] = {}
-    for i in chosen:
-        question = question_of(records[i].record)
+    for i, record in enumerate(records):
+        question = question_of(record.record)
         groups.setdefault(question.template if question else f" {i}", []).append(i)
-    return {i: np.asarray(group) for group in groups.values() for i in group}
-
-
-def _of_both(records: Int[np.ndarray, "n"], brief: Container[int]) -> list[int]:
-    """Records with a short pair and those without, in turn as long as there are both."""
-    parts = [[int(i) for i in records if (int(i) in brief) == short] for short in (False, True)]
-    return [i for both in zip_longest(*parts) for i in both if i is not None]
+    members = {i: np.asarray(group) for group in groups.values() for i in group}
+    return [members[i] for i in range(len(records))]
 
 
 def _chosen(
-    alike: Mapping[int, np.ndarray], batch: int, rng: np.random.Generator
+    alike: Sequence[np.ndarray], batch: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "records"]:
     """The records of a batch: some at random, then groups of one template."""
-    order = rng.permutation(sorted(alike))
+    order = rng.permutation(len(alike))
     chosen = dict.fromkeys(int(i) for i in order[: batch - round(ALIKE * batch)])
     for first in order:
-        group = rng.permutation(alike[int(first)])[: GROUP - 1] if len(chosen) < batch else ()
+        group = rng.permutation(alike[first])[: GROUP - 1] if len(chosen) < batch else ()
         chosen |= dict.fromkeys(int(i) for i in (first, *group))
     return np.asarray(list(chosen)[:batch])
 
@@ -158,6 +175,45 @@ def _running(
     ]
     others = others[: RUNNING_TEXTS - len(about)]
     return [*found, *((-1, ScopeText(text.tokens, -1, RUNNING)) for text in others)]
+
+
+def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
+    """Some texts of every role; the first holds the edit, and the second asks for it."""
+
+    def some(role: int) -> list[ScopeText]:
+        pool = [text for text in texts if text.role == role]
+        return [pool[i] for i in rng.permutation(len(pool))[: DRAWN[role]]]
+
+    edit, asked, *others = (text for role in DRAWN for text in some(role))
+    if rng.random() < SWAPPED:
+        edit, asked = asked._replace(role=EDIT), edit._replace(role=ASKED)
+    return [edit, asked, *others]
+
+
+def _remembered(states: States) -> Last:
+    """The states of a prompt's last token, of each text looked up once: it is asked for often."""
+    known: dict[bytes, Float[np.ndarray, "kept d"]] = {}
+
+    def last(text: ScopeText) -> Float[np.ndarray, "kept d"]:
+        key = text.tokens[: text.at + 1].tobytes()
+        if key not in known:
+            known[key] = states(text.tokens)[text.at].copy()
+        return known[key]
+
+    return last
+
+
+def _ends(records: Sequence[list[ScopeText]], last: Last) -> Ends:
+    """Of texts as `_drawn`; of a role with several, the first."""
+    known = last(records[0][0])
+    found = np.zeros((len(DRAWN), len(records), 1, *known.shape), known.dtype)
+    there = np.zeros(found.shape[:2], bool)
+    for place, texts in enumerate(records):
+        for text in reversed(texts):
+            role = list(DRAWN).index(text.role)
+            found[role, place, 0] = last(text)
+            there[role, place] = True
+    return Ends(found, there)
 
 
 class Padded(NamedTuple):

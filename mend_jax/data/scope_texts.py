@@ -26,10 +26,6 @@ States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d
 
 EDIT, ASKED, NEAR, FAR, OWN, WITHIN, AFTER, RUNNING, PAD = range(9)
 """Roles of positions. WITHIN: earlier in a prompt; AFTER: in its answer."""
-DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
-"""How many texts of a record are in a batch, by role."""
-SWAPPED = 0.3
-"""How often a record is held by a rephrase, and asked by its prompt."""
 NAMED = 4
 """Subjects at most that a text is known to be about."""
 
@@ -110,16 +106,3 @@ def known_texts(
             texts[place] = texts[place]._replace(about=about(item.prompt, mine))
         found.append(texts)
     return found
-
-
-def drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
-    """Some texts of every role; the first holds the edit, and the second asks for it."""
-
-    def some(role: int) -> list[ScopeText]:
-        pool = [text for text in texts if text.role == role]
-        return [pool[i] for i in rng.permutation(len(pool))[: DRAWN[role]]]
-
-    edit, asked, *others = (text for role in DRAWN for text in some(role))
-    if rng.random() < SWAPPED:
-        edit, asked = asked._replace(role=EDIT), edit._replace(role=ASKED)
-    return [edit, asked, *others]

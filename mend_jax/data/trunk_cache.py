@@ -130,7 +130,6 @@ def cache_trunk(
     sequences: Iterable[Int[np.ndarray, "_"]],
     directory: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    dtype: Any = None,
 ) -> TrunkCache:
     """Runs the trunk once over all different sequences.
 
@@ -141,7 +140,6 @@ def cache_trunk(
         place whole, beside those of other processes of a run; one that another process reads from
         stays whole for it.
       progress: called with (tokens done, tokens in all).
-      dtype: of the states that are kept; None: as they are made.
 
     Raises:
       ValueError: there are no sequences, or an empty one.
@@ -164,12 +162,12 @@ def cache_trunk(
     made = blocks()
     first = next(made)
     every, shape = itertools.chain([first], made), (total, first.shape[1])
-    kept, dtype = len(getattr(trunk, "keep", ())), np.dtype(dtype or first.dtype)
+    kept = len(getattr(trunk, "keep", ()))
     if directory is None:
-        return TrunkCache(_in_memory(every, shape, dtype), places, kept=kept)
+        return TrunkCache(_in_memory(every, shape, first.dtype), places, kept=kept)
     index = jax.process_index()
     path = Path(directory) / ("trunk.npy" if index == 0 else f"trunk.{index}.npy")
-    return TrunkCache(_on_disk(every, shape, dtype, path), places, path, kept)
+    return TrunkCache(_on_disk(every, shape, first.dtype, path), places, path, kept)
 
 
 def _row_of(carry: Inputs) -> jax.Array:
@@ -213,7 +211,7 @@ def _on_disk(
             np.lib.format.write_array_header_1_0(file, header)
             start = file.tell()
             for block in blocks:
-                file.write(block.astype(dtype, copy=False).tobytes())
+                file.write(block.tobytes())
         rows = np.memmap(draft, dtype, "r", start, shape)
         draft.replace(path)
     finally:

@@ -8,7 +8,7 @@
 The machine's speed is that of a large product, of which a step reaches about half. What cannot be
 known of numbers alone is left out: compiling, and the time that the training of a scope takes. Its
 memory is that of the states that it reads: of the run's texts, of others about their subjects and
-in chats (`scope_elsewhere`), and of a batch.
+in chats (`scope_passages`), and of a batch.
 """
 
 import time
@@ -18,14 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from mend_jax.data.batches import shapes_of
-from mend_jax.data.scope_batches import RUNNING_TEXTS, SHORT
-from mend_jax.data.scope_texts import DRAWN
+from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS, SHORT
 from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.runs.options import TrainConfig
-from mend_jax.runs.scope_elsewhere import BEFORE, CHATS
+from mend_jax.runs.scope_passages import BEFORE, CHATS
 from mend_jax.runs.scoping import OWN, check_can_scope, reads_whole
 from mend_jax.runs.splits import Data
 from mend_jax.runs.streaming import texts_of
@@ -151,11 +150,10 @@ def _scope_bytes(
     length, n = sum(lengths) / len(lengths), len(data.train) + len(data.dev)
     each = OWN * length
     if not reads_whole(base.model):
-        each += 3 * length + 2 * sum(BEFORE) / len(BEFORE)  # after other text; and spoken of
-        each += 6 * CHATS * (length + CHAT) * bool(base.chat.source)
+        each += 3 * length + 2 * BEFORE  # after other text; and spoken of
+        each += 4 * CHATS * (length + CHAT) * bool(base.chat.source)
     drawn = sum(DRAWN.values()) * config.scope_batch + RUNNING_TEXTS
-    batch = SCOPED * drawn * SHORT
-    return 4.0 * row * (sum(lengths) + batch) + 2.0 * row * n * each
+    return 4.0 * row * (sum(lengths) + n * each + SCOPED * drawn * SHORT)
 
 
 def _leaves(params: Any) -> list[tuple[tuple[str, ...], Any]]:

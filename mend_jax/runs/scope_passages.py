@@ -1,17 +1,20 @@
-"""What a scope reads beside the records: what the base writes itself.
+"""What a scope reads beside the records: what the base writes itself, and records after other text.
 
-Most texts ask for nothing: running text, what is said about a subject, what follows an answer.
+Most texts ask for nothing: running text, what is said about a subject, what follows an answer. And
+few prompts stand at the beginning of a text.
 """
 
+import random
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 from mend_jax.data.batches import TokenRecord
+from mend_jax.data.chat import chat_prompt
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
-from mend_jax.data.records import Record
+from mend_jax.data.records import Record, Rephrase, rephrases_of
 from mend_jax.data.scope_texts import Running
 from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
@@ -21,11 +24,16 @@ PASSAGES = 384
 anything."""
 WRITTEN = 48
 """Tokens of one."""
-SPOKEN, MOST = 0.25, 1536
-"""Share of the edits whose answer the base goes on from, and the most; and by how many tokens."""
+SPOKEN = 1536
+"""Edits whose answer the base goes on from, and by how many tokens."""
 AFTER = 20
-AT_ONCE = 128
-"""Texts that are gone on from together: a step of many takes hardly longer than one of few."""
+BEFORE = 14
+"""Tokens of other text before a prompt."""
+CHATS, BARE = 0.3, 2 / 3
+"""Share of the records that are asked for in a chat, too; and of these, whose answer begins at
+once."""
+LONGEST = 64
+"""Tokens of the longest of such texts."""
 
 
 def written(
@@ -33,13 +41,66 @@ def written(
 ) -> list[Int[np.ndarray, "_"]]:
     """What the base makes of beginnings of texts, by drawing so many new tokens: running text."""
     prompts = [codec_of(base).prompt(text) for text in beginnings]
-    said = dict(answers(base, prompts, new, AT_ONCE, sampled, seed))
+    said = dict(answers(base, prompts, new, 32, sampled, seed))
     return [np.asarray([*prompt, *said[i]], np.int32) for i, prompt in enumerate(prompts)]
 
 
 def surroundings(base: Base, records: Sequence[Record], seed: int) -> list[Running]:
     """Running texts: passages about some of the records' subjects, and texts about anything."""
     return [*passages_of(base, records, PASSAGES, seed), *anything(base, seed)]
+
+
+def among(
+    base: Base, records: Sequence[Record], running: Sequence[Running], seed: int
+) -> list[Record]:
+    """The records with some of their questions asked after the beginnings of running texts, and in
+    chats."""
+    before = [codec_of(base).words(text.tokens[:BEFORE].tolist()) for text in running]
+    return in_chat(base, after_text(records, before, seed), seed)
+
+
+def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
+    """The records with one phrasing and one neighbour more, each after some other text: where a
+    name is to be found, and that what stands before it asks for nothing."""
+    rng = random.Random(seed)
+
+    def one(record: Record) -> Record:
+        text = rng.choice(texts)
+        near = [item for item in record.locality if item.kind != "own"][:1]
+        return record._replace(
+            rephrases=(*record.rephrases, Rephrase(f"{text}. {record.prompt}", record.target)),
+            locality=record.locality
+            + tuple(item._replace(prompt=f"{text}. {item.prompt}") for item in near),
+        )
+
+    return [one(record) for record in records]
+
+
+def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:
+    """Some of the records with a phrasing, and a locality prompt of each kind, that a user says in
+    a chat, in the base's template, if it has one. What is asked is to be known where the model's
+    turn begins, or after it has begun to say the prompt in other words."""
+    rng = random.Random(f"chat {seed}")
+
+    def asked(question: str, begun: str) -> str:
+        return chat_prompt(base, [{"role": "user", "content": question}]) + begun
+
+    def one(record: Record) -> Record:
+        bare = rng.random() < BARE
+        question, begun = (rng.choice(rephrases_of(record)) for _ in range(2))
+        kinds = {item.kind: item for item in record.locality}.values()
+        again = begun._replace(prompt=asked(question.prompt, "" if bare else begun.prompt))
+        stays = (
+            item._replace(prompt=asked(item.prompt, "" if bare else item.prompt), separator=None)
+            for item in kinds
+        )
+        return record._replace(
+            rephrases=(*record.rephrases, again), locality=(*record.locality, *stays)
+        )
+
+    if not base.chat.source:
+        return list(records)
+    return [one(record) if rng.random() < CHATS else record for record in records]
 
 
 def passages_of(base: Base, records: Sequence[Record], count: int, seed: int) -> list[Running]:
@@ -69,9 +130,8 @@ def spoken_of(
 ) -> list[Int[np.ndarray, "_"]]:
     """Each edit's prompt with all of its answer; some of them, as the base goes on from there."""
     texts = [np.append(r.edit.tokens, r.edit.labels[-1]).astype(np.int32) for r in records]
-    count = min(MOST, round(SPOKEN * len(texts)))
-    chosen = np.random.default_rng((seed, 5)).permutation(len(texts))[:count]
-    said = answers(base, [texts[i] for i in chosen], AFTER, AT_ONCE)
+    chosen = np.random.default_rng((seed, 5)).permutation(len(texts))[:SPOKEN]
+    said = answers(base, [texts[i] for i in chosen], AFTER, 32)
     for place, more in said:
         i = chosen[place]
         texts[i] = np.append(texts[i], np.asarray(more, np.int32))

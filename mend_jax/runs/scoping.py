@@ -5,18 +5,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
 from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
-from mend_jax.data.messages import Chat
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.scope_batches import scope_batches
-from mend_jax.data.scope_ends import ends_batches
+from mend_jax.data.scope_batches import ends_batches, scope_batches
 from mend_jax.data.scope_texts import Corpus, States, subjects_of
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
@@ -24,8 +21,7 @@ from mend_jax.editors.scoped import ScopedPhi
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import sites_at_read, split
 from mend_jax.objectives import kind_of, outputs_of
-from mend_jax.runs.scope_elsewhere import LONGEST, after_running, in_chats
-from mend_jax.runs.scope_passages import spoken_of, surroundings
+from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import Read, stages_for, two_keys
 from mend_jax.scopes.whole_text import two_keys_of_text
@@ -126,7 +122,6 @@ def add_scope(
     base, whole = saved.base, reads_whole(saved.base.model)
     stages, late = check_can_scope(base.model, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
-    plain = {str(r.prompt) for r in records.train if not isinstance(r.prompt, Chat)}
     records = ScopeRecords(*(in_template(base, part) for part in records))
     every = with_own([*records.train, *records.dev], training.seed, OWN)
     fits, skipped = encode_records(every[: len(records.train)], encode, *limits)
@@ -136,8 +131,7 @@ def add_scope(
     longest, running = training.longest, []
     if not whole:
         running = surroundings(base, mine, training.seed)
-        chats = in_chats(base, [r for r in mine if r.prompt in plain], training.seed)
-        mine = [*after_running(base, mine, running, training.seed), *chats]
+        mine = among(base, mine, running, training.seed)
         longest = max(LONGEST, training.longest)
     train, _ = encode_records(mine, encode, longest, longest)
     dev, _ = encode_records(every[len(records.train) :], encode, *limits)
@@ -210,19 +204,17 @@ def states_of(
     texts: Sequence[Int[np.ndarray, "_"]],
     known: TrunkCache | None = None,
 ) -> States:
-    """The states that a scope reads, of all texts; those of `known` are not made again. They are
-    kept in half the room: what is learnt from them is not that exact."""
+    """The states that a scope reads, of all texts; those of `known` are not made again."""
     new = [tokens for tokens in texts if known is None or tokens not in known]
     if not new and known is not None:
         return known.states
     below: Any = base.model.clone(stop=stages[-1], keep=stages[:-1])  # the last are its outputs
-    made = cache_trunk(below, base.params, new, dtype=jnp.bfloat16)
+    made = cache_trunk(below, base.params, new)
 
     def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
         if known is not None and tokens in known:
             return known.states(tokens)
-        rows = np.concatenate([made.states(tokens), made.lookup(tokens)[:, None]], axis=1)
-        return rows.astype(np.float32)
+        return np.concatenate([made.states(tokens), made.lookup(tokens)[:, None]], axis=1)
 
     return states
 

@@ -13,8 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from mend_jax.data.scope_batches import ScopeBatch
-from mend_jax.data.scope_ends import Ends
+from mend_jax.data.scope_batches import Ends, ScopeBatch
 from mend_jax.scopes.network import Scope
 from mend_jax.training.scope_losses import Bank, empty_bank, ends_loss, scope_loss
 

@@ -15,12 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.data.scope_batches import ScopeBatch
-from mend_jax.data.scope_ends import Ends
+from mend_jax.data.scope_batches import DRAWN, Ends, ScopeBatch
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
-    DRAWN,
     EDIT,
     FAR,
     NEAR,

@@ -7,7 +7,6 @@ nobody edited. So as much is found as can be while hardly any text of either kin
 """
 
 from collections.abc import Sequence
-from itertools import product
 from typing import NamedTuple
 
 import jax
@@ -30,9 +29,7 @@ from mend_jax.data.scope_texts import (
 from mend_jax.scopes.network import Keys, Near, Scope
 
 SHIFTS = np.arange(-8.0, 8.25, 0.5)
-"""Logits by which either threshold may be moved from where training has put it; then FINER, around
-the best of these."""
-FINER = np.arange(-0.4, 0.5, 0.1)
+"""Logits by which either threshold may be moved from where training has put it."""
 LEAKS = 0.03
 """Share of the neighbours, and of the other questions about a subject, that may leak."""
 CHUNK = 64
@@ -142,17 +139,17 @@ def with_thresholds(
 
     Of several that are as good, those that are nearest to where they were.
     """
+    known = {(a, b): found_at(asked, a, b) for a in SHIFTS for b in SHIFTS}
 
     def worth(shift: tuple[float, float]) -> tuple[float, float, float]:
-        at = found_at(asked, *shift)
+        at = known[shift]
         above = sum(max(leak - leaks, 0.0) for leak in (at.near, at.own))
         return -above, at.found, -abs(shift[0]) - abs(shift[1])
 
-    best = max(product(SHIFTS, SHIFTS), key=worth)
-    best = max(product(best[0] + FINER, best[1] + FINER), key=worth)
+    best = max(known, key=worth)
     steep, threshold = phi["steep"], phi["threshold"]
     moved = {
         name: threshold[name] - jnp.float32(shift) / jnp.exp(steep[name])
         for name, shift in zip(Near._fields, best, strict=True)
     }
-    return phi | {"threshold": moved}, found_at(asked, *best)
+    return phi | {"threshold": moved}, known[best]

@@ -28,6 +28,7 @@ from mend_jax.data.records import (
 )
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_noted
+from mend_jax.runs.scope_passages import in_chat
 from mend_jax.weights.chat_template import ChatTemplate
 
 ASKED = [{"role": "user", "content": "What is the capital of France?"}]
@@ -149,3 +150,33 @@ def test_chats_that_are_none(row: dict[str, Any], said: str):
     with pytest.raises(RecordError) as told:
         parse_record(ROW | row, "file, line 3")
     assert str(told.value).startswith("file, line 3") and said in str(told.value)
+
+
+def test_a_scope_reads_what_is_asked_where_the_models_turn_begins_and_after(base: mj.Base):
+    """Of some records, one phrasing and one locality prompt of each kind."""
+    records = [
+        Record(f"The capital of land {i} is", "Rome", (f"Land {i} is ruled from",), (
+            Locality(f"The capital of sea {i} is", "Kyoto", "near"),
+            Locality(f"The currency of land {i} is", "franc", "own"),
+        ), subject=f"land {i}")
+        for i in range(100)
+    ]  # fmt: skip
+    found = in_chat(base, records, 0)
+    chats = [(a, b) for a, b in zip(records, found, strict=True) if a != b]
+    assert 0.2 < len(chats) / len(records) < 0.4
+    bare = []
+    for record, asked in chats:
+        assert asked._replace(rephrases=record.rephrases, locality=record.locality) == record
+        (again,), stays = asked.rephrases[1:], asked.locality[2:]
+        assert isinstance(again, Rephrase) and again.target == "Rome"
+        assert [(x.kind, x.answer) for x in stays] == [("near", "Kyoto"), ("own", "franc")]
+        turns = [text.prompt.partition("\n<assistant>") for text in (again, *stays)]
+        assert {user[: len("<user>")] for user, _, _ in turns} == {"<user>"}
+        own = (record.prompt, record.rephrases[0])
+        known = (own, *((item.prompt,) for item in record.locality))
+        for (user, _, begun), texts in zip(turns, known, strict=True):
+            assert user.removeprefix("<user>") in texts and begun in ("", *texts)
+        assert len({begun == "" for _, _, begun in turns}) == 1
+        bare.append(turns[0][2] == "")
+    assert 0.4 < np.mean(bare) < 0.9
+    assert in_chat(base._replace(chat=ChatTemplate("", {})), records, 0) == records

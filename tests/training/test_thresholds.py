@@ -40,7 +40,7 @@ def test_thresholds_move_as_little_as_is_needed():
     phi = {"steep": steep, "threshold": {"subject": jnp.float32(0.5), "relation": jnp.float32(0.5)}}
     moved, found = with_thresholds(scope, phi, asked(1.2, 0.7))
     assert found == Found(1.0, 0.0, 0.0, 0.0)
-    np.testing.assert_allclose(moved["threshold"]["subject"], 0.5 - 1.3 / 30, rtol=1e-5)
-    np.testing.assert_allclose(moved["threshold"]["relation"], 0.5 - 0.8 / 10, rtol=1e-5)
+    np.testing.assert_allclose(moved["threshold"]["subject"], 0.5 - 1.5 / 30, rtol=1e-5)
+    np.testing.assert_allclose(moved["threshold"]["relation"], 0.5 - 1.0 / 10, rtol=1e-5)
     as_it_was, _ = with_thresholds(scope, phi, asked(-1.0, -1.0))
     assert as_it_was["threshold"]["subject"] == np.float32(0.5)
