@@ -34,7 +34,9 @@ PRESETS = {
             "stream": True, "steps": 20, "rank": 1920, "max_train": 60, "max_validation": 20,
             "dev": 0, "calibrate": 2, "evaluate_every": 20, "checkpoint_every": 20,
         },
-        "with a base of make_random",
+        "with a base of make_random and the records of make_general, 20 steps of 10 edits: a peak "
+        "of 14.8 GB of resident memory; 18 minutes on two CPU cores beside other work, seed 0 "
+        "(results/streamed_gptj.json)",
     ),
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from mend_jax.data.scope_texts import (
 )
 
 Last: TypeAlias = Callable[[ScopeText], Float[np.ndarray, "kept d"]]
+
 DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
 """How many texts of a record are in a batch, by role."""
 
@@ -192,7 +193,7 @@ def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
 
 def _remembered(states: States) -> Last:
     """The states of a prompt's last token, of each text looked up once: it is asked for often."""
-    known: dict[bytes, Float[np.ndarray, "kept d"]] = {}
+    known: dict[bytes, np.ndarray] = {}
 
     def last(text: ScopeText) -> Float[np.ndarray, "kept d"]:
         key = text.tokens[: text.at + 1].tobytes()
