@@ -29,10 +29,8 @@ from mend_jax.data.scope_texts import (
 )
 
 Last: TypeAlias = Callable[[ScopeText], Float[np.ndarray, "kept d"]]
-
 DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
 """How many texts of a record are in a batch, by role."""
-
 SWAPPED = 0.3
 """How often a record is held by a rephrase, and asked by its prompt."""
 RUNNING_TEXTS = 32

@@ -35,8 +35,6 @@ SIDE = 1024
 """Rows and columns of that product."""
 COPIES = 5
 """Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments."""
-
-
 CHAT = 50
 """Tokens that a chat has beside what is asked."""
 SCOPED = 12
