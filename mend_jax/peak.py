@@ -16,7 +16,7 @@ def reset_peak() -> None:
 
 def peak_bytes() -> int:
     """Most memory held: of the GPU since the start; on CPU, resident memory since `reset_peak`."""
-    stats = jax.devices()[0].memory_stats()
+    stats = jax.local_devices()[0].memory_stats()
     if jax.default_backend() != "cpu" and stats:
         return int(stats["peak_bytes_in_use"])
     try:

@@ -152,11 +152,12 @@ def _made(
             edit = jax.jit(editor.edit)(trained, base.params, first)
         scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
-    counts = {"left_out": data.left_out, "peak_bytes": peak_bytes()} | _of_training(fitted)
+    counts = {"left_out": data.left_out} | _of_training(fitted)
     protocol = PROTOCOLS[config.protocol]
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)
     results = make_results(about, metrics, time.perf_counter() - began, options | counts)
+    results["peak_bytes"] = peak_bytes()
     if is_first():
         if fitted is not None:
             training_curve(config.out / "training.png", fitted.history)

@@ -168,8 +168,8 @@ def _attempt(runs: Runs, whole: Undisturbed, random: Random) -> Attempt:
 
 
 def result_of(out: Path) -> dict[str, Any]:
-    """All files of a finished run, without seconds. Of checkpoints, only the last one's name: one
-    before it may be left that was being deleted."""
+    """All files of a finished run, without what is measured. Of checkpoints, only the last one's
+    name: one before it may be left that was being deleted."""
     found: dict[str, Any] = {}
     for path in sorted(out.iterdir()):
         if path.name == "metrics.jsonl":
@@ -177,7 +177,8 @@ def result_of(out: Path) -> dict[str, Any]:
             found[path.name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
         elif path.name == "results.json":
             results = json.loads(path.read_text())
-            found[path.name] = {k: v for k, v in results.items() if k != "seconds"}
+            measured = ("seconds", "peak_bytes")
+            found[path.name] = {k: v for k, v in results.items() if k not in measured}
         elif path.name == "checkpoints":
             found[path.name] = max(int(x.name) for x in path.iterdir() if x.name.isdigit())
         elif path.is_dir():

@@ -47,6 +47,7 @@ PARAMS = {  # published sizes, in millions
     "gpt2-xl": 1557.6,
     "EleutherAI/gpt-neo-2.7B": 2651.3,
     "EleutherAI/gpt-j-6B": 6050.9,
+    "meta-llama/Llama-3.1-8B": 8030.3,
     "bert-base-uncased": 109.5,
     "smollm2-135m": 134.5,
 }

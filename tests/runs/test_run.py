@@ -35,10 +35,11 @@ def test_results_json(finished: Finished):
         "metrics",
         "seconds",
         "config",
+        "peak_bytes",
     ]
     assert results["editor"] == "mend" and results["model"] == finished.config.model
     assert results["protocol"] == "teacher-forced sequence"
-    assert results["n"] == 8 and results["seconds"] > 0
+    assert results["n"] == 8 and results["seconds"] > 0 and results["peak_bytes"] > 1e6
     of_others = ("failed", "found", "wrong", "fired", "fired_own", "locality_agreement_own")
     assert list(results["metrics"]) == [name for name in METRICS if name not in of_others]
     for name, metric in results["metrics"].items():
