@@ -16,7 +16,7 @@ import numpy as np
 
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.facts import relations
-from mend_jax.data.tokenizers import train_tokenizer
+from mend_jax.data.tokenizers import manner_of, train_tokenizer
 from mend_jax.exports.folder import new_folder
 from mend_jax.exports.format import Stored
 from mend_jax.files import write_text
@@ -55,9 +55,8 @@ def make(config: MakeRandom) -> None:
     shape = dict(config_of(config.model))
     family = family_of(shape, config.model)
     expected = family.expected_weights(family.dimensions(shape, ()))
-    manner = shape["model_type"] if shape["model_type"] in ("t5", "bart", "bert") else "causal"
     texts = [p.format(s) + f" {o}" for r in relations() for s, o in r.facts for p in r.phrasings]
-    tokenizer = train_tokenizer(manner, texts, VOCABULARY)
+    tokenizer = train_tokenizer(manner_of(shape["model_type"]), texts, VOCABULARY)
     shapes = {name: stored_shape(one) for name, one in expected.items()}
     with new_folder(config.out) as folder:
         tensors = random_tensors(expected, config.dtype, config.seed)

@@ -21,6 +21,11 @@ SPECIAL = {
 }
 
 
+def manner_of(model_type: str) -> str:
+    """In whose manner a base of this type cuts its texts."""
+    return model_type if model_type in SPECIAL else "causal"
+
+
 def train_tokenizer(manner: str, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
     """A tokenizer of at most `vocab_size` tokens; the special ones come first.
 

@@ -16,7 +16,7 @@ from mend_jax.data.sources.claims import claim
 from mend_jax.data.sources.common_words import ENDINGS, common_words
 from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.facts import Relation
-from mend_jax.data.tokenizers import train_tokenizer
+from mend_jax.data.tokenizers import manner_of, train_tokenizer
 from mend_jax.models.registry import FAMILIES, Base
 from mend_jax.runs.pretraining import Epoch
 
@@ -123,13 +123,12 @@ def fresh_base(
 ) -> tuple[Base, dict[str, Any]]:
     """A base with random parameters and a tokenizer of its own, and its config.json."""
     family = FAMILIES[kind]
-    manner = kind if kind in ("t5", "bart", "bert") else "causal"
     texts = [
         claim(phrasing, *fact) for r in known for fact in r.facts for phrasing in r.phrasings
     ]
     spelled = [word + ending for word in common_words() for ending in ENDINGS]
     everyday = [form for word in spelled for form in (word, word.capitalize())]
-    tokenizer = train_tokenizer(manner, [*texts, *everyday], vocabulary)
+    tokenizer = train_tokenizer(manner_of(kind), [*texts, *everyday], vocabulary)
     shape = {
         "model_type": kind,
         **SHAPES[kind],
