@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mend_jax.evaluation.metrics import Estimate
 from mend_jax.files import write_text
+from mend_jax.peak import peak_bytes
 
 
 class About(NamedTuple):
@@ -25,7 +26,7 @@ class About(NamedTuple):
 def make_results(
     about: About, metrics: Mapping[str, Estimate], seconds: float, config: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The content of results.json.
+    """The content of results.json, with the most memory that this process has held so far.
 
     Args:
       metrics: as `summarise` gives them, in its order.
@@ -36,6 +37,7 @@ def make_results(
         **about._asdict(),
         "metrics": {name: estimate._asdict() for name, estimate in metrics.items()},
         "seconds": round(seconds, 1),
+        "peak_bytes": peak_bytes(),
         "config": dict(config),
     }
 

@@ -19,7 +19,6 @@ from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
 from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
-from mend_jax.peak import peak_bytes
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
@@ -157,7 +156,6 @@ def _made(
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)
     results = make_results(about, metrics, time.perf_counter() - began, options | counts)
-    results["peak_bytes"] = peak_bytes()
     if is_first():
         if fitted is not None:
             training_curve(config.out / "training.png", fitted.history)

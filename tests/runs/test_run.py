@@ -34,8 +34,8 @@ def test_results_json(finished: Finished):
         "protocol",
         "metrics",
         "seconds",
-        "config",
         "peak_bytes",
+        "config",
     ]
     assert results["editor"] == "mend" and results["model"] == finished.config.model
     assert results["protocol"] == "teacher-forced sequence"
