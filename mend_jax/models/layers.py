@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from mend_jax.models import products
+
 EMBEDDING_INIT = nn.initializers.normal(0.02)
 
 ACTIVATIONS = {
@@ -104,7 +106,11 @@ class Linear(nn.Dense):
         shape = (inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         dtype = self.dtype or inputs.dtype
-        y = jnp.dot(inputs.astype(dtype), kernel.astype(dtype), precision=self.precision)
+        x, w = inputs.astype(dtype), kernel.astype(dtype)
+        if dtype == jnp.bfloat16 and self.precision is None:
+            y = products.forward(x, w, dtype)
+        else:
+            y = jnp.dot(x, w, precision=self.precision)
         if self.has_variable("params", "scale"):
             scale: Array = self.get_variable("params", "scale").astype(dtype)
             y = y * jnp.broadcast_to(scale, y.shape)
@@ -152,7 +158,11 @@ def logits_against(
     bias: Float[Array, "vocabulary"] | None = None,
 ) -> Float[Array, "k answers vocabulary"]:
     """Logits in float32."""
-    y = jnp.einsum("kad,vd->kav", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+    table = table.astype(x.dtype)
+    if x.dtype == jnp.bfloat16:
+        y = products.backward(x, table, jnp.float32)
+    else:
+        y = jnp.einsum("kad,vd->kav", x, table, preferred_element_type=jnp.float32)
     return y if bias is None else y + jnp.broadcast_to(bias.astype(jnp.float32), y.shape)
 
 

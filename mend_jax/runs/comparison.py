@@ -170,7 +170,7 @@ def _trained(task: Task, contender: Contender, reporter: Reporter) -> Trained:
     if trains and not task.config.steps:
         task = _within(task, editor, contender.minutes)
     reporter.restart(task.config.steps)
-    state, _ = train(task, editor, reporter, lambda message: None)
+    state = train(task, editor, reporter, lambda message: None).state
     check_trained(state, str(task.config.out))
     whole = editor_of(task, chosen, options, outputs_of(task.base.model))
     saved = SavedEditor(whole, state, task.base, task.sites, whole.config)

@@ -39,7 +39,6 @@ from mend_jax.runs.training import (
 )
 from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
-from mend_jax.training.loop import Fit
 
 RESULTS = "results.json"
 
@@ -137,7 +136,7 @@ def _made(
         editor = editor_of(task, chosen, made, task.outputs)
         if config.scope:
             editor = for_scope(task, editor)
-        trained, fitted = train(task, editor, reporter, say)
+        trained, of_training, history = train(task, editor, reporter, say)
         check_trained(trained, str(config.out))
         options = as_json(chosen.config)
         whole = editor_of(task, chosen, made, outputs_of(base.model))
@@ -151,14 +150,14 @@ def _made(
             edit = jax.jit(editor.edit)(trained, base.params, first)
         scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
-    counts = {"left_out": data.left_out} | _of_training(fitted)
+    counts = {"left_out": data.left_out} | of_training
     protocol = PROTOCOLS[config.protocol]
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)
     results = make_results(about, metrics, time.perf_counter() - began, options | counts)
     if is_first():
-        if fitted is not None:
-            training_curve(config.out / "training.png", fitted.history)
+        if history:
+            training_curve(config.out / "training.png", history)
         score_bars(config.out / "scores.png", results)
     write_results(config.out / RESULTS, results)  # last: with it, the run is finished
     say(table(results))
@@ -181,17 +180,6 @@ def _to_scope(
         return fewer, check_can_scope(base.model, fewer).stages
     except ValueError as error:
         raise ExperimentError(f"{error}; --no-scope trains an editor alone") from None
-
-
-def _of_training(fitted: Fit | None) -> dict[str, Any]:
-    """What results.json says of it."""
-    if fitted is None:
-        return {}
-    return {
-        "skipped_steps": int(fitted.progress.train.skipped),
-        "best_step": int(fitted.progress.best_step),
-        "stopped_early": fitted.stopped_early,
-    }
 
 
 def _silent(message: str) -> None:

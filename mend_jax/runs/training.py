@@ -26,8 +26,8 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.runs.options import LoopOptions
 from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of, example_of
-from mend_jax.training.checkpoint import has_checkpoint
-from mend_jax.training.loop import Fit, Journal, Schedule, Work, fit
+from mend_jax.training.checkpoint import Row, has_checkpoint
+from mend_jax.training.loop import Journal, Schedule, Work, fit
 from mend_jax.training.optimiser import editor_optimiser
 from mend_jax.training.state import Placement, TrainState, init_state
 from mend_jax.training.step import Objective, Step, make_calibrator, make_step
@@ -83,10 +83,12 @@ def shapes_of_edit(task: Task, editor: Editor) -> Any:
 
 
 class Trained(NamedTuple):
-    """The best state of an editor, on the host; and how it came to be, if it was trained at all."""
+    """The best state of an editor, on the host. told, history: what results.json says of its
+    training, and the rows of metrics.jsonl; empty if there was nothing to train."""
 
     state: EditorState
-    fit: Fit | None
+    told: dict[str, Any]
+    history: list[Row]
 
 
 def train(
@@ -99,7 +101,7 @@ def train(
     if not goes_on:
         state = calibrated(task, editor, state, reporter)
     if not learns(task, editor):
-        return Trained(fetch(state.editor), None)
+        return Trained(fetch(state.editor), {}, [])
     schedule = Schedule(
         config.steps,
         config.log_every,
@@ -109,8 +111,13 @@ def train(
     )
     work = Work(step, lambda start: batches_of(task, start, config.seed), developer(task, editor))
     journal = Journal(config.out, config.resume, reporter.step, say)
-    fitted = fit(work, state, params, schedule, journal)
-    return Trained(fetch(fitted.progress.best), fitted)
+    progress, stopped_early, history = fit(work, state, params, schedule, journal)
+    told = {
+        "skipped_steps": int(progress.train.skipped),
+        "best_step": int(progress.best_step),
+        "stopped_early": stopped_early,
+    }
+    return Trained(fetch(progress.best), told, history)
 
 
 def developer(task: Task, editor: Editor) -> Callable[[EditorState], dict[str, float]]:

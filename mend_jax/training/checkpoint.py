@@ -27,11 +27,12 @@ class CheckpointError(RuntimeError):
 class Progress(NamedTuple):
     """A run at a step: where it is, and the best it has had.
 
-    best_loss: lowest loss on the development slice. best_step: where it was.
+    best: None before the first look at the development slice. best_loss: lowest loss there.
+    best_step: where it was.
     """
 
     train: TrainState
-    best: EditorState
+    best: EditorState | None
     best_loss: Float[Array, ""]
     best_step: Int[Array, ""]
 
@@ -78,6 +79,7 @@ class Checkpoints:
         try:
             text = json.dumps(list(rows))
             written = {"rows": text, "crc32": zlib.crc32(text.encode())}
+            written["best"] = progress.best is not None
             parts = ocp.args.Composite(
                 progress=ocp.args.StandardSave(progress), metrics=ocp.args.JsonSave(written)
             )
@@ -93,7 +95,7 @@ class Checkpoints:
         """The newest checkpoint that can be read; those that cannot are said and passed over.
 
         Args:
-          like: a state of the same shapes.
+          like: a fresh run of the same shapes.
           say: gets one message for each checkpoint that was passed over.
 
         Raises:
@@ -104,15 +106,16 @@ class Checkpoints:
             raise CheckpointError(
                 f"there is no checkpoint in {self.directory} to resume from"
             )
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        parts = ocp.args.Composite(
-            progress=ocp.args.StandardRestore(shapes), metrics=ocp.args.JsonRestore()
-        )
         damaged = []
         for step in reversed(steps):
             try:
-                restored = self._manager.restore(step, args=parts)
-                rows = _rows(restored.metrics)
+                written = self._part(step, metrics=ocp.args.JsonRestore()).metrics
+                rows = _rows(written)
+                held = like
+                if written.get("best", True):  # one that does not say has it
+                    held = like._replace(best=like.train.editor)
+                shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, held)
+                restored = self._part(step, progress=ocp.args.StandardRestore(shapes)).progress
             except Exception as error:
                 say(
                     f"the checkpoint of step {step} cannot be read ({_first_line(error)}): "
@@ -122,12 +125,15 @@ class Checkpoints:
                 continue
             for step in damaged:  # only now: if all fail alike, it is not the files' fault
                 self._manager.delete(step)
-            leaves = jax.tree.leaves(restored.progress)
-            return Kept(jax.tree.unflatten(jax.tree.structure(like), leaves), rows)
+            leaves = jax.tree.leaves(restored)
+            return Kept(jax.tree.unflatten(jax.tree.structure(held), leaves), rows)
         raise CheckpointError(
             f"none of the checkpoints in {self.directory} can be read: {steps}. To begin the run "
             "anew, delete that directory"
         )
+
+    def _part(self, step: int, **part: Any) -> Any:
+        return self._manager.restore(step, args=ocp.args.Composite(**part))
 
     def _last_good(self, failed: int) -> str:
         good = [step for step in self.steps() if step != failed]

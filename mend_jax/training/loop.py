@@ -105,7 +105,7 @@ def fit(
     directory = Path(journal.directory)
     # beside the state, on all its devices: a checkpoint of several processes holds nothing else
     worst, nowhere = jnp.full_like(state.step, jnp.inf, jnp.float32), jnp.zeros_like(state.step)
-    progress = Progress(state, jax.tree.map(jnp.copy, state.editor), worst, nowhere)
+    progress = Progress(state, None, worst, nowhere)
     with Checkpoints(directory / "checkpoints") as checkpoints:
         progress, history = _begun(checkpoints, progress, journal)
         start = int(progress.train.step)
@@ -186,7 +186,7 @@ def _looked(
     if number % schedule.evaluate_every and not last:
         return progress, {}
     measured = work.develop(progress.train.editor)
-    progress = _keep_best(progress, measured["loss"])
+    progress = _keep_best(progress, measured["loss"], last)
     if (last or _is_stale(progress, number, schedule)) and not progress.best_step:
         raise TrainingError(
             f"stopped at step {number}: the development loss was never finite "
@@ -222,10 +222,12 @@ def _is_stale(progress: Progress, number: int, schedule: Schedule) -> bool:
     return bool(schedule.patience) and number - int(progress.best_step) >= schedule.patience
 
 
-def _keep_best(progress: Progress, loss: float) -> Progress:
+def _keep_best(progress: Progress, loss: float, last: bool) -> Progress:
     if not loss < float(progress.best_loss):
         return progress
-    editor = jax.tree.map(jnp.copy, progress.train.editor)  # the step donates the original
+    editor = progress.train.editor
+    if not last:  # the next step is given the memory of this one
+        editor = jax.tree.map(jnp.copy, editor)
     return progress._replace(
         best=editor,
         best_loss=jnp.full_like(progress.best_loss, loss),

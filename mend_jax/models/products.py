@@ -1,0 +1,83 @@
+"""Products with a kernel of bfloat16, as a CPU does them well: summed in float32, rounded after.
+
+XLA's CPU compiler takes a product of bfloat16 whose result is bfloat16 through float32 copies of
+both factors: of twice a kernel's memory, at half of the speed of the product whose result is
+float32, which reads bfloat16 as it is; so does one with a factor of float32. Here the former is
+rounded after it, and the latter made of two, of what bfloat16 holds of that factor and of the rest.
+
+The derivatives of a product are products again, with two of its three arrays exchanged; so there
+are three of them, each made of the other two's. GPUs get the products that `jnp.dot` and its own
+derivatives would give them.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, BFloat16, Float
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def forward(
+    x: Float[Array, "*any d_in"], kernel: BFloat16[Array, "d_in d_out"], dtype: Any
+) -> Float[Array, "*any d_out"]:
+    """x @ kernel, of this dtype. x: bfloat16 or float32."""
+    return _product(x, kernel, ([x.ndim - 1], [0]), dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def backward(
+    y: Float[Array, "*any d_out"], kernel: BFloat16[Array, "d_in d_out"], dtype: Any
+) -> Float[Array, "*any d_in"]:
+    """y @ kernel^T, of this dtype: what reaches x. y: bfloat16 or float32."""
+    return _product(y, kernel, ([y.ndim - 1], [1]), dtype)
+
+
+@jax.custom_vjp
+def outer(
+    x: Float[Array, "*any d_in"], y: Float[Array, "*any d_out"]
+) -> BFloat16[Array, "d_in d_out"]:
+    """x^T y, summed over all rows: what reaches the kernel. x, y: bfloat16 or float32."""
+    rows = list(range(x.ndim - 1))
+    return _product(x, y, (rows, rows), jnp.bfloat16)
+
+
+def _product(a: Array, b: Array, over: tuple[list[int], list[int]], dtype: Any) -> Array:
+    """The dot product of a and b over these axes of each."""
+
+    def dot(a: Array, b: Array, dtype: Any = jnp.float32) -> Array:
+        return jax.lax.dot_general(a, b, (over, ([], [])), preferred_element_type=dtype)
+
+    def on_cpu(a: Array, b: Array) -> Array:
+        whole = [dot(part, other) for part in _parts(a) for other in _parts(b)]
+        return sum(whole[1:], whole[0]).astype(dtype)
+
+    def elsewhere(a: Array, b: Array) -> Array:
+        narrow = a.dtype == b.dtype == dtype
+        return dot(a, b, dtype if narrow else jnp.float32).astype(dtype)
+
+    found: Array = jax.lax.platform_dependent(a, b, cpu=on_cpu, default=elsewhere)
+    return found
+
+
+def _parts(a: Array) -> tuple[Array, ...]:
+    """Arrays of bfloat16 whose sum is a, to 2^-16 of its size."""
+    high = a.astype(jnp.bfloat16)
+    if a.dtype == high.dtype:
+        return (high,)
+    return high, (a - high.astype(a.dtype)).astype(jnp.bfloat16)
+
+
+forward.defvjp(
+    lambda x, kernel, dtype: (forward(x, kernel, dtype), (x, kernel)),
+    lambda _, kept, y: (backward(y, kept[1], kept[0].dtype), outer(kept[0], y)),
+)
+backward.defvjp(
+    lambda y, kernel, dtype: (backward(y, kernel, dtype), (y, kernel)),
+    lambda _, kept, x: (forward(x, kept[1], kept[0].dtype), outer(x, kept[0])),
+)
+outer.defvjp(
+    lambda x, y: (outer(x, y), (x, y)),
+    lambda kept, h: (backward(kept[1], h, kept[0].dtype), forward(kept[0], h, kept[1].dtype)),
+)
