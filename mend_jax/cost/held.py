@@ -20,7 +20,8 @@ from mend_jax.models.generate import generate
 from mend_jax.models.stages import Inputs, sites_at_read, split
 from mend_jax.objectives import outputs_of
 from mend_jax.scopes.active import NONE
-from mend_jax.scopes.network import Keys, Scope, stages_for, two_keys
+from mend_jax.scopes.network import Keys, Scope, two_keys
+from mend_jax.scopes.reading import stages_for
 from mend_jax.sites import kernel_path
 
 TEXTS, LENGTH = 8, 64

@@ -1,7 +1,7 @@
-"""The batches that a scope is trained on: texts of some records, padded; ends of prompts."""
+"""The batches that a scope is trained on: texts of some records, padded."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -25,10 +25,8 @@ from mend_jax.data.scope_texts import (
     States,
     known_texts,
     subjects_of,
-    texts_of_record,
 )
 
-Last: TypeAlias = Callable[[ScopeText], Float[np.ndarray, "kept d"]]
 DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
 """How many texts of a record are in a batch, by role."""
 SWAPPED = 0.3
@@ -43,19 +41,6 @@ GROUP = 20
 SHORT = 32
 """Tokens of a prompt, where it is not long; and the share of batches of long ones."""
 LONG = 0.2
-ENDS = 512
-"""Records of a batch of which the last tokens of prompts are looked at alone: what a prompt asks
-for is seen there, in many more records than there is room for whole texts of."""
-
-
-class Ends(NamedTuple):
-    """The last tokens of prompts, one of each role that is DRAWN, of some records.
-
-    states: float[roles, records, 1, kept, d]. there: whether the record has a text of this role.
-    """
-
-    states: Float[np.ndarray, "roles records 1 kept d"]
-    there: Bool[np.ndarray, "roles records"]
 
 
 class ScopeBatch(NamedTuple):
@@ -66,7 +51,7 @@ class ScopeBatch(NamedTuple):
       about: numbers of the subjects that its prompt is about, its record's own first; then -1.
       Edits of these may be asked for, or not: text and edit say nothing of each other.
       held, at: of every record, the text and the position whose keys are the edit's; number: which
-      of the corpus's it is. ends: of other records; None where texts are read as a whole.
+      of the corpus's it is.
     """
 
     states: Float[np.ndarray, "texts length kept d"]
@@ -77,7 +62,6 @@ class ScopeBatch(NamedTuple):
     held: Int[np.ndarray, "records"]
     at: Int[np.ndarray, "records"]
     number: Int[np.ndarray, "records"]
-    ends: Ends | None
 
 
 def scope_batches(
@@ -92,13 +76,11 @@ def scope_batches(
     """
     records, spoken, running, states, whole = corpus
     known = known_texts(records, spoken)
-    near = [[text for text in texts if text.at < short] for texts in known]
-    far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
-    long = [_long_first(texts, short) for texts in known]
+    near, far, long = by_length(known, short)
     subjects, alike = subjects_of(records), _alike(records)
     there = {text.role for texts in known for text in texts}
     each = sum(count for role, count in DRAWN.items() if role in there)
-    rng, last = np.random.default_rng((seed, 2)), _remembered(states)
+    rng = np.random.default_rng((seed, 2))
     batch = min(batch, len(records))
     while True:
         is_long = bool(far) and rng.random() < LONG
@@ -108,25 +90,24 @@ def scope_batches(
         held = np.zeros(size, np.int32)
         for place, index in enumerate(chosen):
             held[place] = len(texts)
-            texts += [(place, text) for text in _drawn((long if is_long else near)[index], rng)]
+            texts += [(place, text) for text in drawn((long if is_long else near)[index], rng)]
         texts += _running(running, chosen, subjects, rng)
         room = size * each + RUNNING_TEXTS * bool(running)  # one shape, whatever a record has
-        others = rng.permutation(len(records))[:ENDS]
-        ends = None if whole else _ends([_drawn(known[i], rng) for i in others], last)
         shape = room, longest if is_long else min(short, longest)
         shaped = _padded(texts, states, shape, whole)
         at = np.asarray([texts[i][1].at for i in held], np.int32)
         number = np.asarray(chosen, np.int32)
-        yield ScopeBatch(*shaped, held, at, number, ends)
+        yield ScopeBatch(*shaped, held, at, number)
 
 
-def ends_batches(corpus: Corpus, seed: int) -> Iterator[Ends]:
-    """Endless: the last tokens of prompts alone, of other records each time."""
-    known = [texts_of_record(record) for record in corpus.records]
-    rng, last = np.random.default_rng((seed, 6)), _remembered(corpus.states)
-    while True:
-        chosen = rng.permutation(len(known))[:ENDS]
-        yield _ends([_drawn(known[i], rng) for i in chosen], last)
+def by_length(
+    known: Sequence[list[ScopeText]], short: int
+) -> tuple[list[list[ScopeText]], list[int], list[list[ScopeText]]]:
+    """Of each record the texts whose prompts are short; the numbers of those records that have long
+    ones; and of each record those, of the roles that have any."""
+    near = [[text for text in texts if text.at < short] for texts in known]
+    far = [i for i, texts in enumerate(known) if any(text.at >= short for text in texts)]
+    return near, far, [_long_first(texts, short) for texts in known]
 
 
 def _long_first(texts: Sequence[ScopeText], short: int) -> list[ScopeText]:
@@ -176,7 +157,7 @@ def _running(
     return [*found, *((-1, ScopeText(text.tokens, -1, RUNNING)) for text in others)]
 
 
-def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
+def drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
     """Some texts of every role; the first holds the edit, and the second asks for it."""
 
     def some(role: int) -> list[ScopeText]:
@@ -187,32 +168,6 @@ def _drawn(texts: list[ScopeText], rng: np.random.Generator) -> list[ScopeText]:
     if rng.random() < SWAPPED:
         edit, asked = asked._replace(role=EDIT), edit._replace(role=ASKED)
     return [edit, asked, *others]
-
-
-def _remembered(states: States) -> Last:
-    """The states of a prompt's last token, of each text looked up once: it is asked for often."""
-    known: dict[bytes, np.ndarray] = {}
-
-    def last(text: ScopeText) -> Float[np.ndarray, "kept d"]:
-        key = text.tokens[: text.at + 1].tobytes()
-        if key not in known:
-            known[key] = states(text.tokens)[text.at].copy()
-        return known[key]
-
-    return last
-
-
-def _ends(records: Sequence[list[ScopeText]], last: Last) -> Ends:
-    """Of texts as `_drawn`; of a role with several, the first."""
-    known = last(records[0][0])
-    found = np.zeros((len(DRAWN), len(records), 1, *known.shape), known.dtype)
-    there = np.zeros(found.shape[:2], bool)
-    for place, texts in enumerate(records):
-        for text in reversed(texts):
-            role = list(DRAWN).index(text.role)
-            found[role, place, 0] = last(text)
-            there[role, place] = True
-    return Ends(found, there)
 
 
 class Padded(NamedTuple):

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from mend_jax.data.bucketing import lots, overlapped
 from mend_jax.files import array_checksum
@@ -130,6 +130,7 @@ def cache_trunk(
     sequences: Iterable[Int[np.ndarray, "_"]],
     directory: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    dtype: Any = None,
 ) -> TrunkCache:
     """Runs the trunk once over all different sequences.
 
@@ -140,13 +141,19 @@ def cache_trunk(
         place whole, beside those of other processes of a run; one that another process reads from
         stays whole for it.
       progress: called with (tokens done, tokens in all).
+      dtype: of what is kept (None: as the trunk makes it).
 
     Raises:
       ValueError: there are no sequences, or an empty one.
       OSError: there is no room for the file.
     """
     total, batches = batches_of(sequences)
-    run = jax.jit(lambda params, x, mask: _row_of(run_trunk(trunk, params, Inputs(x, mask=mask))))
+
+    @jax.jit
+    def run(params: PyTree, x: Array, mask: Array) -> Array:
+        rows = _row_of(run_trunk(trunk, params, Inputs(x, mask=mask)))
+        return rows.astype(dtype or rows.dtype)
+
     places: dict[bytes, tuple[int, int]] = {}
     done = 0
 
@@ -170,7 +177,7 @@ def cache_trunk(
     return TrunkCache(_on_disk(every, shape, first.dtype, path), places, path, kept)
 
 
-def _row_of(carry: Inputs) -> jax.Array:
+def _row_of(carry: Inputs) -> Array:
     """The states of every position side by side."""
     if carry.seen is None:
         return carry.x

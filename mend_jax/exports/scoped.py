@@ -29,7 +29,7 @@ from mend_jax.saved.arrays import named_arrays
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.weights.export import stored_tensor
 
-VERSION = 1
+VERSION = 2
 """Of the files; `scoped_edits.py` reads this one."""
 PROBES = 64
 """Weights of each edited layer by which the base is known again."""
@@ -91,7 +91,7 @@ def layout_of(saved: SavedEditor) -> dict[str, Any]:
         "base": hub_id(base.name) or Path(base.name).name,
         "stages": [blocks[base.model.stages[stage]] for stage in scope["stages"]],
         "sites": {s: {"module": p.module, "begin": p.begin} for s, p in places.items()},
-        "heads": scope["heads"],
+        "asked_heads": scope.get("asked_heads", 0),
         "width": scope["width"],
         "probes": {place.module: _probe(base, place.tensor) for place in places.values()},
     }

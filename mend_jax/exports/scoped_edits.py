@@ -8,11 +8,10 @@
 This file stands alone: it needs torch, transformers and safetensors, and the two files beside it.
 
 At every position of a text two keys are made of states below the edited layers: of whom the text
-speaks (attention from late states over the early states up to it), and what is asked here (late
-states). The held edit to both of whose keys they are near enough begins to act there, by adding
-x u^T delta to what its layers put out; it goes on while the tokens that follow are its target's.
-Elsewhere the model is untouched. Keys of what was read live with the key-value cache, so that
-prefill, decoding, beams and further turns agree. Attention masks have to be [texts, tokens].
+speaks, and what is asked here. The held edit to both of whose keys they are near enough begins to
+act there, by adding x u^T delta to what its layers put out; it goes on while the tokens that follow
+are its target's. Keys of what was read live with the key-value cache, in decoding, beams and turns.
+Attention masks have to be [texts, tokens].
 """
 
 import functools
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 CONFIG, ARRAYS = "scoped_edits.json", "scoped_edits.safetensors"
-VERSION = 1
+VERSION = 2
 NONE = -1  # in place of an edit's number
 
 
@@ -53,15 +52,14 @@ class ScopedEdits:
         self.edits, self._config = config["edits"], config
         self.acting: list[list[int]] = []
         check_base(model, config)
-        late = model.get_submodule(config["stages"][-1])
-        self._device = next(late.parameters()).device
+        self._device = next(model.get_submodule(config["stages"][-1]).parameters()).device
         here = {k: x.to(self._device) for k, x in arrays.items() if not k.startswith("rows/")}
         self._phi = {k.removeprefix("scope/"): x for k, x in here.items()}
         self._targets = [[t for t in row if t != NONE] for row in arrays["target"].tolist()]
         self._states: list[torch.Tensor] = []
         self._memory, self._at = Memory(), tuple[torch.Tensor, ...]()
-        begin = model.base_model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        self._hooks = [begin, model.base_model.register_forward_hook(self._end)]
+        self._hooks = [model.base_model.register_forward_pre_hook(self._begin, with_kwargs=True)]
+        self._hooks.append(model.base_model.register_forward_hook(self._end))
         for name in config["stages"]:
             block, last = model.get_submodule(name), name == config["stages"][-1]
             keep = functools.partial(self._keep, last)
@@ -116,39 +114,42 @@ class ScopedEdits:
             with torch.no_grad():
                 fire = self._fire(torch.stack(self._states, 2))
             self.acting = self._memory.go_on(fire, self._tokens, self._targets)
-            if any(edit != NONE for row in self.acting for edit in row):
-                which = torch.tensor(self.acting, device=self._device)
-                texts, positions = (which != NONE).nonzero(as_tuple=True)
-                self._at = (texts, positions, which[texts, positions])
+            which = torch.tensor(self.acting, device=self._device)
+            texts, positions = (which != NONE).nonzero(as_tuple=True)
+            self._at = (texts, positions, which[texts, positions]) if len(texts) else ()
 
     def _fire(self, states: torch.Tensor) -> torch.Tensor:
         """[k, n]: the edit that each position decides for by itself, or NONE."""
-        w, memory, (k, n) = self._phi, self._memory, states.shape[:2]
-        heads, width = self._config["heads"], self._config["width"]
+        w, memory = self._phi, self._memory
         size = torch.rsqrt(states.square().mean(-1, keepdim=True) + 1e-6)
         plain = (states * size - w["centre"]) / w["spread"]
         early, late = plain.flatten(2).tensor_split([len(w["kernels/key"])], -1)
-
-        read = {"query": late, "key": early, "value": early}
-        new = [(x @ w[f"kernels/{name}"]).view(k, n, heads, width) for name, x in read.items()]
-        keys, values = memory.with_new(*new[1:])
-        t = keys.shape[1]
-        distance = torch.arange(t - n, t, device=states.device)[:, None]
-        distance = distance - torch.arange(t, device=states.device)[None]
-        scores = torch.einsum("kqhw,kshw->khqs", new[0], keys) * width**-0.5
-        scores = scores + w["distance"][:, distance.clamp(0, w["distance"].shape[1] - 1)]
-        seen = (distance >= 0) & memory.mask[:, None, None, :] | (distance == 0)
-        weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-        pooled = torch.einsum("khqs,kshw->kqhw", weights, values).reshape(k, n, -1)
+        whom = self._pooled("", late, early) @ w["kernels/subject"]
         inner = F.gelu(late @ w["kernels/inner"], approximate="tanh")
         what = inner @ w["kernels/outer"] + late @ w["kernels/skip"]
+        if self._config["asked_heads"]:
+            what = what + self._pooled("asked_", inner, inner) @ w["kernels/asked"]
         near = []
-        for name, key in (("subject", pooled @ w["kernels/subject"]), ("relation", what)):
+        for name, key in (("subject", whom), ("relation", what)):
             unit = key * torch.rsqrt(key.square().sum(-1, keepdim=True) + 1e-6)
             logit = unit @ w[f"keys/{name}"].T - w[f"threshold/{name}"]
             near.append(w[f"steep/{name}"].exp() * logit)
         best, which = torch.minimum(*near).max(-1)
-        return torch.where((best > 0) & memory.mask[:, t - n :], which, NONE)
+        return torch.where((best > 0) & memory.mask[:, -states.shape[1] :], which, NONE)
+
+    def _pooled(self, name: str, asking: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+        """[k, n, heads * width]: attention of every position over those up to it."""
+        w, memory, (k, n), width = self._phi, self._memory, asking.shape[:2], self._config["width"]
+        parts = {"query": asking, "key": read, "value": read}
+        new = {x: (v @ w[f"kernels/{name}{x}"]).view(k, n, -1, width) for x, v in parts.items()}
+        keys, values = (memory.with_new(name + x, new[x]) for x in ("key", "value"))
+        at, far = torch.arange(keys.shape[1], device=keys.device), w[f"{name}distance"]
+        distance = at[-n:, None] - at
+        scores = torch.einsum("kqhw,kshw->khqs", new["query"], keys) * width**-0.5
+        scores = scores + far[:, distance.clamp(0, far.shape[1] - 1)]
+        seen = (distance >= 0) & memory.mask[:, None, None, :] | (distance == 0)
+        scores = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+        return torch.einsum("khqs,kshw->kqhw", scores, values).reshape(k, n, -1)
 
     def _change(self, u: Any, delta: Any, begin: int, _: Any, args: Any, output: Any) -> Any:
         """What a layer puts out, with the acting edits' x u^T delta where they act."""
@@ -169,21 +170,20 @@ class Memory:
     for each position, of each text, the edit that acts and how much of its target was said."""
 
     def __init__(self) -> None:
-        self.read: tuple[torch.Tensor, ...] = ()
+        self.read: dict[str, torch.Tensor] = {}
         self.places: list[list[tuple[int, int]]] = []
         self.mask = torch.ones(0)
 
     def first(self, n: int) -> "Memory":
         """Of n positions, with lists of its own."""
         made = Memory()
-        made.read, made.places = tuple(x[:, :n] for x in self.read), self.places[:n]
+        made.read, made.places = {k: x[:, :n] for k, x in self.read.items()}, self.places[:n]
         return made
 
-    def with_new(self, *new: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Keys and values of all positions, these now among them."""
-        old = self.read or [x[:, :0] for x in new]
-        self.read = tuple(torch.cat(pair, 1) for pair in zip(old, new, strict=True))
-        return self.read
+    def with_new(self, name: str, new: torch.Tensor) -> torch.Tensor:
+        """Keys or values of all positions, these now among them."""
+        self.read[name] = torch.cat((self.read.get(name, new[:, :0]), new), 1)
+        return self.read[name]
 
     def go_on(
         self, fire: torch.Tensor, tokens: torch.Tensor, targets: list[list[int]]
@@ -205,7 +205,7 @@ class Memory:
 
     def choose(self, texts: list[int]) -> None:
         """Goes on with these texts."""
-        self.read = tuple(x[torch.tensor(texts, device=x.device)] for x in self.read)
+        self.read = {k: x[torch.tensor(texts, device=x.device)] for k, x in self.read.items()}
         self.places = [[place[text] for text in texts] for place in self.places]
 
 

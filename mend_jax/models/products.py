@@ -43,22 +43,27 @@ def outer(
     return _product(x, y, (rows, rows), jnp.bfloat16)
 
 
-def _product(a: Array, b: Array, over: tuple[list[int], list[int]], dtype: Any) -> Array:
-    """The dot product of a and b over these axes of each."""
+Axes = tuple[list[int], list[int]]
 
-    def dot(a: Array, b: Array, dtype: Any = jnp.float32) -> Array:
-        return jax.lax.dot_general(a, b, (over, ([], [])), preferred_element_type=dtype)
+
+def _product(a: Array, b: Array, over: Axes, dtype: Any) -> Array:
+    """The dot product over these axes of each."""
 
     def on_cpu(a: Array, b: Array) -> Array:
-        whole = [dot(part, other) for part in _parts(a) for other in _parts(b)]
+        whole = [_dot(x, y, over, jnp.float32) for x in _parts(a) for y in _parts(b)]
         return sum(whole[1:], whole[0]).astype(dtype)
 
     def elsewhere(a: Array, b: Array) -> Array:
-        narrow = a.dtype == b.dtype == dtype
-        return dot(a, b, dtype if narrow else jnp.float32).astype(dtype)
+        return _dot(a, b, over, dtype)
 
     found: Array = jax.lax.platform_dependent(a, b, cpu=on_cpu, default=elsewhere)
     return found
+
+
+def _dot(a: Array, b: Array, over: Axes, dtype: Any) -> Array:
+    """Summed in float32, unless all are of one dtype and the compiler knows better."""
+    summed = dtype if a.dtype == b.dtype == dtype else jnp.float32
+    return jax.lax.dot_general(a, b, (over, ([], [])), preferred_element_type=summed).astype(dtype)
 
 
 def _parts(a: Array) -> tuple[Array, ...]:

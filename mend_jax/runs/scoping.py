@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
@@ -12,8 +13,9 @@ from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
 from mend_jax.data.own_subject import with_own
+from mend_jax.data.prompt_batches import prompt_batches
 from mend_jax.data.records import Record, drop_known_subjects
-from mend_jax.data.scope_batches import ends_batches, scope_batches
+from mend_jax.data.scope_batches import scope_batches
 from mend_jax.data.scope_texts import Corpus, States, subjects_of
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.editors.base import EditorState
@@ -23,7 +25,8 @@ from mend_jax.models.stages import sites_at_read, split
 from mend_jax.objectives import kind_of, outputs_of
 from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
-from mend_jax.scopes.network import Read, stages_for, two_keys
+from mend_jax.scopes.network import two_keys
+from mend_jax.scopes.reading import Read, stages_for
 from mend_jax.scopes.whole_text import two_keys_of_text
 from mend_jax.training.scope import FIRST, SAMPLE, standardised, train_relation, train_scope
 from mend_jax.training.thresholds import LEAKS, ask, with_thresholds
@@ -147,8 +150,9 @@ def add_scope(
     phi = standardised(phi, sample)
     corpus = Corpus(train, spoken, running, states, whole)
     if not whole:
-        first = min(FIRST, 3 * training.steps)
-        phi = train_relation(scope, phi, ends_batches(corpus, training.seed), first)
+        first = min(FIRST, 4 * training.steps // 3)
+        prompts = prompt_batches(corpus, training.seed, longest, training.longest)
+        phi = train_relation(scope, phi, prompts, first)
     batches = scope_batches(corpus, training.batch, training.seed, longest, training.longest)
     subjects = subjects_of(train)
     phi = train_scope(scope, phi, batches, training.steps, subjects, _told(say))
@@ -209,7 +213,7 @@ def states_of(
     if not new and known is not None:
         return known.states
     below: Any = base.model.clone(stop=stages[-1], keep=stages[:-1])  # the last are its outputs
-    made = cache_trunk(below, base.params, new)
+    made = cache_trunk(below, base.params, new, dtype=jnp.bfloat16)
 
     def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
         if known is not None and tokens in known:
@@ -224,8 +228,12 @@ def _sample(
 ) -> Float[np.ndarray, "_ kept d"]:
     """States of some positions."""
     texts = [pair.tokens for r in records for pair in r.outer]
-    order = np.random.default_rng((seed, 4)).permutation(len(texts))[: SAMPLE // 4]
-    return np.concatenate([states(texts[i]) for i in order])
+    found: list[np.ndarray] = []
+    for i in np.random.default_rng((seed, 4)).permutation(len(texts)):
+        if sum(map(len, found)) >= SAMPLE:
+            break
+        found.append(states(texts[i]))
+    return np.concatenate(found)[:SAMPLE]
 
 
 def _told(say: Callable[[str], None]) -> Callable[[int, dict[str, float]], None]:

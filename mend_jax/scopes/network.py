@@ -2,7 +2,9 @@
 
     subject   attention from this position's late states over the early states up to it: the names
               that were read, as they are written
-    relation  this position's own late states: what a next token would answer
+    relation  this position's own late states, what a next token would answer; and attention over
+              what the positions up to it ask: a question is told apart by its words, and where an
+              answer begins, its last token alone says little of them
 
 Both are of unit length, and functions of the text up to the position. An edit is felt where both of
 its own keys, those of its prompt's last token, are near: s_q . s_e above one threshold, r_q . r_e
@@ -18,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
+from mend_jax.models import products
 from mend_jax.scopes.memory import Memory
 
 FARTHEST = 64
@@ -64,16 +67,20 @@ class Scope(NamedTuple):
 
 class Sizes(TypedDict, total=False):
     """Of the network. heads, width: of the attention that pools a subject. subject, relation: of
-    the keys. hidden: of the layer between the late states and the relation's key."""
+    the keys. hidden: of the layer between the late states and the relation's key. asked_heads: of
+    the attention over what is asked, of the same width (0: there is none)."""
 
     heads: int
     width: int
     subject: int
     relation: int
     hidden: int
+    asked_heads: int
 
 
-SIZES: Sizes = {"heads": 4, "width": 64, "subject": 256, "relation": 64, "hidden": 256}
+SIZES: Sizes = {
+    "heads": 4, "width": 64, "subject": 256, "relation": 64, "hidden": 256, "asked_heads": 4
+}  # fmt: skip
 """Those that are not given."""
 
 
@@ -89,17 +96,24 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
       TypeError: a size of another name.
     """
     size = sizes_of(sizes)
-    heads, width = size["heads"], size["width"]
+    width, asked = size["width"], size["asked_heads"] > 0
 
     def init(key: Key[Array, ""], d: int) -> PyTree:
-        early, last, pooled = d * (len(stages) - late), d * late, heads * width
+        early, last, hidden = d * (len(stages) - late), d * late, size["hidden"]
+        pooled, of_asked = (size[name] * width for name in ("heads", "asked_heads"))
         shapes = {
             "query": (last, pooled), "key": (early, pooled), "value": (early, pooled),
-            "subject": (pooled, size["subject"]), "inner": (last, size["hidden"]),
-            "outer": (size["hidden"], size["relation"]), "skip": (last, size["relation"]),
+            "subject": (pooled, size["subject"]), "inner": (last, hidden),
+            "outer": (hidden, size["relation"]), "skip": (last, size["relation"]),
         }  # fmt: skip
-        distance = jnp.zeros((heads, FARTHEST), jnp.float32)
-        return fresh(key, shapes, (len(stages), d)) | {"distance": distance}
+        if asked:
+            shapes |= {f"asked_{name}": (hidden, of_asked) for name in ("query", "key", "value")}
+            shapes |= {"asked": (of_asked, size["relation"])}
+        phi = fresh(key, shapes, (len(stages), d))
+        for name in ("", "asked_")[: 1 + asked]:
+            heads = size["asked_heads" if name else "heads"]
+            phi[f"{name}distance"] = jnp.zeros((heads, FARTHEST), jnp.float32)
+        return phi
 
     def keys(
         phi: PyTree,
@@ -113,28 +127,51 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
         early, last = (
             part.reshape(k, length, -1) for part in (plain[:, :, :-late], plain[:, :, -late:])
         )
-        query, key, value = (
-            (x @ w[name]).reshape(k, length, heads, width)
-            for x, name in ((last, "query"), (early, "key"), (early, "value"))
-        )
-        at = jnp.arange(length)[None]
-        if memory is not None:
-            at = memory.at
-            key, value = memory.keep("key", key), memory.keep("value", value)
-        scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
-        distance = at[:, None, :, None] - jnp.arange(key.shape[1])[None, None, None]
-        far = phi["distance"][:, jnp.clip(distance[:, 0], 0, FARTHEST - 1)]
-        read = distance >= 0
-        if mask is not None:
-            read = read & mask[:, None, None] | (distance == 0)  # what is padding reads itself
-        scores = jnp.where(read, scores + far.swapaxes(0, 1), -jnp.inf)
-        pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
-        whom = pooled.reshape(k, length, -1) @ w["subject"]
-        what = jax.nn.gelu(last @ w["inner"]) @ w["outer"] + last @ w["skip"]
+        pooled = _attention(phi, "", width, last, early, mask, memory)
+        whom = times(pooled, w["subject"])
+        inner = jax.nn.gelu(times(last, w["inner"]))
+        what = times(inner, w["outer"]) + times(last, w["skip"])
+        if asked:
+            pooled = _attention(phi, "asked_", width, inner, inner, mask, memory)
+            what += times(pooled, w["asked"])
         return Keys(unit(whom), unit(what))
 
     config = {"scope": "two_keys", "stages": list(stages), "late": late, **size}
     return Scope(init, keys, near, stages, config)
+
+
+def _attention(
+    phi: PyTree,
+    name: str,
+    width: int,
+    asking: Float[Array, "k n d_asking"],
+    read: Float[Array, "k n d_read"],
+    mask: Bool[Array, "k n"] | None,
+    memory: Memory | None,
+) -> Float[Array, "k n pooled"]:
+    """Of every position over those up to it, by their contents and by how far they are.
+
+    Args:
+      name: with which its kernels, and what is remembered, begin.
+    """
+    (k, n), w = asking.shape[:2], phi["kernels"]
+    query, key, value = (
+        times(x, w[name + part]).reshape(k, n, -1, width)
+        for x, part in ((asking, "query"), (read, "key"), (read, "value"))
+    )
+    at = jnp.arange(n)[None]
+    if memory is not None:
+        at = memory.at
+        key, value = memory.keep(f"{name}key", key), memory.keep(f"{name}value", value)
+    scores = jnp.einsum("kqhw,kshw->khqs", query, key) * width**-0.5
+    distance = at[:, None, :, None] - jnp.arange(key.shape[1])[None, None, None]
+    far = phi[f"{name}distance"][:, jnp.clip(distance[:, 0], 0, FARTHEST - 1)]
+    seen = distance >= 0
+    if mask is not None:
+        seen = seen & mask[:, None, None] | (distance == 0)  # what is padding reads itself
+    scores = jnp.where(seen, scores + far.swapaxes(0, 1), -jnp.inf)
+    pooled = jnp.einsum("khqs,kshw->kqhw", jax.nn.softmax(scores, axis=-1), value)
+    return pooled.reshape(k, n, -1)
 
 
 def sizes_of(given: Sizes) -> Sizes:
@@ -184,34 +221,13 @@ def near(phi: PyTree, asking: Keys, held: Keys) -> Near:
     return Near(*map(logit, Keys._fields, asking, held))
 
 
+def times(x: Float[Array, "*at d_in"], kernel: Float[Array, "d_in d_out"]) -> Array:
+    """x @ kernel in float32; of kernels in bfloat16, in which they are trained, x in it too."""
+    if kernel.dtype == jnp.bfloat16:
+        return products.forward(x.astype(kernel.dtype), kernel, kernel.dtype).astype(jnp.float32)
+    return x @ kernel
+
+
 def unit(x: Float[Array, "*at d"]) -> Float[Array, "*at d"]:
     """Of unit length."""
     return x * jax.lax.rsqrt(jnp.sum(x * x, axis=-1, keepdims=True) + 1e-6)
-
-
-class Read(NamedTuple):
-    """The stages before which the states are kept that a scope reads, and how many are late."""
-
-    stages: tuple[int, ...]
-    late: int
-
-
-def stages_for(blocks: int, first: int, whole: bool = False) -> Read:
-    """What a scope reads of a model of so many blocks: the tokens' own states, early and late ones.
-
-    Args:
-      first: number of the first stage that is edited, or that is no block of these.
-      whole: a text is read as a whole: its latest states are read too, which know the most of it.
-
-    Raises:
-      ValueError: no block lies before it.
-    """
-    if first < 2:
-        raise ValueError(
-            "a scope reads what the blocks below the first edited one make of a text, and there is "
-            "none: train an editor of later blocks only (--sites)"
-        )
-    middle, high = (min(1 + round(blocks * share), first) for share in (16 / 30, 22 / 30))
-    late = {middle, first if whole else high}
-    early = min(1 + round(blocks * 4 / 30), middle - 1)
-    return Read(tuple(sorted({1, early} | late)), len(late))

@@ -19,4 +19,5 @@ def scope_of(config: Mapping[str, Any]) -> Scope:
     name = options.pop("scope", None)
     if name not in SCOPES:
         raise ValueError(f"no scope is called {name!r}; known are {', '.join(SCOPES)}")
+    options.setdefault("asked_heads", 0)  # which scopes did not have at first
     return SCOPES[name](tuple(options.pop("stages")), **options)

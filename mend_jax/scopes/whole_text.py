@@ -21,6 +21,7 @@ from mend_jax.scopes.network import (
     near,
     sizes_of,
     standard,
+    times,
     unit,
 )
 
@@ -28,12 +29,12 @@ from mend_jax.scopes.network import (
 def two_keys_of_text(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> Scope:
     """The scope of an encoder-decoder, or of a classifier.
 
-    Args: as of `two_keys`.
+    Args: as of `two_keys`; there is no `asked_heads`.
 
     Raises:
       TypeError: a size of another name.
     """
-    size = sizes_of(sizes)
+    size = sizes_of(sizes | {"asked_heads": 0})
     heads, width = size["heads"], size["width"]
 
     def init(key: Key[Array, ""], d: int) -> PyTree:
@@ -59,15 +60,15 @@ def two_keys_of_text(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Siz
         early, every = plain[:, :, :-late].reshape(k, length, -1), plain.reshape(k, length, -1)
 
         def share(name: str) -> Float[Array, "k length means"]:
-            scores = every @ w[name]
+            scores = times(every, w[name])
             if mask is not None:
                 scores = jnp.where(mask[..., None], scores, -jnp.inf)
             return jax.nn.softmax(scores, axis=1)
 
-        value = (early @ w["value"]).reshape(k, length, heads, width)
+        value = times(early, w["value"]).reshape(k, length, heads, width)
         pooled = jnp.einsum("klh,klhw->khw", share("whom"), value)
-        whom = pooled.reshape(k, 1, -1) @ w["subject"]
-        said = jax.nn.gelu(every @ w["inner"]) @ w["outer"] + every @ w["skip"]
+        whom = times(pooled.reshape(k, 1, -1), w["subject"])
+        said = times(jax.nn.gelu(times(every, w["inner"])), w["outer"]) + times(every, w["skip"])
         what = jnp.einsum("kl,klw->kw", share("what")[..., 0], said)[:, None]
         return Keys(unit(whom), unit(what))
 

@@ -19,6 +19,9 @@ from jaxtyping import Array, Float, Int
 from mend_jax.editors.base import EditorState
 from mend_jax.training.state import TrainState
 
+WRITTEN = 2
+"""GB that are written at once: so much memory a checkpoint takes beside what it writes."""
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read; says which is the last good one."""
@@ -53,7 +56,13 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path) -> None:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(Path(directory).resolve(), options=options)
+        arrays = ocp.StandardCheckpointHandler(save_concurrent_gb=WRITTEN)
+        registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        registry.add("progress", ocp.args.StandardSave, arrays)
+        registry.add("progress", ocp.args.StandardRestore, arrays)
+        self._manager = ocp.CheckpointManager(
+            Path(directory).resolve(), options=options, handler_registry=registry
+        )
         self.directory = Path(directory)
 
     def __enter__(self) -> "Checkpoints":

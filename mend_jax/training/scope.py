@@ -5,7 +5,6 @@ of what there is to learn about phrasings is learnt in seconds, before whole tex
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +12,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from mend_jax.data.scope_batches import Ends, ScopeBatch
+from mend_jax.data.prompt_batches import Prompts
+from mend_jax.data.scope_batches import ScopeBatch
 from mend_jax.scopes.network import Scope
-from mend_jax.training.scope_losses import Bank, empty_bank, ends_loss, scope_loss
+from mend_jax.training.scope_losses import Bank, empty_bank, prompts_loss, scope_loss
 
 RATE = 1e-3
 SAMPLE = 20_000
 """Positions whose statistics the states are standardised by."""
-FIRST = 1200
-"""Steps of the relation's question alone; at most three for each of both."""
+FIRST = 400
+"""Steps of the relation's question alone; at most four for three of both."""
 
 
 def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> PyTree:
@@ -33,12 +33,12 @@ def standardised(phi: PyTree, states: Float[np.ndarray, "positions kept d"]) -> 
     }  # fmt: skip
 
 
-def train_relation(scope: Scope, phi: PyTree, batches: Iterator[Ends], steps: int) -> PyTree:
+def train_relation(scope: Scope, phi: PyTree, batches: Iterator[Prompts], steps: int) -> PyTree:
     """The scope's parameters after so many steps of the relation's question alone."""
     optimiser = _adam(steps)
 
-    def step(phi: PyTree, moments: PyTree, ends: Ends) -> tuple[PyTree, PyTree]:
-        gradient = jax.grad(partial(ends_loss, scope))(phi, ends)
+    def step(phi: PyTree, moments: PyTree, prompts: Prompts) -> tuple[PyTree, PyTree]:
+        gradient = jax.grad(lambda phi: prompts_loss(scope, _narrow(phi), prompts))(phi)
         updates, moments = optimiser.update(gradient, moments, phi)
         return optax.apply_updates(phi, updates), moments
 
@@ -70,9 +70,10 @@ def train_scope(
     def step(
         phi: PyTree, moments: PyTree, bank: Bank, batch: ScopeBatch
     ) -> tuple[PyTree, PyTree, Bank, dict[str, Array]]:
-        gradient, (losses, bank) = jax.grad(partial(scope_loss, scope), has_aux=True)(
-            phi, batch, bank
-        )
+        def loss(phi: PyTree) -> tuple[Array, tuple[dict[str, Array], Bank]]:
+            return scope_loss(scope, _narrow(phi), batch, bank)
+
+        gradient, (losses, bank) = jax.grad(loss, has_aux=True)(phi)
         updates, moments = optimiser.update(gradient, moments, phi)
         return optax.apply_updates(phi, updates), moments, bank, losses
 
@@ -86,6 +87,11 @@ def train_scope(
                 raise FloatingPointError(f"the scope's loss is not finite at step {number}")
             say(number, found)
     return phi
+
+
+def _narrow(phi: PyTree) -> PyTree:
+    """With kernels in bfloat16: three times as fast on CPUs and GPUs that multiply in it."""
+    return phi | {"kernels": jax.tree.map(lambda x: x.astype(jnp.bfloat16), phi["kernels"])}
 
 
 def _adam(steps: int) -> optax.GradientTransformation:

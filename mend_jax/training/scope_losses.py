@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.data.scope_batches import DRAWN, Ends, ScopeBatch
+from mend_jax.data.prompt_batches import Prompts
+from mend_jax.data.scope_batches import DRAWN, ScopeBatch
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
@@ -89,8 +90,6 @@ def scope_loss(
         "whose": 0.5 * mean(jax.nn.logsumexp(rivals, axis=-1) - subject, ASKED),
         "held": BESIDE * _beside(scope, phi, batch, keys, bank),
     }
-    if batch.ends is not None:
-        losses["ends"] = ends_loss(scope, phi, batch.ends)
     seen = jax.tree.map(lambda old, new: old.at[batch.number].set(new), bank.keys, edits)
     bank = bank._replace(keys=seen, known=bank.known.at[batch.number].set(True))
     return jnp.sum(jnp.stack(list(losses.values()))), (losses, bank)
@@ -121,11 +120,11 @@ def _named(
     return jnp.any(about[:, :, None] == subjects[None, None], axis=1)
 
 
-def ends_loss(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
+def prompts_loss(scope: Scope, phi: PyTree, prompts: Prompts) -> Float[Array, ""]:
     """The relation's question alone, asked at the ends of many records' prompts."""
-    states = jnp.asarray(ends.states)
-    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]), None)
-    keys = Keys(*(x.reshape(*states.shape[:2], -1) for x in keys))
+    states, mask = jnp.asarray(prompts.states), jnp.asarray(prompts.mask)
+    keys = scope.keys(phi, states.reshape(-1, *states.shape[2:]), mask.reshape(-1, mask.shape[2]))
+    keys = Keys(*(x[:, -1].reshape(*states.shape[:2], -1) for x in keys))
 
     def of_record(asking: Keys) -> Float[Array, "roles 1"]:
         edit = list(DRAWN).index(EDIT)
@@ -135,7 +134,7 @@ def ends_loss(scope: Scope, phi: PyTree, ends: Ends) -> Float[Array, ""]:
     said = {
         ASKED: _yes(logit), NEAR: OTHER_QUESTION * _yes(logit), FAR: _yes(-logit), OWN: _yes(-logit)
     }  # fmt: skip
-    there, found = jnp.asarray(ends.there), jnp.float32(0)
+    there, found = jnp.asarray(prompts.there), jnp.float32(0)
     for role, losses in said.items():
         place = list(DRAWN).index(role)
         wanted = jnp.where(there[place], losses[place], 0.0)

@@ -11,8 +11,9 @@ from compare import assert_equal
 
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.codec import Tokens
+from mend_jax.data.prompt_batches import WINDOW, prompt_batches
 from mend_jax.data.records import Locality, Record
-from mend_jax.data.scope_batches import DRAWN, SHORT, ScopeBatch, ends_batches, scope_batches
+from mend_jax.data.scope_batches import DRAWN, SHORT, ScopeBatch, scope_batches
 from mend_jax.data.scope_texts import (
     AFTER,
     ASKED,
@@ -31,7 +32,7 @@ from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.scopes.active import NONE, fires
 from mend_jax.scopes.network import Keys, two_keys
 from mend_jax.training.scope import standardised, train_relation, train_scope
-from mend_jax.training.scope_losses import empty_bank, scope_loss
+from mend_jax.training.scope_losses import empty_bank, prompts_loss, scope_loss
 from mend_jax.training.thresholds import ask
 
 D, SUBJECTS, RELATIONS = 48, 240, 6
@@ -182,10 +183,19 @@ def test_what_is_taught_by_hand(cache: Any):
     np.testing.assert_allclose(losses["held"], 0.3 * np.mean(beside), rtol=1e-3, atol=1e-5)
     assert_equal(after.keys.subject[batch.number], held.subject)  # the batch's own are new
     assert_equal(after.keys.relation[2:], bank.keys.relation[2:])
-    ends = batch.ends
-    assert np.all(ends.there) and ends.states.shape == (5, 2, 1, 2, D)
+
+
+def test_what_prompts_alone_teach_by_hand(cache: Any):
+    """They end where the window does, with nothing but themselves in it."""
+    scope = two_keys(STAGES, heads=2, width=4, subject=8, relation=8, hidden=8)
+    phi = scope.init(jax.random.key(1), D)
+    corpus = told((cache[0][:2], *cache[1:]))
+    prompts = next(prompt_batches(corpus, seed=0))
+    assert np.all(prompts.there) and prompts.states.shape == (5, 2, WINDOW, 2, D)
+    assert np.all(prompts.mask == (np.arange(WINDOW) >= WINDOW - 3))
     edit, asked, near, far, own = (
-        np.asarray(scope.keys(phi, jnp.asarray(part)).relation[:, 0]) for part in ends.states
+        np.asarray(scope.keys(phi, jnp.asarray(part[:, -3:])).relation[:, -1])
+        for part in prompts.states
     )
     steep, least = (float(phi[name]["relation"]) for name in ("steep", "threshold"))
 
@@ -194,7 +204,7 @@ def test_what_is_taught_by_hand(cache: Any):
         return float(np.mean(np.log1p(np.exp(-sign * logit))))
 
     by_hand = said(asked, 1) + 0.3 * said(near, 1) + said(far, -1) + said(own, -1)
-    np.testing.assert_allclose(losses["ends"], by_hand, rtol=1e-3)
+    np.testing.assert_allclose(prompts_loss(scope, phi, prompts), by_hand, rtol=1e-3)
 
 
 def test_no_edit_leaks_where_its_own_subject_is_named(cache: Any):
@@ -209,13 +219,13 @@ def test_no_edit_leaks_where_its_own_subject_is_named(cache: Any):
         assert np.flatnonzero(silent[text]).tolist() == named
 
 
-def test_what_is_asked_is_learnt_from_the_ends_of_prompts(cache: Any):
+def test_what_is_asked_is_learnt_from_prompts_alone(cache: Any):
     """Of records that it did not learn from: a rephrase asks for what the prompt does, another
     relation does not; what tells subjects apart is as it was."""
     scope = two_keys(STAGES, heads=2, width=32, subject=64, relation=16, hidden=32)
     begun = standardised(scope.init(jax.random.key(0), D), cache[2]._rows[:, D:].reshape(-1, 2, D))
     corpus = told((cache[0][:200], *cache[1:]))
-    phi = train_relation(scope, jax.tree.map(jnp.copy, begun), ends_batches(corpus, 0), 60)
+    phi = train_relation(scope, jax.tree.map(jnp.copy, begun), prompt_batches(corpus, 0), 60)
     assert_equal(phi["kernels"]["subject"], begun["kernels"]["subject"])
     asked = ask(scope, phi, cache[0][200:], cache[2].states)
     relation = asked.near.relation[np.arange(len(asked.record)), asked.record]
