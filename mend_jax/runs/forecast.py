@@ -151,7 +151,8 @@ def _scope_bytes(
         each += 3 * length + 2 * BEFORE  # after other text; and spoken of
         each += 4 * CHATS * (length + CHAT) * bool(base.chat.source)
     drawn = sum(DRAWN.values()) * config.scope_batch + RUNNING_TEXTS
-    return 4.0 * row * (sum(lengths) + n * each + SCOPED * drawn * SHORT)
+    kept = 2.0 * (sum(lengths) + n * each)  # in bfloat16
+    return row * (kept + 4.0 * SCOPED * drawn * SHORT)
 
 
 def _leaves(params: Any) -> list[tuple[tuple[str, ...], Any]]:
