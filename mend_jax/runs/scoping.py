@@ -5,30 +5,29 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Float, Int, PyTree
+from jaxtyping import PyTree
 
-from mend_jax.data.batches import TokenRecord, encode_records
+from mend_jax.data.batches import encode_records
 from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.prompt_batches import prompt_batches
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.scope_batches import scope_batches
-from mend_jax.data.scope_texts import Corpus, States, subjects_of
-from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.data.scope_texts import Corpus, subjects_of
+from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import sites_at_read, split
 from mend_jax.objectives import kind_of, outputs_of
 from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
+from mend_jax.runs.scope_states import narrowed, sample_of, states_of
 from mend_jax.saved.directory import SavedEditor, build_editor, load_editor
 from mend_jax.scopes.network import two_keys
 from mend_jax.scopes.reading import Read, stages_for
 from mend_jax.scopes.whole_text import two_keys_of_text
-from mend_jax.training.scope import FIRST, SAMPLE, standardised, train_relation, train_scope
+from mend_jax.training.scope import FIRST, standardised, train_relation, train_scope
 from mend_jax.training.thresholds import LEAKS, ask, with_thresholds
 
 OWN = 3
@@ -123,6 +122,7 @@ def add_scope(
     if "scoped" in saved.config:
         raise ValueError("the editor has a scope already: give one without")
     base, whole = saved.base, reads_whole(saved.base.model)
+    narrow = narrowed(base)
     stages, late = check_can_scope(base.model, saved.sites)
     encode, limits = codec_of(base).pair, (training.longest, training.longest)
     records = ScopeRecords(*(in_template(base, part) for part in records))
@@ -133,18 +133,18 @@ def add_scope(
         raise ValueError("a scope learns from rephrases, and the records have none")
     longest, running = training.longest, []
     if not whole:
-        running = surroundings(base, mine, training.seed)
+        running = surroundings(narrow, mine, training.seed)
         mine = among(base, mine, running, training.seed)
         longest = max(LONGEST, training.longest)
     train, _ = encode_records(mine, encode, longest, longest)
     dev, _ = encode_records(every[len(records.train) :], encode, *limits)
     beside = train[: max(HELD - len(dev), 0)]
     say(f"{len(train)} records to learn from; too long: {skipped.too_long._asdict()}")
-    spoken = [None] * len(train) if whole else spoken_of(base, train, training.seed)
-    texts = [pair.tokens for r in (*train, *dev) for pair in (*r.outer, *r.locality)]
+    spoken = [None] * len(train) if whole else spoken_of(narrow, train, training.seed)
+    texts = [pair.tokens for r in train for pair in (*r.outer, *r.locality)]
     texts += [*(x for x in spoken if x is not None), *(text.tokens for text in running)]
-    states = states_of(base, stages, texts, known)
-    sample = _sample(states, train, training.seed)
+    states = states_of(narrow, stages, texts, known)
+    sample = sample_of(states, train, training.seed)
     scope = (two_keys_of_text if whole else two_keys)(stages, late)
     phi = scope.init(jax.random.key(training.seed), sample.shape[-1])
     phi = standardised(phi, sample)
@@ -157,7 +157,9 @@ def add_scope(
     subjects = subjects_of(train)
     phi = train_scope(scope, phi, batches, training.steps, subjects, _told(say))
     if dev:
-        asked = ask(scope, phi, dev, states, beside)
+        texts = [pair.tokens for r in dev for pair in (*r.outer, *r.locality)]
+        texts += [r.edit.tokens for r in beside]
+        asked = ask(scope, phi, dev, states_of(base, stages, texts, known), beside)
         phi, found = with_thresholds(scope, phi, asked, training.leaks)
         shown = ", ".join(f"{name} {share:.3f}" for name, share in found._asdict().items())
         say(f"thresholds set on {len(dev)} edits that it has not seen: {shown}")
@@ -200,40 +202,6 @@ def with_scope(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedE
     editor = build_editor(config, outputs_of(base.model))
     state = EditorState(ScopedPhi(saved.state.phi, jax.device_get(phi)), saved.state.stats)
     return SavedEditor(editor, state, base, saved.sites, config)
-
-
-def states_of(
-    base: Base,
-    stages: tuple[int, ...],
-    texts: Sequence[Int[np.ndarray, "_"]],
-    known: TrunkCache | None = None,
-) -> States:
-    """The states that a scope reads, of all texts; those of `known` are not made again."""
-    new = [tokens for tokens in texts if known is None or tokens not in known]
-    if not new and known is not None:
-        return known.states
-    below: Any = base.model.clone(stop=stages[-1], keep=stages[:-1])  # the last are its outputs
-    made = cache_trunk(below, base.params, new, dtype=jnp.bfloat16)
-
-    def states(tokens: Int[np.ndarray, "_"]) -> Float[np.ndarray, "_ kept d"]:
-        if known is not None and tokens in known:
-            return known.states(tokens)
-        return np.concatenate([made.states(tokens), made.lookup(tokens)[:, None]], axis=1)
-
-    return states
-
-
-def _sample(
-    states: States, records: Sequence[TokenRecord], seed: int
-) -> Float[np.ndarray, "_ kept d"]:
-    """States of some positions."""
-    texts = [pair.tokens for r in records for pair in r.outer]
-    found: list[np.ndarray] = []
-    for i in np.random.default_rng((seed, 4)).permutation(len(texts)):
-        if sum(map(len, found)) >= SAMPLE:
-            break
-        found.append(states(texts[i]))
-    return np.concatenate(found)[:SAMPLE]
 
 
 def _told(say: Callable[[str], None]) -> Callable[[int, dict[str, float]], None]:

@@ -37,14 +37,20 @@ def train_relation(scope: Scope, phi: PyTree, batches: Iterator[Prompts], steps:
     """The scope's parameters after so many steps of the relation's question alone."""
     optimiser = _adam(steps)
 
-    def step(phi: PyTree, moments: PyTree, prompts: Prompts) -> tuple[PyTree, PyTree]:
-        gradient = jax.grad(lambda phi: prompts_loss(scope, _narrow(phi), prompts))(phi)
+    def step(phi: PyTree, moments: PyTree, prompts: Prompts) -> tuple[PyTree, PyTree, Array]:
+        def loss(phi: PyTree) -> Array:
+            return prompts_loss(scope, _narrow(phi), prompts)
+
+        value, gradient = jax.value_and_grad(loss)(phi)
         updates, moments = optimiser.update(gradient, moments, phi)
-        return optax.apply_updates(phi, updates), moments
+        return optax.apply_updates(phi, updates), moments, value
 
     jitted, moments = jax.jit(step, donate_argnums=(0, 1)), optimiser.init(phi)
+    before = jnp.float32(0)
     for _ in range(steps):
-        phi, moments = jitted(phi, moments, next(batches))
+        phi, moments, value = jitted(phi, moments, next(batches))
+        before.block_until_ready()  # of two steps are there batches in memory, not of all to come
+        before = value
     return phi
 
 
@@ -78,9 +84,11 @@ def train_scope(
         return optax.apply_updates(phi, updates), moments, bank, losses
 
     jitted, moments = jax.jit(step, donate_argnums=(0, 1, 2)), optimiser.init(phi)
-    bank = empty_bank(scope, phi, subjects)
+    bank, before = empty_bank(scope, phi, subjects), jnp.float32(0)
     for number in range(1, steps + 1):
         phi, moments, bank, losses = jitted(phi, moments, bank, next(batches))
+        before.block_until_ready()
+        before = losses["asked"]
         if number % 20 == 0 or number == steps:
             found = {name: float(x) for name, x in losses.items()}
             if not all(map(np.isfinite, found.values())):
