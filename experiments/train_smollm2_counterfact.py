@@ -60,7 +60,7 @@ PRESETS = {
         },
         "with the files of make_general, the editor that comes with the package: 309 facts, each "
         "alone, reliability 0.997, generality 0.818, near answers that stay 1.000, own 0.981; some "
-        "35 minutes on two CPU cores, seed 0 (results/shipped_facts.json)",
+        "45 minutes on two CPU cores beside other work, seed 0 (results/shipped_facts.json)",
     ),
     "zsre": Preset(
         {

@@ -33,7 +33,7 @@ class Quickstart(ScopedConfig):
 
     out: Path = Path("runs/quickstart")
     dev: int = 150
-    scope_steps: int = 200
+    scope_steps: int = 400
     scope_batch: int = 128
     scope_leaks: float = 0.05
     steps: int = 400
