@@ -177,13 +177,14 @@ def _logged(number: int, metrics: StepMetrics, schedule: Schedule, began: float)
 def _looked(
     progress: Progress, number: int, schedule: Schedule, work: Work
 ) -> tuple[Progress, Row]:
-    """The progress after a look at the development slice, if one is due, and what was seen.
+    """The progress after a look at the development slice, if one is due, and what was seen. One is
+    due, too, before a run is stopped for want of a better loss.
 
     Raises:
       TrainingError: the run ends here, and its development loss was never finite.
     """
     last = number == schedule.steps
-    if number % schedule.evaluate_every and not last:
+    if number % schedule.evaluate_every and not (last or _is_stale(progress, number, schedule)):
         return progress, {}
     measured = work.develop(progress.train.editor)
     progress = _keep_best(progress, measured["loss"], last)

@@ -122,6 +122,14 @@ def test_early_stop(setting: Setting, tmp_path: Path):
     assert_equal(again.progress, done.progress)
 
 
+def test_nothing_stops_early_without_a_look(setting: Setting, tmp_path: Path):
+    """Patience may end between two looks; then there is one more."""
+    schedule = Schedule(40, log_every=100, evaluate_every=30, checkpoint_every=100, patience=4)
+    done = setting.fit(tmp_path, schedule, develop=falling_until(4))
+    assert [row["step"] for row in done.history if "dev_loss" in row] == [4, 8]
+    assert done.stopped_early and steps_seen(done.progress.best) == 4
+
+
 def test_without_a_usable_gradient_training_stops_and_says_so(setting: Setting, tmp_path: Path):
     broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), setting.params)
     schedule = SCHEDULE._replace(steps=100, log_every=50, evaluate_every=100, stall_limit=5)
