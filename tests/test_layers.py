@@ -9,7 +9,7 @@ import grimp
 import pytest
 
 FLOORS = """
-factors | example | parallel | peak | programs | typed
+factors | example | parallel | peak | products | programs | typed
 passes | sites | links | files | option_types | scopes
 nnx_layers
 intercept

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from mend_jax.models import products
+from mend_jax import products
 
 EMBEDDING_INIT = nn.initializers.normal(0.02)
 

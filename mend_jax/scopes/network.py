@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
-from mend_jax.models import products
+from mend_jax import products
 from mend_jax.scopes.memory import Memory
 
 FARTHEST = 64

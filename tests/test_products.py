@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from mend_jax.models import products
+from mend_jax import products
 from mend_jax.models.layers import Linear, logits_against
 
 D_IN, D_OUT = 24, 40
