@@ -1,9 +1,9 @@
 """Products with a kernel of bfloat16, as a CPU does them well: summed in float32, rounded after.
 
 XLA's CPU compiler takes a product of bfloat16 whose result is bfloat16 through float32 copies of
-both factors: of twice a kernel's memory, at half of the speed of the product whose result is
-float32, which reads bfloat16 as it is; so does one with a factor of float32. Here the former is
-rounded after it, and the latter made of two, of what bfloat16 holds of that factor and of the rest.
+both factors, of twice a kernel's memory; so does one with a factor of float32. The product whose
+result is float32 reads bfloat16 as it is. Here the former is rounded after it, and the latter made
+of two, of what bfloat16 holds of that factor and of the rest.
 
 The derivatives of a product are products again, with two of its three arrays exchanged; so there
 are three of them, each made of the other two's. GPUs get the products that `jnp.dot` and its own

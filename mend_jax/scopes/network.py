@@ -110,9 +110,9 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
             shapes |= {f"asked_{name}": (hidden, of_asked) for name in ("query", "key", "value")}
             shapes |= {"asked": (of_asked, size["relation"])}
         phi = fresh(key, shapes, (len(stages), d))
-        for name in ("", "asked_")[: 1 + asked]:
-            heads = size["asked_heads" if name else "heads"]
-            phi[f"{name}distance"] = jnp.zeros((heads, FARTHEST), jnp.float32)
+        phi["distance"] = jnp.zeros((size["heads"], FARTHEST), jnp.float32)
+        if asked:
+            phi["asked_distance"] = jnp.zeros((size["asked_heads"], FARTHEST), jnp.float32)
         return phi
 
     def keys(
