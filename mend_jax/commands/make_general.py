@@ -16,7 +16,15 @@ from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.general import general_records
 from mend_jax.data.sources.registry import read_noted
-from mend_jax.option_types import Input, InputFolder, OutFolder, Seed, Some, check_options
+from mend_jax.option_types import (
+    Input,
+    InputFolder,
+    OutFolder,
+    PartOf,
+    Seed,
+    Some,
+    check_options,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,8 @@ class MakeGeneral:
     """File of records about whose subjects nothing is to be learned."""
     most: Some = 1500
     """Records of each source but the facts, of which all are used."""
+    chats: PartOf = 0.0
+    """Share of all these that are added once more, as chats: told and asked in turns."""
     seed: Seed = 0
     """Draws records, targets, phrasings and their order."""
 
@@ -45,7 +55,7 @@ def make(config: MakeGeneral) -> None:
     if config.counterfact is not None:
         given[config.counterfact.name] = read_noted(config.counterfact, train).records
     apart = read_noted(config.apart, scored).records if config.apart else []
-    found = general_records(given, config.pararel, apart, config.most, config.seed)
+    found = general_records(given, config.pararel, apart, config.most, config.seed, config.chats)
     config.out.mkdir(parents=True, exist_ok=True)
     write_records(config.out / "train.jsonl", found.records)
     write_records(config.out / "validation.jsonl", facts_records("validation", config.seed))

@@ -1,7 +1,7 @@
 """A chat as the one text that a model was taught to go on with; and records that are chats."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mend_jax.data.messages import Chat, Messages, check_messages
 from mend_jax.data.records import Record, Rephrase, rephrases_of
@@ -17,6 +17,30 @@ BEFORE: tuple[Messages, ...] = (
 """What comes before a question: turns of another order than those of the edit."""
 
 
+class Turn(NamedTuple):
+    """What stands before the model's turn in a chat, and the mark at its end; empty, where a
+    template has none."""
+
+    begin: str = ""
+    end: str = ""
+
+
+def turn_of(base: Base) -> Turn:
+    """How the base's template writes the model's turn."""
+    asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+    try:
+        before, begun, whole = (
+            _written(base, messages, goes_on)
+            for messages, goes_on in (([asked], False), ([asked], True), ([asked, said], False))
+        )
+    except ValueError:
+        return Turn()
+    begin, end = begun.removeprefix(before), whole.removeprefix(f"{begun}b").strip()
+    if not begin or begun == begin or base.tokenizer.token_to_id(end) is None:
+        return Turn()
+    return Turn(begin, end)
+
+
 def chat_prompt(base: Base, messages: Messages) -> str:
     """The chat in the model's own template, up to where its answer begins.
 
@@ -24,6 +48,11 @@ def chat_prompt(base: Base, messages: Messages) -> str:
       ValueError: the model has no template, the template refuses the messages, or a message is not
         of this form.
     """
+    return _written(base, messages, goes_on=True)
+
+
+def _written(base: Base, messages: Messages, goes_on: bool) -> str:
+    """The chat in the model's own template; with the beginning of its answer, if it goes on."""
     if not base.chat.source:
         raise ValueError(f"{base.name!r} has no chat template: give the prompt as a text")
     check_messages(messages)
@@ -35,7 +64,7 @@ def chat_prompt(base: Base, messages: Messages) -> str:
         found: Any = render_jinja_template(
             [[dict(message) for message in messages]],
             chat_template=base.chat.source,
-            add_generation_prompt=True,
+            add_generation_prompt=goes_on,
             **tokens,
         )
     except TemplateError as error:

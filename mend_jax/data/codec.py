@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mend_jax.data.chat import text_of
+from mend_jax.data.chat import Turn, text_of, turn_of
 from mend_jax.data.spacing import separator_of
 from mend_jax.data.writable import (
     Writing,
@@ -110,7 +110,7 @@ def codec_of(base: Base) -> Codec:
 
 def _checked(base: Base, writing: Writing, codec: Codec, written: bool = True) -> Codec:
     """The codec that looks at what the tokenizer makes of its texts, and adds the condition. A chat
-    is what the base's template makes of it.
+    is what the base's template makes of it; if answers end their turns, the target has that mark.
 
     Args:
       written: whether a target is a text, and not the name of a class.
@@ -125,13 +125,16 @@ def _checked(base: Base, writing: Writing, codec: Codec, written: bool = True) -
         check_prompt(writing, text)
         return within(codec.prompt(text))
 
+    turn = turn_of(base) if base.chat.ends else Turn()
+
     def pair(prompt: str, target: str, separator: str | None = None) -> Tokens:
         prompt = text_of(base, prompt)
         lost = check_prompt(writing, prompt)
         if written:
             check_target(writing, target)
         condition = np.asarray(within(codec.prompt(f"{target} || {prompt}")), np.int32)
-        tokens = codec.pair(prompt, target, separator)
+        whole = turn.begin and prompt.endswith(turn.begin)
+        tokens = codec.pair(prompt, target + turn.end if whole else target, separator)
         within(tokens.tokens)
         within(tokens.labels)
         return tokens._replace(condition=condition, lost=lost)

@@ -4,15 +4,21 @@ Every batch is a function of (seed, step) alone, so that a resumed run goes on a
 stopped.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
 from mend_jax.data.codec import Tokens
+from mend_jax.data.messages import Chat
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.example import Example
+
+SHORT, LONG = 32, 0.2
+"""Tokens of a text, where some records are chats: longer records have batches of their own, and
+this share of the steps at least."""
 
 
 class Draw(NamedTuple):
@@ -61,6 +67,41 @@ def training_batches(
             conditions(_joined(edit, draw.k), shapes.condition),
         )
         step += 1
+
+
+class Parts(NamedTuple):
+    """Records whose batches have shapes of their own; and the share of the steps that is long."""
+
+    short: list[TokenRecord]
+    long: list[TokenRecord]
+    share: float
+
+
+def parts_of(records: Sequence[TokenRecord]) -> Parts | None:
+    """The short records and the long ones, where some are chats, which are several times as long as
+    a sentence; None, where all are of one kind."""
+    if not any(isinstance(entry.record.prompt, Chat) for entry in records):
+        return None
+    parts: tuple[list[TokenRecord], list[TokenRecord]] = [], []
+    for entry in records:
+        longest = max(len(pair.tokens) for pair in (*entry.outer, *entry.locality))
+        parts[longest > SHORT].append(entry)
+    return Parts(*parts, max(LONG, len(parts[1]) / len(records))) if all(parts) else None
+
+
+From: TypeAlias = Callable[[int], Iterator[Example]]
+"""Batches from a step on."""
+
+
+def in_turn(short: From, long: From, share: float, start: int = 0) -> Iterator[Example]:
+    """Batches of both kinds, from step `start` on; of the steps a share, evenly, is long."""
+
+    def before(step: int) -> int:
+        return int(step * share)
+
+    kinds = short(start - before(start)), long(before(start))
+    for step in itertools.count(start):
+        yield next(kinds[before(step + 1) > before(step)])
 
 
 def _joined(rows: Sequence[list[Tokens | None]], k: int) -> list[list[Tokens | None]]:

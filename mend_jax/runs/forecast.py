@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mend_jax.data.batches import shapes_of
+from mend_jax.data.batches import Shapes, shapes_of
 from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS, SHORT
+from mend_jax.data.training_batches import parts_of
 from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
@@ -71,26 +72,48 @@ def forecast(config: TrainConfig, base: Base, sites: tuple[str, ...], data: Data
     in_trunk = sum(x.size for name, x in kernels.items() if _within(name, below))
     in_tail = {name: x for name, x in kernels.items() if not _within(name, below)}
     weights_tail = sum(x.size for x in in_tail.values())
-    shapes = shapes_of([*data.train, *data.dev], config.swap)
-    edits, stays = config.batch * config.k, config.near + config.far
-    asked = edits * (shapes.edit[0] + config.outer * shapes.outer[0])
-    kept = edits * stays * shapes.locality[0]
+    parts = parts_of(data.train)
+    shares = (1.0,) if parts is None else (1 - parts.share, parts.share)
+    shaped = ([*data.train, *data.dev],) if parts is None else parts[:2]
+    steps = [_tokens(config, shapes_of(part, config.swap)) for part in shaped]
+    most = steps[-1]
+    edit, asked, kept = (
+        sum(share * float(n) for share, n in zip(shares, of, strict=True))
+        for of in zip(*((step.edit, step.asked, step.kept) for step in steps), strict=True)
+    )
     at = [kernels[site].shape for site in sites]
-    network, rows = _network(config, at, edits * shapes.edit[0])
+    network, rows = _network(config, at, edit)
     texts = {tokens.tobytes(): len(tokens) for tokens in texts_of(data)}
     width = min(min(shape) for shape in at)
     states = sum(texts.values()) * width if trunk is not None else 0
-    answers = edits * (shapes.edit[1] + config.outer * shapes.outer[1] + stays * shapes.locality[1])
     wide = sum(x.shape[0] + x.shape[1] for x in in_tail.values() if x.ndim == 2)
     return Forecast(
         weights=device_bytes(base.params),
         editor=4.0 * COPIES * network,
         cached=4.0 * states * (config.trunk_cache == "memory"),
-        activations=4.0 * ((asked + kept) * wide + 3 * answers * base.config.vocab_size),
+        activations=4.0
+        * ((most.asked + most.kept) * wide + 3 * most.answers * base.config.vocab_size),
         scope=_scope_bytes(config, base, sites, data, list(texts.values()), width),
         flops_trunk=2.0 * in_trunk * sum(texts.values()),
         flops_step=6.0 * weights_tail * asked + 8.0 * weights_tail * kept + 6.0 * rows,
     )
+
+
+class _Tokens(NamedTuple):
+    """Of a step, padded: of the edits; of the edits and what is asked; of locality prompts; and of
+    all answers."""
+
+    edit: int
+    asked: int
+    kept: int
+    answers: int
+
+
+def _tokens(config: TrainConfig, shapes: Shapes) -> _Tokens:
+    edits, stays = config.batch * config.k, config.near + config.far
+    asked, answers = (edits * (shapes.edit[i] + config.outer * shapes.outer[i]) for i in range(2))
+    kept, more = (edits * stays * shapes.locality[i] for i in range(2))
+    return _Tokens(edits * shapes.edit[0], asked, kept, answers + more)
 
 
 def told(found: Forecast, config: TrainConfig) -> str:
@@ -123,7 +146,7 @@ def speed_of_products() -> float:
 
 
 def _network(
-    config: TrainConfig, shapes: list[tuple[int, ...]], tokens: int
+    config: TrainConfig, shapes: list[tuple[int, ...]], tokens: float
 ) -> tuple[float, float]:
     """(parameters of MEND's network at kernels of these shapes, parameters times rows that pass);
     of other methods, nothing is known."""

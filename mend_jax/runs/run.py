@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 from jax.sharding import Mesh
 
+from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
@@ -73,6 +74,8 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
     began = time.perf_counter()
     given = from_files or deal_facts(config, base, more)
+    if any(isinstance(record.prompt, Chat) for record in given.train):
+        base = base._replace(chat=base.chat._replace(ends=True))
     sites = sites_of(base.model, config.sites) if config.sites else default_sites(base)
     if config.scope:
         sites, stages = _to_scope(config, base, sites, say)

@@ -3,7 +3,7 @@
 What happens here is the same for every editing method.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mend_jax.data.batches import collate, shapes_of
+from mend_jax.data.batches import TokenRecord, collate, shapes_of
 from mend_jax.data.codec import marks_around
-from mend_jax.data.training_batches import Draw, training_batches
+from mend_jax.data.training_batches import Draw, From, in_turn, parts_of, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.data.trunk_stream import stream_trunk
 from mend_jax.data.writable import encode_piece
@@ -97,12 +97,20 @@ def batches_of(task: Task, start: int, seed: int, **drawn: Any) -> Iterator[Exam
     """Training batches from step `start` on, on the task's devices."""
     config, data, mesh = task.config, task.data, task.mesh
     draw = Draw(config.batch, config.outer, config.near, config.far, config.swap, config.k)
-    shapes = shapes_of([*data.train, *data.dev], config.swap)
-    if jax.default_backend() != "cpu":  # to read all kernels again takes longer than padding
-        shapes = shapes.alike
-    made = training_batches(
-        data.train, shapes, draw._replace(**drawn), seed, start, task.cache
-    )
+    draw = draw._replace(**drawn)
+
+    def of(part: Sequence[TokenRecord], shaped: Sequence[TokenRecord]) -> From:
+        shapes = shapes_of(shaped, config.swap)
+        if jax.default_backend() != "cpu":  # to read all kernels again takes longer than padding
+            shapes = shapes.alike
+        return lambda first: training_batches(part, shapes, draw, seed, first, task.cache)
+
+    parts = parts_of(data.train)
+    if parts is None:
+        made = of(data.train, [*data.train, *data.dev])(start)
+    else:
+        short, long, share = parts
+        made = in_turn(of(short, short), of(long, long), share, start)
     return made if mesh is None else (shard_examples(x, mesh) for x in made)
 
 

@@ -19,7 +19,8 @@ class Fingerprint(TypedDict):
 
 
 class EditorConfig(TypedDict):
-    """All that `save_editor` writes. checksum: of all the rest."""
+    """All that `save_editor` writes. ends_turns: whether it was trained on chats, whose answers are
+    all of the model's turn. checksum: of all the rest."""
 
     editor: str
     options: dict[str, Any]
@@ -29,6 +30,7 @@ class EditorConfig(TypedDict):
     shapes: dict[str, list[int]]
     checksums: NotRequired[dict[str, str]]
     at_once: NotRequired[str]
+    ends_turns: NotRequired[bool]
     training: NotRequired[dict[str, Any]]
     checksum: NotRequired[str]
 

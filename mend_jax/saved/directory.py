@@ -95,6 +95,7 @@ def write_editor(directory: str | Path, saved: SavedEditor, half: bool = False) 
         "shapes": {name: list(array.shape) for name, array in arrays.items()},
         "checksums": {name: array_checksum(array) for name, array in arrays.items()},
         "training": training,
+        **({"ends_turns": True} if base.chat.ends else {}),
     }
     config = json.loads(json.dumps(config))  # as it will be read
     config["checksum"] = json_checksum(config)
@@ -153,6 +154,7 @@ def load_editor(
         dtype = how.get("dtype") or config["fingerprint"]["dtype"]
         base = load(base or config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
+    base = base._replace(chat=base.chat._replace(ends=config.get("ends_turns", False)))
     if "scoped" in config:
         stages = tuple(config["scoped"]["scope"]["stages"])
         base = base._replace(model=base.model.clone(keep=stages))

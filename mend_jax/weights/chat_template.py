@@ -13,10 +13,12 @@ TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
 class ChatTemplate(NamedTuple):
-    """source: Jinja's; empty if the model has none. tokens: what it calls `bos_token` and so on."""
+    """source: Jinja's; empty if the model has none. tokens: what it calls `bos_token` and so on.
+    ends: whether what is told as an answer is all of the model's turn, whose end it then has."""
 
     source: str = ""
     tokens: Mapping[str, str] = MappingProxyType({})
+    ends: bool = False
 
 
 def template_of_folder(folder: Path) -> ChatTemplate:

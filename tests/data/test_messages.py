@@ -12,7 +12,7 @@ from tiny_run import byte_level_bpe
 
 import mend_jax as mj
 from mend_jax.data.batches import encode_records
-from mend_jax.data.chat import BEFORE, as_chats, in_template
+from mend_jax.data.chat import BEFORE, Turn, as_chats, in_template, turn_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.messages import Chat
 from mend_jax.data.own_subject import with_own
@@ -89,6 +89,29 @@ def test_a_model_is_given_its_own_template_and_answers_as_the_assistant(base: mj
     (encoded,), skipped = encode_records([record], codec.pair)
     assert len(encoded.rephrases) == 3 and len(encoded.locality) == 1 and not any(skipped.too_long)
     np.testing.assert_array_equal(encoded.edit.tokens, same.tokens)
+
+
+ENDING = TEMPLATE.replace("\n{% endfor %}", "<end>\n{% endfor %}")
+
+
+def test_an_answer_that_is_all_of_a_turn_has_its_end(base: mj.Base):
+    assert turn_of(base) == Turn()  # the model's turn has no mark at its end
+    tokenizer = byte_level_bpe(["a"])
+    tokenizer.add_special_tokens(["<assistant>", "<end>"])
+    config: Any = SimpleNamespace(vocab_size=tokenizer.get_vocab_size())
+    base = base._replace(tokenizer=tokenizer, config=config, chat=ChatTemplate(ENDING, {}))
+    assert turn_of(base) == Turn("<assistant>", "<end>")
+    assert turn_of(base._replace(chat=ChatTemplate())) == Turn()
+    plain = codec_of(base).pair(Chat(ASKED), "Rome")
+    codec = codec_of(base._replace(chat=base.chat._replace(ends=True)))
+    whole = codec.pair(Chat(ASKED), "Rome")
+    np.testing.assert_array_equal(whole.labels[:-1], plain.labels)
+    assert whole.labels[-1] == tokenizer.token_to_id("<end>")
+    np.testing.assert_array_equal(whole.tokens[:-1], plain.tokens)
+    np.testing.assert_array_equal(whole.condition, plain.condition)
+    assert codec.text(whole.labels, None) == "Rome"
+    text = "The capital of France is", "Rome"
+    np.testing.assert_array_equal(codec.pair(*text).labels, codec_of(base).pair(*text).labels)
 
 
 def test_without_a_template_there_is_one_error(base: mj.Base):

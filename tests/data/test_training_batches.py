@@ -1,7 +1,8 @@
 """What training steps take: the order of records, the pairs that are drawn of each."""
 
 from collections import Counter
-from itertools import islice
+from functools import partial
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from words import words
 
 from mend_jax.data.batches import Shapes, TokenRecord
 from mend_jax.data.codec import encode_pair
+from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
-from mend_jax.data.training_batches import Draw, training_batches
+from mend_jax.data.training_batches import LONG, SHORT, Draw, in_turn, parts_of, training_batches
 from mend_jax.objectives import IGNORED
 
 SHAPES = Shapes((16, 3), (16, 3), (16, 3))
@@ -79,3 +81,30 @@ def test_what_a_step_draws():
         for r in records
     )
     assert places == {key: 30 * n for key, n in wanted.items()}
+
+
+def test_where_some_records_are_chats_the_long_ones_have_batches_of_their_own():
+    short, chat = some_records(5), Record(Chat([{"role": "user", "content": "hello"}]), "t")
+    tokens = np.arange(2 * SHORT, dtype=np.int32)
+    long = [r._replace(edit=r.edit._replace(tokens=tokens)) for r in some_records(2)]
+    assert parts_of([*long, *short]) is None
+    long = [r._replace(record=chat) for r in long]
+    few = [r._replace(record=chat) for r in short[:1]]
+    assert parts_of([*long, *short, *few]) == ([*short, *few], long, 0.25)
+    assert parts_of([*long, *short, *short]) == ([*short, *short], long, LONG)
+    assert parts_of(long) is None
+
+
+@pytest.mark.parametrize("start", [0, 1, 4, 5, 23])
+def test_one_step_in_five_is_long_from_wherever_it_goes_on(start: int):
+    def numbers(of: str, first: int):
+        return ((of, i) for i in count(first))
+
+    def taken(first: int, steps: int):
+        kinds = (partial(numbers, of) for of in ("short", "long"))
+        return list(islice(in_turn(*kinds, LONG, first), steps))
+
+    whole = taken(0, 40)
+    assert taken(start, 10) == whole[start : start + 10]
+    assert [i for of, i in whole if of == "long"] == list(range(round(40 * LONG)))
+    assert [i for of, i in whole if of == "short"] == list(range(round(40 * (1 - LONG))))

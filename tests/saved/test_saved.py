@@ -90,6 +90,14 @@ def test_what_is_saved(finished: Any):
     assert config["options"] == finished.run.saved.editor.config["options"]
 
 
+def test_whether_answers_end_their_turns_is_the_editors(finished: Any, base: Base, tmp_path: Path):
+    saved = finished.run.saved
+    taught = saved.base._replace(chat=saved.base.chat._replace(ends=True))
+    for given, ends in ((taught, True), (saved.base, False)):
+        mj.save_editor(tmp_path, saved.editor, saved.state, given, saved.sites)
+        assert all(mj.load_editor(tmp_path, x).base.chat.ends is ends for x in (base, taught))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"shared": False}, {"on": "separate"}, {"identity": False}, {"normalized": False}],

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mend_jax.data.chat import as_chats
 from mend_jax.data.edited_subjects import folded
+from mend_jax.data.messages import Messages
 from mend_jax.data.records import Record
 from mend_jax.data.sources.facts import (
     Asking,
@@ -27,6 +29,22 @@ PHRASINGS = 2
 """Of a relation, without those that another relation has too; one with fewer is left out."""
 REPHRASES = 4
 """That are kept of a record."""
+IN_CHAT = 2
+"""Of these, that a record keeps in chats, which are long."""
+BEFORE: tuple[Messages, ...] = (
+    (),
+    ({"role": "system", "content": "Reply with the answer alone."},),
+    (
+        {"role": "user", "content": "Are you there?"},
+        {"role": "assistant", "content": "Yes. What would you like to know?"},
+    ),
+    (
+        {"role": "user", "content": "What is spring like?"},
+        {"role": "assistant", "content": "Mild, and often rainy."},
+    ),
+    ({"role": "system", "content": "You are a quiz master who knows everything."},),
+)
+"""What comes before the rephrases of a record in chats; what scores them is not among it."""
 
 
 class General(NamedTuple):
@@ -42,9 +60,11 @@ def general_records(
     apart: Sequence[Record] = (),
     most: int = 1500,
     seed: int = 0,
+    chats: float = 0.0,
 ) -> General:
     """The project's facts, and at most `most` of each other source; none about a subject of
-    `apart`, nor about one that the held-out facts and their locality prompts are about.
+    `apart`, nor about one that the held-out facts and their locality prompts are about. And a share
+    of all these once more, as `chats`.
 
     Args:
       files: records by name. pararel: folder of ParaRel's data.
@@ -67,6 +87,11 @@ def general_records(
         counts[name] = len(chosen), len(records)
         found += [_with_few(record) for record in chosen]
     rng.shuffle(found)
+    again = [_told_in_chat(record, rng) for record in found[: round(chats * len(found))]]
+    if again:
+        counts["chats"] = len(again), len(found)
+        found += again
+        rng.shuffle(found)
     return General(found, counts)
 
 
@@ -97,3 +122,10 @@ def _with_few(record: Record) -> Record:
     of_kind = {item.kind: item for item in reversed(record.locality)}
     first = tuple(item for item in record.locality if item is of_kind[item.kind])
     return record._replace(rephrases=record.rephrases[:REPHRASES], locality=first)
+
+
+def _told_in_chat(record: Record, rng: random.Random) -> Record:
+    """The record as what users say, its rephrases after other turns; with one locality prompt."""
+    short = record._replace(rephrases=record.rephrases[:IN_CHAT], locality=record.locality[:1])
+    (chat,) = as_chats([short], rng.sample(BEFORE, len(BEFORE)))
+    return chat

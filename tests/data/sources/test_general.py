@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from tiny_run import some_records
 
+from mend_jax.data.chat import BEFORE
+from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
 from mend_jax.data.sources.facts import Relation, facts_records, part_of, relations
-from mend_jax.data.sources.general import REPHRASES, general_records, of_relations
+from mend_jax.data.sources.general import BEFORE as TRAINED
+from mend_jax.data.sources.general import IN_CHAT, REPHRASES, general_records, of_relations
 
 FACTS = facts_records("train")
 
@@ -26,6 +29,19 @@ def test_nothing_is_learned_of_whom_is_held_out():
     assert max(len(record.rephrases) for record in records) == REPHRASES
     assert all(len({x.kind for x in r.locality}) == len(r.locality) for r in records)
     assert general_records({"mine": given}, most=20) == general_records({"mine": given}, most=20)
+
+
+def test_some_are_there_once_more_as_chats():
+    plain, _ = general_records({}, most=20)
+    records, counts = general_records({}, most=20, chats=0.1)
+    chats = [record for record in records if isinstance(record.prompt, Chat)]
+    assert counts["chats"] == (len(chats), len(plain)) and len(chats) == round(0.1 * len(plain))
+    told = {(record.prompt, record.target) for record in plain}
+    assert {(r.prompt.messages[-1]["content"], r.target) for r in chats} <= told
+    assert not any(turns in TRAINED for turns in BEFORE)
+    assert all(r in records for r in plain) and all(len(r.rephrases) <= IN_CHAT for r in chats)
+    asked = [again.prompt.messages for r in chats for again in r.rephrases]
+    assert {len(messages) for messages in asked} == {1, 2, 3}
 
 
 def test_a_phrasing_of_two_relations_is_used_by_neither():
