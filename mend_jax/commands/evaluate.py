@@ -259,9 +259,9 @@ PRESETS = {
     ),
     "chat_100": Preset(
         {"chat": True, "protocol": "contains", "limit": 100, "batch": 16, "longest": 96},
-        "with the editor that comes with the package, before it is packed: edits answered in "
-        "0.850, rephrases in 0.645; unchanged near 1.000, far 1.000, own 0.945; 327 s on two CPU "
-        "cores beside other work (results/shipped_chat.json)",
+        "with the editor that comes with the package: edits answered in 0.920, rephrases in 0.730; "
+        "unchanged near 1.000, far 1.000, own 0.940; 710 s on two CPU cores (results/shipped_chat"
+        ".json)",
     ),
     "held_1000": Preset(
         {"limit": 1000, "k": 1000, "longest": 48, "batch": 16},

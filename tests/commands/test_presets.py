@@ -42,6 +42,9 @@ LINES = {  # the options that gave the results, as they were typed
     "--steps 600 --sites 'layers_(28|29)/mlp/(gate|up)_proj' --swap --calibrate 60 "
     "--evaluate-every 300 --scope-steps 600 --scope-batch 128 --scope-leaks 0.05 "
     "--longest-answer 8",
+    ("experiments.train_smollm2_counterfact", "general_chats"): "--scope --max-validation 64 "
+    "--dev 100 --steps 700 --train-share 0.6 --sites 'layers_(28|29)/mlp/(gate|up)_proj' --swap "
+    "--calibrate 60 --evaluate-every 350 --longest 96 --longest-answer 8",
     ("experiments.train_t5xxl", "small_t5_scoped"): "--dtype float32 --rank 256 --steps 600 "
     "--learning-rate 2e-5 --decay cosine --c-edit 1 --calibrate 48 --swap --dev 150 "
     "--evaluate-every 150 --checkpoint-every 600 --patience 0 --scope --scope-steps 600 "
