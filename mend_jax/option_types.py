@@ -144,8 +144,6 @@ Ridge = Annotated[float, between(1e-6, 1.0)]
 """Share of the identity in a correlation matrix: below, float32 cannot invert it."""
 Share = Annotated[float, between(1e-6, 1.0)]
 """Of records or subjects."""
-PartOf = Annotated[float, between(0.0, 1.0)]
-"""Share of something, where 0 is none of it."""
 Radius = Annotated[float, between(1e-6, 1e6)]
 Minutes = Annotated[float, between(1e-3, 1e5)]
 Gigabytes = Annotated[float, between(1e-9, 1e4)]

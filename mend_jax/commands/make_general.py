@@ -20,9 +20,9 @@ from mend_jax.option_types import (
     Input,
     InputFolder,
     OutFolder,
-    PartOf,
     Seed,
     Some,
+    Times,
     check_options,
 )
 
@@ -41,8 +41,8 @@ class MakeGeneral:
     """File of records about whose subjects nothing is to be learned."""
     most: Some = 1500
     """Records of each source but the facts, of which all are used."""
-    chats: PartOf = 0.0
-    """Share of all these that are added once more, as chats: told and asked in turns."""
+    chats: Times = 0
+    """So many of all these are added once more as chats, told and asked in turns (0: none)."""
     seed: Seed = 0
     """Draws records, targets, phrasings and their order."""
 

@@ -64,7 +64,7 @@ ALLOWED: dict[tuple[Any, str], str] = {
     (0, "naming"): "BERT learns verdicts at once",
     (0, "at"): "0 is before the first event", (0, "held"): "0 is not timed",
     (0, "elsewhere"): "0 is not looked at", (0, "hold"): "0 is no more than a group",
-    (0, "asked"): NONE, (0, "unused"): "0 is whatever was used last",
+    (0, "asked"): NONE, (0, "chats"): NONE, (0, "unused"): "0 is whatever was used last",
     (0, "steps of a comparison"): "0 is as many as fit in --minutes",
     ("", "sites"): "the family's own", ("", "trust"): "none",
     ("", "grace.site"): "by the number of blocks",

@@ -60,11 +60,11 @@ def general_records(
     apart: Sequence[Record] = (),
     most: int = 1500,
     seed: int = 0,
-    chats: float = 0.0,
+    chats: int = 0,
 ) -> General:
     """The project's facts, and at most `most` of each other source; none about a subject of
-    `apart`, nor about one that the held-out facts and their locality prompts are about. And a share
-    of all these once more, as `chats`.
+    `apart`, nor about one that the held-out facts and their locality prompts are about. And the
+    first `chats` of all these once more, as chats.
 
     Args:
       files: records by name. pararel: folder of ParaRel's data.
@@ -87,7 +87,7 @@ def general_records(
         counts[name] = len(chosen), len(records)
         found += [_with_few(record) for record in chosen]
     rng.shuffle(found)
-    again = [_told_in_chat(record, rng) for record in found[: round(chats * len(found))]]
+    again = [_told_in_chat(record, rng) for record in found[:chats]]
     if again:
         counts["chats"] = len(again), len(found)
         found += again

@@ -33,9 +33,9 @@ def test_nothing_is_learned_of_whom_is_held_out():
 
 def test_some_are_there_once_more_as_chats():
     plain, _ = general_records({}, most=20)
-    records, counts = general_records({}, most=20, chats=0.1)
+    records, counts = general_records({}, most=20, chats=300)
     chats = [record for record in records if isinstance(record.prompt, Chat)]
-    assert counts["chats"] == (len(chats), len(plain)) and len(chats) == round(0.1 * len(plain))
+    assert counts["chats"] == (len(chats), len(plain)) and len(chats) == 300
     told = {(record.prompt, record.target) for record in plain}
     assert {(r.prompt.messages[-1]["content"], r.target) for r in chats} <= told
     assert not any(turns in TRAINED for turns in BEFORE)
