@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +28,15 @@ class Command(NamedTuple):
     """What each file of this folder ends with.
 
     config: a dataclass, whose fields are the options. action(options). description: of `--help`,
-    with `mend-jax NAME` for the command itself. presets: by name, for `--preset NAME`.
+    with `mend-jax NAME` for the command itself. presets: by name, for `--preset NAME`. leading:
+    options that may be given as the first words, without their names.
     """
 
     config: type[Any]
     action: Callable[[Any], Any]
     description: str | None
     presets: Mapping[str, Preset] = {}
+    leading: tuple[str, ...] = ()
 
 
 def main(command: Command) -> None:
@@ -84,7 +87,7 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
     import tyro
 
     _check_not_empty(command.config, arguments)
-    name, rest = _preset_of(arguments)
+    name, rest = _preset_of(_named(command.leading, arguments))
     if command.presets:
         known = ", ".join(command.presets)
         description += f"\n\n--preset NAME takes the options of a known result ({known}); options "
@@ -111,6 +114,13 @@ def parse(command: Command, arguments: Sequence[str], called: str, description: 
     )  # fmt: skip
     more = {name: value for defaults in turned for name, value in defaults.items()}
     return asked(more | dict(given)) if more else options
+
+
+def _named(leading: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """The arguments with their options' names before the first words that have none."""
+    words = list(takewhile(lambda word: not word.startswith("-"), arguments))[: len(leading)]
+    named = (f"--{name}={word}" for name, word in zip(leading, words, strict=False))
+    return [*named, *arguments[len(words) :]]
 
 
 def _check_not_empty(config: type[Any], arguments: Sequence[str]) -> None:

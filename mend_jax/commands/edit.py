@@ -1,7 +1,8 @@
 """One edit with a trained editor: the model's own words before and after.
 
-    mend-jax edit --prompt "The capital of France is" --target "Rome" \\
-        --ask "France's capital city is" --ask "The capital of Italy is"
+    mend-jax edit "The capital of France is" "Rome" --ask "France's capital city is"
+
+Prompt and target come first, or have their names (--prompt, --target).
 """
 
 import time
@@ -89,4 +90,4 @@ def is_zero(change: Any) -> bool:
     return not leaves or bool(norms) and not any(np.any(x) for x in norms)
 
 
-COMMAND = Command(Edit, edit, __doc__)
+COMMAND = Command(Edit, edit, __doc__, leading=("prompt", "target"))

@@ -116,13 +116,14 @@ def test_edit_takes_texts_as_they_are_written(finished: Finished):
         ("--prompt", "Person 24 lives in", "--target", "Rome"),
         ("--prompt", "Person 24 lives in", "--target", " Rome"),
         ("--prompt", "Person 24 lives in", "--target", "Rome", "--separator", " "),
+        ("Person 24 lives in", "Rome"),
     )
     found = []
     for way in ways:
-        code, said, error = typed("edit", *rest, *way)
+        code, said, error = typed("edit", *way, *rest)
         assert code == 0, error
         found.append([x.strip() for x in said.splitlines() if x.strip()][2:])
-    assert found == [found[0]] * 3 and len(found[0]) == 2
+    assert found == [found[0]] * 4 and len(found[0]) == 2
     code, said, _ = typed("edit", *rest, "--prompt", "Person 24\n", "--target", "Rome")
     assert code == 0 and said.startswith("Person 24\n -> Rome")
 

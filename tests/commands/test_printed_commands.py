@@ -43,6 +43,19 @@ def test_the_quickstart_s_next_command_is_an_edit(text: str):
     assert config.editor == str(Path("runs") / "my run's")
 
 
+def test_prompt_and_target_may_come_first_without_their_names():
+    def told(*words: str):
+        config = parse(COMMAND, words, "mend-jax edit", "")
+        return config.prompt, config.target, config.ask
+
+    asked = ("--ask", "c")
+    assert told("a = b", "t", *asked) == told(*asked, "--prompt=a = b", "--target", "t")
+    assert told("a", *asked, "--target", "t") == ("a", "t", ("c",))
+    for words in (("a",), ("a", "b", "c"), (*asked, "a", "t")):
+        with pytest.raises(SystemExit):
+            told(*words)
+
+
 def test_a_shell_takes_it_as_shlex_does():
     record = Record("".join(AWKWARD), "".join(reversed(AWKWARD)))
     command = edit_command(Path("a b"), record)
