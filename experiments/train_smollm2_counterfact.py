@@ -69,8 +69,8 @@ PRESETS = {
         },
         "with the files of make_general --chats 1449 and --scope-of the run before, the editor "
         "that comes with the package: 309 facts, each alone, reliability 0.994, generality 0.815, "
-        "near answers that stay 1.000, own 0.981; 51 minutes on two CPU cores beside other work, seed 0 "
-        "(results/shipped_facts.json)",
+        "near answers that stay 1.000, own 0.981; 51 minutes on two CPU cores beside other work, "
+        "seed 0 (results/shipped_facts.json)",
     ),
     "zsre": Preset(
         {
