@@ -9,6 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
+SHORT = 32
+"""Tokens of a text that is not long, where some are: chats, say."""
+LONG = 0.2
+"""Share of the batches in training that are of long ones, where there are some."""
 Started = TypeVar("Started")
 
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mend_jax.data.scope_batches import DRAWN, LONG, SHORT, by_length, drawn
+from mend_jax.data.bucketing import LONG, SHORT
+from mend_jax.data.scope_batches import DRAWN, by_length, drawn
 from mend_jax.data.scope_texts import Corpus, ScopeText, States, texts_of_record
 
 PROMPTS = 128

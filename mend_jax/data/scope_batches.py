@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mend_jax.data.batches import TokenRecord
+from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.own_subject import question_of
 from mend_jax.data.scope_texts import (
     AFTER,
@@ -38,9 +39,6 @@ ALIKE = 0.5
 which edit is asked for, as among a thousand edits that are held."""
 GROUP = 20
 """Records of such a group."""
-SHORT = 32
-"""Tokens of a prompt, where it is not long; and the share of batches of long ones."""
-LONG = 0.2
 
 
 class ScopeBatch(NamedTuple):

@@ -11,14 +11,11 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
+from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.codec import Tokens
 from mend_jax.data.messages import Chat
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.example import Example
-
-SHORT, LONG = 32, 0.2
-"""Tokens of a text, where some records are chats: longer records have batches of their own, and
-this share of the steps at least."""
 
 
 class Draw(NamedTuple):
@@ -79,7 +76,7 @@ class Parts(NamedTuple):
 
 def parts_of(records: Sequence[TokenRecord]) -> Parts | None:
     """The short records and the long ones, where some are chats, which are several times as long as
-    a sentence; None, where all are of one kind."""
+    a sentence, and have a share of LONG at least; None, where all are of one kind."""
     if not any(isinstance(entry.record.prompt, Chat) for entry in records):
         return None
     parts: tuple[list[TokenRecord], list[TokenRecord]] = [], []

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from mend_jax.data.batches import Shapes, shapes_of
-from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS, SHORT
+from mend_jax.data.bucketing import SHORT
+from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS
 from mend_jax.data.training_batches import parts_of
 from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes

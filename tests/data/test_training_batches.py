@@ -11,10 +11,11 @@ from token_records import some_records
 from words import words
 
 from mend_jax.data.batches import Shapes, TokenRecord
+from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.codec import encode_pair
 from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
-from mend_jax.data.training_batches import LONG, SHORT, Draw, in_turn, parts_of, training_batches
+from mend_jax.data.training_batches import Draw, in_turn, parts_of, training_batches
 from mend_jax.objectives import IGNORED
 
 SHAPES = Shapes((16, 3), (16, 3), (16, 3))
