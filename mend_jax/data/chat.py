@@ -25,8 +25,14 @@ class Turn(NamedTuple):
     end: str = ""
 
 
+def special_tokens(tokenizer: Any) -> list[str]:
+    """The marks of a tokenizer, as they are written."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    return [token.content for token in added if token.special]
+
+
 def turn_of(base: Base) -> Turn:
-    """How the base's template writes the model's turn."""
+    """How the base's template writes the model's turn, if a special token begins it."""
     asked, said = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
     try:
         before, begun, whole = (
@@ -36,7 +42,8 @@ def turn_of(base: Base) -> Turn:
     except ValueError:
         return Turn()
     begin, end = begun.removeprefix(before), whole.removeprefix(f"{begun}b").strip()
-    if not begin or begun == begin or base.tokenizer.token_to_id(end) is None:
+    marks = special_tokens(base.tokenizer)
+    if begun == begin or end not in marks or not any(mark in begin for mark in marks):
         return Turn()
     return Turn(begin, end)
 

@@ -11,13 +11,13 @@ target that the tokenizer cannot write is refused, since its edit would teach th
 """
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, takewhile
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from mend_jax.data.chat import Turn, text_of, turn_of
+from mend_jax.data.chat import special_tokens, text_of, turn_of
 from mend_jax.data.spacing import separator_of
 from mend_jax.data.writable import (
     Writing,
@@ -125,7 +125,15 @@ def _checked(base: Base, writing: Writing, codec: Codec, written: bool = True) -
         check_prompt(writing, text)
         return within(codec.prompt(text))
 
-    turn = turn_of(base) if base.chat.ends else Turn()
+    marks = special_tokens(base.tokenizer) if base.chat.ends else []
+    model_turn = cache(partial(turn_of, base))  # a template takes seconds to import what reads it
+
+    def end_of(prompt: str) -> str:
+        """The mark after an answer that is all of the model's turn; nothing after others."""
+        if not any(mark in prompt for mark in marks):
+            return ""
+        begin, end = model_turn()
+        return end if begin and prompt.endswith(begin) else ""
 
     def pair(prompt: str, target: str, separator: str | None = None) -> Tokens:
         prompt = text_of(base, prompt)
@@ -133,8 +141,7 @@ def _checked(base: Base, writing: Writing, codec: Codec, written: bool = True) -
         if written:
             check_target(writing, target)
         condition = np.asarray(within(codec.prompt(f"{target} || {prompt}")), np.int32)
-        whole = turn.begin and prompt.endswith(turn.begin)
-        tokens = codec.pair(prompt, target + turn.end if whole else target, separator)
+        tokens = codec.pair(prompt, target + end_of(prompt), separator)
         within(tokens.tokens)
         within(tokens.labels)
         return tokens._replace(condition=condition, lost=lost)
