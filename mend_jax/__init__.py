@@ -25,6 +25,7 @@ Each word has one meaning here:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mend_jax.calls import linear_sites
 from mend_jax.data.codec import Codec, codec_of
 from mend_jax.data.records import Locality, Record, write_records
 from mend_jax.data.sources.base import Reading
@@ -47,7 +48,7 @@ from mend_jax.editors.solved import solved
 from mend_jax.editors.summed import summed
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Dense, Edit, Factors, add, norm, scale, to_dense
-from mend_jax.intercept import capture, edited, linear_sites, merge
+from mend_jax.intercept import capture, edited, merge
 from mend_jax.links import Link, chain, discriminant, normalize, rate, residual_mlp, unit_strength
 from mend_jax.models.generate import generate
 from mend_jax.models.registry import Base, default_sites, load

@@ -7,35 +7,19 @@ in anybody's model; nothing in it has to know. For a layer z = u W + b with loss
 
 so one custom-VJP identity on z, whose dummy argument receives (u, delta) as its cotangent, is all
 that is needed: no d_in x d_out gradient is formed, nothing below the first site differentiated.
-
-Interception is thread-local state that JAX's caches do not see. Each transform therefore enters,
-together with its interceptor, one user context with a fresh token, so that an inner `jax.jit` or
-`jax.checkpoint` retraces instead of silently answering from its cache.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
+from mend_jax.calls import Seen, calls_at, check_loops, intercepting
 from mend_jax.factors import Dense, Edit, Factors, matmul, shape_of, to_dense
-from mend_jax.nnx_layers import (
-    is_module,
-    kernels,
-    other_parts,
-    parted,
-    refuse_nnx,
-    refusing,
-    takes_module,
-    with_kernels,
-    with_names,
-)
-from mend_jax.passes import mark, marks, tap
+from mend_jax.nnx_layers import is_module, kernels, parted, refuse_nnx, refusing, with_kernels
+from mend_jax.passes import tap
 from mend_jax.programs import run
 from mend_jax.sites import (
     SiteError,
@@ -47,16 +31,6 @@ from mend_jax.sites import (
     reboxed,
     unboxed,
 )
-
-Seen: TypeAlias = Array | np.ndarray
-"""What a linear layer is called with: outside of `jit` it may be numpy's."""
-
-_trace_token = jax.make_user_context(None)
-
-
-def is_linear(module: nn.Module) -> bool:
-    """What counts as a linear layer: called with one array, computes x @ kernel (+ bias)."""
-    return isinstance(module, nn.Dense)
 
 
 def capture(
@@ -90,7 +64,7 @@ def capture(
 
 def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[..., Any]:
     def capturing(*args: Any) -> tuple[Float[Array, ""], dict[str, Factors]]:
-        linear, others, passes = _calls(loss, *args)
+        linear, others, passes = calls_at(at, loss, *args)
         sites = match_sites(at, linear, others)
         params, slots = kernels(args[0]), {}
         for site in sites:
@@ -102,7 +76,7 @@ def _capturing(loss: Callable[..., Float[Array, ""]], at: Sites) -> Callable[...
                 jnp.zeros((rows, y.shape[-1]), jnp.float32),
             )
 
-        _check_loops(sites, passes)
+        check_loops(sites, passes)
 
         def with_slots(slots: dict[str, Factors]) -> Float[Array, ""]:
             visited: set[str] = set()
@@ -200,85 +174,3 @@ def merge(params: PyTree, edit: Edit) -> PyTree:
     for site, part in edit.items():
         params = folded(params, paths[site], part)
     return params
-
-
-def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
-    """Names of all linear layers that `function(*args)` calls (args may be shapes), in order."""
-    return tuple(_calls(function, *parted(args))[0])
-
-
-@contextlib.contextmanager
-def intercepting(
-    sites: frozenset[str] | None,
-    change: Callable[[str, Seen, Array], Array],
-    args: tuple[Any, ...] = (),
-    other: Callable[[nn.Module, tuple[Any, ...]], None] | None = None,
-) -> Iterator[tuple[Any, ...]]:
-    """Passes (site, x, y) of each call of a linear layer in `sites` (None: any) to `change`, and
-    (module, arguments) of each other call of Linen's to `other`.
-
-    Of `args`, those of a function, it gives those to call it with: a model of NNX is another there.
-    """
-
-    def interceptor(
-        next_fun: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        context: nn.module.InterceptorContext,
-    ) -> Any:
-        y = next_fun(*args, **kwargs)
-        if context.method_name != "__call__":
-            return y
-        if not is_linear(context.module):
-            if other is not None:
-                other(context.module, args)
-            return y
-        site = "/".join(context.module.path)
-        if sites is not None and site not in sites:
-            return y
-        x = args[0] if args else kwargs["inputs"]
-        return change(site, x, y)
-
-    seen: contextlib.AbstractContextManager[Any] = nn.intercept_methods(interceptor)
-    if takes_module(args):
-        seen = with_names(args, sites, change)
-    with seen as given, _trace_token(object()):
-        yield given or args
-
-
-def _calls(
-    function: Callable[..., Any], *args: Any
-) -> tuple[dict[str, tuple[Seen, Array]], dict[str, str], dict[str, tuple[int, str]]]:
-    """All linear layers called ({name: (x, y)}, abstract), the class of every other module, and
-    over how many examples each layer is mapped, and in which loop."""
-    linear: dict[str, tuple[Seen, Array]] = {}
-    others: dict[str, str] = other_parts(args)
-
-    def note(site: str, x: Seen, y: Array) -> Array:
-        linear[site] = (x, y)
-        return mark(y, site)
-
-    def note_other(module: nn.Module, args: tuple[Any, ...]) -> None:
-        del args
-        others["/".join(module.path)] = type(module).__name__
-
-    def called(*args: Any) -> Any:  # fresh: make_jaxpr caches by identity
-        with intercepting(None, note, args, note_other) as given:
-            return function(*given)
-
-    with refusing(linear, function, args):
-        traced = jax.make_jaxpr(called)(*args)
-    passes: dict[str, tuple[int, str]] = {}
-    for site, n, loop in marks(traced.jaxpr):
-        passes[site] = n, loop or passes.get(site, (n, ""))[1]
-    return linear, others, passes
-
-
-def _check_loops(sites: Iterable[str], passes: Mapping[str, tuple[int, str]]) -> None:
-    for site in sites:
-        if loop := passes[site][1]:
-            raise SiteError(
-                f"site {site!r} is called inside of a {loop} of the function itself, where the "
-                "gradients of its passes cannot be told apart: use jax.vmap in its place, or "
-                "capture what is called in the loop"
-            )

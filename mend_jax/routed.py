@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mend_jax.calls import intercepting
 from mend_jax.factors import Factors
-from mend_jax.intercept import intercepting
 from mend_jax.models.stages import Seen, Watch
 from mend_jax.scopes.memory import Memory
 from mend_jax.sites import SiteError, check_visited

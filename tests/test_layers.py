@@ -12,6 +12,7 @@ FLOORS = """
 factors | example | parallel | peak | products | programs | typed
 passes | sites | links | files | option_types | scopes
 nnx_layers
+calls
 intercept
 weights
 models

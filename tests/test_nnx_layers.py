@@ -313,7 +313,7 @@ def test_fine_tuning_is_that_of_the_twin(model: Reader):
         return jax.jit(editor.edit)(state, params, example)
 
     edit = tuned(lambda function: function, model)
-    # RMSprop divides a gradient by its own size: roundings, other on every CPU, are of its steps' size
+    # RMSprop divides a gradient by its size: a rounding, another on each CPU, is of a step's size
     assert_close(edit, tuned(linen, params_of(model)), 1e-4)
     assert nll_of(mj.merge(model, edit), pairs(7)) < nll_of(model, pairs(7))
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mend_jax.calls import intercepting
 from mend_jax.editors.held import Holding, Slots, count, put, slots, take_out
 from mend_jax.example import Pair
-from mend_jax.intercept import intercepting
 from mend_jax.sites import check_visited
 
 NO_ENTRY = -1.0

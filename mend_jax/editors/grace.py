@@ -28,12 +28,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from mend_jax.calls import intercepting, linear_sites
 from mend_jax.editors.base import Editor, EditorState, observe_nothing
 from mend_jax.editors.codebook import Entry, codebook, looked_up
 from mend_jax.editors.held import alone, count
 from mend_jax.editors.method import Ground, Method
 from mend_jax.example import Example, Pair
-from mend_jax.intercept import intercepting, linear_sites
 from mend_jax.models.stages import Inputs, abstract_params, sites_of
 from mend_jax.objectives import IGNORED, Outputs, negative_log_likelihood
 from mend_jax.option_types import Radius, Rate, SiteNames, Some

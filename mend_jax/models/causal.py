@@ -4,6 +4,7 @@ A family is an attention, a block and a model made of the three classes below. W
 most families do; where a family differs, it says so.
 """
 
+from collections.abc import Hashable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -34,10 +35,10 @@ class CausalAttention(Attention):
     """Attention to the past; queries are made at `read` only.
 
     Args:
-      number: of the block that it is in.
+      layer: as of the block that it is in.
     """
 
-    number: int = 0
+    layer: Any = None
 
     @property
     def window(self) -> int | None:
@@ -94,12 +95,16 @@ class CausalBlock(nn.Module):
 
     A family says its `attention`, and how a `norm` and the `mlp` are made; and where it has other
     norms, by other `names`, or another `residual`, r.
+
+    Args:
+      layer: what this layer is that others of the model are not, as the family says it. Blocks
+        differ in it, and in their weights, alone.
     """
 
     config: Any
     dtype: Any
     cache_length: int = 0
-    number: int = 0
+    layer: Any = None
 
     attention: ClassVar[type[CausalAttention]]
 
@@ -129,7 +134,7 @@ class CausalBlock(nn.Module):
         self, x: Float[Array, "k length d"], places: Places
     ) -> Float[Array, "k queries d"]:
         """The attention of x, which is normed already."""
-        fields = (self.config, self.dtype, self.cache_length, self.number)
+        fields = (self.config, self.dtype, self.cache_length, self.layer)
         return self.attention(*fields, name=self.names.attention)(x, places)
 
     @nn.compact
@@ -187,7 +192,12 @@ class CausalModel(OneStack):
             return super().watch(seen, places)
         Watch(self.cache_length, name="watch")(seen, places.positions, places.read)
 
+    def layer(self, number: int) -> Hashable:
+        """What the layer of this number is that others are not."""
+        del number
+        return None
+
     def block(self, number: int, name: str) -> CausalBlock:
-        """All are of one type; each knows its number."""
-        fields = (self.config, self.dtype, self.cache_length, number)
+        """All are of one type."""
+        fields = (self.config, self.dtype, self.cache_length, self.layer(number))
         return self.block_type(*fields, name=name)

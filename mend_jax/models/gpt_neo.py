@@ -103,9 +103,8 @@ class Attention(CausalAttention):
 
     @property
     def window(self) -> int | None:
-        """Of the local blocks only."""
-        local = self.config.attention_layers[self.number] == "local"
-        return self.config.window_size if local else None
+        """Of the local layers only."""
+        return self.config.window_size if self.layer == "local" else None
 
     @property
     def heads(self) -> Heads:
@@ -154,6 +153,10 @@ class GPTNeo(gpt.TiedGPT):
         """Of the whole model."""
         c = self.config
         return Sizes(c.vocab_size, c.hidden_size, c.num_layers, c.max_position_embeddings)
+
+    def layer(self, number: int) -> str:
+        """Whether it is a local or a global one."""
+        return self.config.attention_layers[number]
 
 
 def default_sites(config: GPTNeoConfig) -> str:

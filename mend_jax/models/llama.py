@@ -8,7 +8,7 @@ Face's `LlamaForCausalLM`.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -29,9 +29,18 @@ from mend_jax.models.family import (
 from mend_jax.models.layers import MLP, Head, Linear, RMSNorm, capped
 from mend_jax.models.llama_config import LlamaConfig
 from mend_jax.models.one_stack import Places, Sizes
-from mend_jax.models.rotary_scaling import magnitude, rotary_frequencies
+from mend_jax.models.rotary_scaling import Rotary, magnitude, rotary_frequencies
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
+
+
+class Layer(NamedTuple):
+    """What layers of one model differ in. window: how many keys a position sees (None: all of the
+    past). rotary: how it rotates (None: it does not). experts: whether they are its MLP."""
+
+    window: int | None
+    rotary: Rotary | None
+    experts: bool = False
 
 
 class Attention(CausalAttention):
@@ -44,7 +53,7 @@ class Attention(CausalAttention):
     @property
     def window(self) -> int | None:
         """Of this layer."""
-        return self.config.window(self.number)
+        return self.layer.window
 
     @property
     def scoring(self) -> Scoring:
@@ -66,7 +75,7 @@ class Attention(CausalAttention):
         self, query: Array, key: Array, asking: Int[Array, "k queries"], places: Places
     ) -> tuple[Array, Array]:
         """Normed if the model norms them, then turned by their positions."""
-        c, how = self.config, self.config.rotary(self.number)
+        c, how = self.config, self.layer.rotary
         if c.qk_norm:
             query, key = self.normed(query, "q_norm"), self.normed(key, "k_norm")
         if how is None:
@@ -127,6 +136,10 @@ class Llama(CausalModel):
         """Of the whole model; it has no table of positions."""
         c = self.config
         return Sizes(c.vocab_size, c.hidden_size, c.num_hidden_layers, c.longest)
+
+    def layer(self, number: int) -> Layer:
+        """How far it sees, and how it rotates."""
+        return Layer(self.config.window(number), self.config.rotary(number))
 
     def embed(
         self,

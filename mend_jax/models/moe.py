@@ -140,15 +140,15 @@ class Experts(nn.Module):
 
 
 class Block(llama.Block):
-    """One layer; with experts, if it is not one of the `dense`."""
+    """One layer, with experts or without."""
 
     config: ExpertsConfig
 
     def mlp(self) -> MLP | Experts:  # type: ignore[override]
         """Gated, or experts that are."""
-        if self.number in self.config.dense:
-            return super().mlp()
-        return Experts(self.config, self.dtype, name="mlp")
+        if self.layer.experts:
+            return Experts(self.config, self.dtype, name="mlp")
+        return super().mlp()
 
 
 class Mixture(llama.Llama):
@@ -157,6 +157,10 @@ class Mixture(llama.Llama):
     config: ExpertsConfig
 
     block_type: ClassVar[Any] = Block
+
+    def layer(self, number: int) -> llama.Layer:
+        """With experts, if it is not one of the `dense`."""
+        return super().layer(number)._replace(experts=number not in self.config.dense)
 
 
 def default_sites(config: ExpertsConfig) -> str:

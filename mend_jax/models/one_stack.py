@@ -1,5 +1,6 @@
 """What models of one stack share: embed -> blocks -> head, run from one stage to another."""
 
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mend_jax.models.alike import run_block
 from mend_jax.models.layers import EMBEDDING_INIT, check_positions, embedded
 from mend_jax.models.stages import Inputs, Seen, Watch
 
@@ -42,6 +44,7 @@ class OneStack(nn.Module):
       config: the family's dimensions.
       keep: numbers of the stages before which the states are kept beside the carry (`Inputs.seen`),
         all of them in one call: what was seen before is handed on.
+      alike: whether blocks that are alike are traced once (see `alike.run_block`).
     """
 
     config: Any
@@ -49,6 +52,7 @@ class OneStack(nn.Module):
     start: int = 0
     stop: int | None = None
     keep: tuple[int, ...] = ()
+    alike: bool = False
 
     block_name: ClassVar[str] = "block"
 
@@ -135,7 +139,8 @@ class OneStack(nn.Module):
                 x = self.embed(embedding, x, places.positions).astype(self.dtype)
             elif stage <= last:
                 block = self.block(stage - 1, self.stages[stage])
-                x = block(x, places if stage == last else places._replace(read=None))
+                run = partial(run_block, block) if self.alike else block
+                x = run(x, places if stage == last else places._replace(read=None))
             else:
                 x = self.read_out(x, embedding)
         if stop == last + 2:

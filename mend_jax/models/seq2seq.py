@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mend_jax.models.alike import run_block
 from mend_jax.models.attention import Attention, attention, everything_before
 from mend_jax.models.layers import embedded
 from mend_jax.models.stages import Inputs, Seen, tell_of_all
@@ -125,6 +126,7 @@ class Stack(nn.Module):
     Args:
       keep: numbers of the blocks before which the states are kept, of an encoder that begins with
         tokens; `stop`: after the last of these blocks.
+      alike: as in `OneStack`.
     """
 
     config: Any
@@ -134,6 +136,7 @@ class Stack(nn.Module):
     stop: int
     cache_length: int = 0
     keep: tuple[int, ...] = ()
+    alike: bool = False
 
     block_type: ClassVar[type[StackBlock]]
 
@@ -184,7 +187,9 @@ class Stack(nn.Module):
                     seen = Seen(tokens, jnp.stack(kept, axis=2), inputs.mask)
                     tell_of_all(seen)
             if i < self.stop:
-                x = self.block_type(*fields, name=f"block_{i}")(x, sight._replace(bias=bias))
+                block = self.block_type(*fields, name=f"block_{i}")
+                run = partial(run_block, block) if self.alike else block
+                x = run(x, sight._replace(bias=bias))
         return x, seen
 
 
@@ -197,7 +202,7 @@ class EncoderDecoder(nn.Module):
       config: the family's dimensions.
       cache_length: with more than 0, the decoder keeps keys and values in the collection `cache`.
       keep: numbers of the stages before which the states are kept, none of them within the decoder;
-        otherwise as in `OneStack`.
+        otherwise as in `OneStack`, and so is `alike`.
     """
 
     config: Any
@@ -206,6 +211,7 @@ class EncoderDecoder(nn.Module):
     stop: int | None = None
     cache_length: int = 0
     keep: tuple[int, ...] = ()
+    alike: bool = False
 
     kind = "seq2seq"
     spread: ClassVar[float] = 0.02  # standard deviation of the embedding at initialisation
@@ -253,18 +259,19 @@ class EncoderDecoder(nn.Module):
         init = nn.initializers.normal(self.spread)
         embedding = self.param("embedding", init, (sizes.vocabulary, sizes.width))
         c, dtype, target = self.config, self.dtype, cast(Array, inputs.target)
+        stack = partial(self.stack_type, c, dtype, alike=self.alike)
         if inputs.seen is not None:
             tell_of_all(inputs.seen)
         if start < decoding:
             first, last = max(start - 1, 0), min(stop, decoding) - 1
             keep = tuple(stage - 1 for stage in self.keep) if inputs.seen is None else ()
-            encoder = self.stack_type(c, dtype, False, first, last, keep=keep, name="encoder")
+            encoder = stack(False, first, last, keep=keep, name="encoder")
             x, seen = encoder(inputs.x, inputs, embedding)
             inputs = inputs._replace(x=x, seen=inputs.seen if seen is None else seen)
         first, last = max(start - decoding, 0), min(stop, head) - decoding
         if first < last:
             cache = self.cache_length
-            decoder = self.stack_type(c, dtype, True, first, last, cache, name="decoder")
+            decoder = stack(True, first, last, cache, name="decoder")
             target, _ = decoder(target, inputs, embedding)
             inputs = inputs._replace(target=target)
         return inputs if stop <= head else self.read_out(target, embedding)

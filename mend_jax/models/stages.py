@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from mend_jax.intercept import intercepting, linear_sites
+from mend_jax.calls import intercepting, linear_sites
 from mend_jax.scopes.memory import Memory
 from mend_jax.sites import SiteError, Sites, match_sites
 

@@ -72,6 +72,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     from_files, more = read_files(config), read_more(config)  # broken ones are found before work
     parts: Literal["all", "tail"] = "tail" if config.stream else "all"
     base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
+    base = base._replace(model=base.model.clone(alike=True))
     began = time.perf_counter()
     given = from_files or deal_facts(config, base, more)
     if any(isinstance(record.prompt, Chat) for record in given.train):

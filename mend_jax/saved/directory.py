@@ -155,9 +155,8 @@ def load_editor(
         base = load(base or config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
     base = base._replace(chat=base.chat._replace(ends=config.get("ends_turns", False)))
-    if "scoped" in config:
-        stages = tuple(config["scoped"]["scope"]["stages"])
-        base = base._replace(model=base.model.clone(keep=stages))
+    stages = config["scoped"]["scope"]["stages"] if "scoped" in config else base.model.keep
+    base = base._replace(model=base.model.clone(keep=tuple(stages), alike=True))
     editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
     check_base(directory, config, base, force)
     shapes = _sound(directory, partial(_state_shapes, editor, config, base, links))

@@ -1,0 +1,42 @@
+"""Blocks that are alike, traced once: one program with the weights of each.
+
+Most of the time to a model's first word goes into tracing its blocks, which differ in their weights
+alone. Where nobody looks into a block, it is a jitted function of its weights and inputs; of blocks
+that are equal as modules, JAX traces, differentiates and lowers one.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, PyTree
+
+from mend_jax.calls import looked_into
+
+CACHE = "cache"
+
+
+def run_block(block: nn.Module, x: Array, *args: Any) -> Any:
+    """`block(x, *args)`, traced once for all blocks like it.
+
+    As it is where an interception of `mend_jax.calls` is for one of its layers, where it makes
+    its parameters, and where its intermediate values are asked for. An interceptor that is put in
+    place by other means sees the first of such blocks only, and that without its name.
+    """
+    asked = block.is_mutable_collection("intermediates")
+    if asked or block.is_initializing() or looked_into("/".join(block.path)):
+        return block(x, *args)
+    mutable = (CACHE,) if block.is_mutable_collection(CACHE) else ()
+    nameless = block.clone(parent=None, name=None)
+    out, changed = _run(nameless, mutable, dict(block.variables), x, *args)
+    for name, value in changed.get(CACHE, {}).items():
+        block.put_variable(CACHE, name, value)
+    return out
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _run(
+    block: nn.Module, mutable: tuple[str, ...], variables: PyTree, *args: Any
+) -> tuple[Any, PyTree]:
+    return block.apply(variables, *args, mutable=list(mutable))
