@@ -52,7 +52,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     tokenizer = tokenizer_from_gguf(fields, str(path))
     config = _config(kind, own, tensors.keys())
     if divisors := [tensor for tensor in there if tensor.name == _DIVISORS]:
-        values = gguf.dequantize(divisors[0].data, divisors[0].tensor_type)
+        values = gguf.dequantize(divisors[0].data, divisors[0].kind)
         config["rope_parameters"] = {"rope_type": "divisors", "divisors": values.tolist()}
     heads = {}
     if kind.permuted:
@@ -61,10 +61,10 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]
         try:
-            array = np.asarray(gguf.dequantize(tensor.data, tensor.tensor_type), np.float32)
+            array = np.asarray(gguf.dequantize(tensor.data, tensor.kind), np.float32)
         except NotImplementedError as error:
             raise WeightsError(
-                f"{path}: {name} has type {tensor.tensor_type.name}, which the gguf package "
+                f"{path}: {name} has type {tensor.kind.name}, which the gguf package "
                 "cannot dequantise. Use another quantisation of the model, such as Q8_0."
             ) from error
         if kind.norm_offset and name.endswith("norm.weight"):
@@ -74,7 +74,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
 
     def checksum_of(name: str) -> str:
         tensor = tensors[name]
-        return checksum(f"{tensor.tensor_type.name} {tensor.shape.tolist()}", tensor.data)
+        return checksum(f"{tensor.kind.name} {list(tensor.shape)}", tensor.data)
 
     def release(name: str) -> None:
         let_go(tensors[name].data)
@@ -85,7 +85,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
         names=tuple(tensors),
         read=read,
         # ggml counts the fastest axis first.
-        shapes={name: tuple(map(int, reversed(t.shape))) for name, t in tensors.items()},
+        shapes={name: t.shape[::-1] for name, t in tensors.items()},
         tokenizer=tokenizer,
         origin=str(path),
         checksum=checksum_of,

@@ -1,11 +1,9 @@
 """A GGUF file opened and checked: its metadata as plain values, its tensors where they belong.
 
-The `gguf` package reads what a file says of itself; that its tensors lie end to end, as llama.cpp
-wants them, and are all there, is checked here.
+That its tensors lie end to end, as llama.cpp wants them, and are all there, is checked here.
 """
 
 import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,13 @@ import numpy as np
 
 from mend_jax.files import check_no_pointer
 from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.gguf_header import Header, Tensor, read_header
 
 _MAGIC = b"GGUF"
-_TEXT, _LIST = 8, 9
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of a value by its kind, as the format numbers them."""
 
 
-def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Any]]:
-    """The metadata and the tensors (`gguf.ReaderTensor`, mapped) of a file, and of all the others
-    if it is a part of several.
+def open_gguf(path: Path) -> tuple[dict[str, Any], Sequence[Tensor]]:
+    """The metadata and the tensors of a file, and of all the others if it is a part of several.
 
     Raises:
       WeightsError: not a GGUF file, a Git LFS pointer, cut short, or damaged; a part that is not
@@ -71,23 +66,20 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     return parts or (path,)
 
 
-def _open_one(path: Path) -> tuple[dict[str, Any], list[Any]]:
+def _open_one(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
     """The metadata and the tensors of one file."""
     _check_magic(path)
+    data = np.memmap(path, np.uint8, "r").view(np.ndarray)
     try:
-        import gguf
+        header = read_header(data)
     except ImportError as error:
         raise ImportError(f"reading {path} needs the `gguf` package: pip install gguf") from error
-    try:
-        _check_metadata(np.memmap(path, np.uint8, "r"))
-        reader = gguf.GGUFReader(path)
-        fields = {key: field.contents() for key, field in reader.fields.items()}
-    except (ValueError, IndexError, KeyError, OverflowError, TypeError, RecursionError) as error:
+    except (ValueError, OverflowError) as error:
         raise WeightsError(
             f"{path} is cut short, damaged or of an unknown version ({error}). Download it again."
         ) from error
-    _check_places(reader, path)
-    return fields, list(reader.tensors)
+    _check_places(header, len(data), path)
+    return header.fields, header.tensors
 
 
 def _check_magic(path: Path) -> None:
@@ -103,64 +95,21 @@ def _check_magic(path: Path) -> None:
         )
 
 
-def _check_metadata(data: Any) -> None:
-    """Walks over the metadata of a file's bytes; the package would go on past their end for ever.
-
-    Raises:
-      ValueError: it does not end within the file, or has lists of lists.
-    """
-    order = ">" if _number(data, 4, "<I") % 65536 == 0 else "<"
-    at = 24
-    for _ in range(_number(data, 16, f"{order}Q")):
-        at = _after(data, at, _TEXT, order)  # the key
-        at = _after(data, at + 4, _number(data, at, f"{order}I"), order)
-
-
-def _after(data: Any, at: int, kind: int, order: str) -> int:
-    """Where a value of this kind ends that begins at a byte."""
-    if kind == _TEXT:
-        end = at + 8 + _number(data, at, f"{order}Q")
-    elif kind == _LIST:
-        of, count = _number(data, at, f"{order}I"), _number(data, at + 4, f"{order}Q")
-        end = at + 12
-        if of in _SIZES:
-            end += count * _SIZES[of]
-        elif of == _TEXT:
-            for _ in range(count):
-                end = _after(data, end, of, order)
-        else:
-            raise ValueError(f"a list of values of kind {of}")
-    elif kind in _SIZES:
-        end = at + _SIZES[kind]
-    else:
-        raise ValueError(f"a value of the unknown kind {kind}")
-    if end > len(data):
-        raise ValueError(f"a value should end at byte {end} of {len(data)}")
-    return end
-
-
-def _number(data: Any, at: int, form: str) -> int:
-    if at + struct.calcsize(form) > len(data):
-        raise ValueError(f"the file ends at byte {len(data)}, within its metadata")
-    number: int = struct.unpack_from(form, data, at)[0]
-    return number
-
-
-def _check_places(reader: Any, path: Path) -> None:
-    """Refuses tensors that do not lie end to end, each at the next multiple of the alignment."""
-    end = reader.data_offset
-    for tensor in sorted(reader.tensors, key=lambda tensor: tensor.data_offset):
-        begin = end + -end % reader.alignment
-        if tensor.data_offset != begin:
-            how = "overlaps another tensor" if tensor.data_offset < begin else "leaves a hole"
+def _check_places(header: Header, size: int, path: Path) -> None:
+    """Refuses tensors that do not lie end to end, each at the next multiple of the alignment, in a
+    file of so many bytes."""
+    end = header.end
+    for tensor in sorted(header.tensors, key=lambda tensor: tensor.begin):
+        begin = end + -end % header.alignment
+        if tensor.begin != begin:
+            how = "overlaps another tensor" if tensor.begin < begin else "leaves a hole"
             raise WeightsError(
-                f"{path} is damaged ({tensor.name} begins at byte {tensor.data_offset}, not at "
+                f"{path} is damaged ({tensor.name} begins at byte {tensor.begin}, not at "
                 f"{begin}: it {how}). Download it again."
             )
-        end = tensor.data_offset + tensor.n_bytes
-    rest = len(reader.data) - end
-    if not 0 <= rest <= -end % reader.alignment:
+        end = tensor.begin + tensor.data.nbytes
+    if not 0 <= size - end <= -end % header.alignment:
         raise WeightsError(
-            f"{path} is damaged (its tensors end at byte {end}, the file at {len(reader.data)}). "
-            "Download it again."
+            f"{path} is damaged (its tensors end at byte {end}, the file at {size}). Download it "
+            "again."
         )

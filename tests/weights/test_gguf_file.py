@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from mend_jax.models.llama import LlamaConfig as Dimensions
 from mend_jax.models.rotary_scaling import rotary_frequencies
 from mend_jax.weights import WeightsError, read_gguf
+from mend_jax.weights.gguf_reading import open_gguf
 
 KEYS = {
     "block_count": 1,
@@ -70,6 +71,42 @@ def test_config_is_that_of_transformers(smollm2, oracle):
     assert {key: ours[key] for key in same} == {key: theirs[key] for key in same}
     assert ours["rms_norm_eps"] == 1e-5  # theirs is the float32, widened: 9.999999747e-06
     assert ours["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_the_header_is_that_of_the_gguf_package(smollm2):
+    fields, tensors = open_gguf(smollm2.files[0])
+    theirs = gguf.GGUFReader(smollm2.files[0])
+    said = {k: v.contents() for k, v in theirs.fields.items() if not k.startswith("GGUF.")}
+    assert repr(fields) == repr(said)  # a checksum is made of how they are written
+    for ours, tensor in zip(tensors, theirs.tensors, strict=True):
+        assert (ours.name, ours.kind) == (tensor.name, tensor.tensor_type)
+        assert list(ours.shape) == tensor.shape.tolist()
+        assert ours.begin == tensor.data_offset and ours.data.nbytes == tensor.n_bytes
+
+
+def test_values_of_every_kind(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf")
+    writer = gguf.GGUFWriter(path, "llama")
+    kinds = [k.name.lower() for k in gguf.GGUFValueType if k.name not in ("ARRAY", "STRING")]
+    for kind in kinds:
+        getattr(writer, f"add_{kind}")(f"a.{kind}", 1)
+        array = writer.add_key_value
+        array(f"a.{kind}s", [1, 0, 1], gguf.GGUFValueType.ARRAY, gguf.GGUFValueType[kind.upper()])
+    writer.add_array("a.none", [])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    fields, _ = open_gguf(path)
+    theirs = {k: v.contents() for k, v in gguf.GGUFReader(path).fields.items() if "GGUF" not in k}
+    assert len(kinds) == 11 and repr(fields) == repr(theirs)
+
+
+def test_a_file_of_big_endian_numbers(tmp_path):
+    path = write_gguf(tmp_path / "x.gguf")
+    path.write_bytes(b"GGUF" + (3).to_bytes(4, "big") + path.read_bytes()[8:])
+    with pytest.raises(WeightsError, match="x.gguf .*its numbers are big-endian"):
+        read_gguf(path)
 
 
 def test_a_small_file_without_a_vocabulary(tmp_path):
@@ -284,7 +321,7 @@ def test_tensors_that_overlap_or_leave_holes(tmp_path, to):
 @pytest.mark.parametrize("count", [2**31, 2**62], ids=str)
 @pytest.mark.parametrize("kind", [4, 8, 9])
 def test_a_list_that_is_longer_than_the_file(tmp_path, kind, count):
-    """The gguf package would count on past the end."""
+    """It is not counted on past the end."""
     path = tmp_path / "x.gguf"
     key = b"general.tags"
     values = struct.pack("<IIQ", 9, kind, count) + bytes(40)
