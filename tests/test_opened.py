@@ -9,6 +9,7 @@ from tiny_run import some_records
 
 import mend_jax as mj
 from mend_jax.data.chat import chat_prompt
+from mend_jax.data.decoding import answers
 from mend_jax.data.records import parse_record
 from mend_jax.opened import Opened, opened
 from mend_jax.saved.directory import EditorError, SavedEditor
@@ -44,6 +45,17 @@ def test_told_asked_forgotten(model: Opened, scoped_editor: SavedEditor):
     both = mj.tell(edited, OTHER, "Oslo")
     assert same(mj.forget(both, OTHER), edited)
     assert same(mj.tell(both, OTHER, "Oslo"), both)
+
+
+def test_what_is_said_before_is_the_bases_own(model: Opened, scoped_editor: SavedEditor):
+    """Though the program that says it is the one in which edits may act."""
+    base, shown = scoped_editor.base, model.ready.speaks(4)
+    codec, edit = mj.codec_of(base), shown.edit(PROMPT, "Paris")
+    prompts = [PROMPT, OTHER, "Nobody lives in"]
+    said = dict(answers(base, [codec.prompt(prompt) for prompt in prompts], 4, 1))
+    before = [answer.before for answer in shown.ask(edit, prompts)]
+    assert before == [codec.text(said[i], 1) for i in range(3)]
+    assert before != shown.say(edit, prompts)
 
 
 def test_many_at_once_are_one_by_one(model: Opened):

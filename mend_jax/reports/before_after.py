@@ -12,6 +12,7 @@ from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.records import KINDS, Record, rephrases_of
 from mend_jax.data.writable import warn_of
 from mend_jax.editors.base import EditorState
+from mend_jax.editors.held import unfelt
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
@@ -99,8 +100,10 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
         return spoken(after, edit, prompts, lines)
 
     def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
-        edited = say(edit, prompts, lines)
-        plain = spoken(before, edit, prompts, lines)
+        edited, none = say(edit, prompts, lines), unfelt(edit)
+        # the same program, where it can be, since compiling one takes longer than many answers
+        speaking, other = (before, edit) if none is None else (after, none)
+        plain = spoken(speaking, other, prompts, lines)
         return [Answer(*one) for one in zip(prompts, plain, edited, strict=True)]
 
     return BeforeAfter(edit, ask, say)
