@@ -44,9 +44,16 @@ class Outputs(NamedTuple):
     kind: str = "causal"
 
 
-def outputs_of(model: nn.Module, trunk: nn.Module | None = None) -> Outputs:
-    """The functions over a model, or over the tail of one whose trunk is given."""
-    loss, logits, states = sequence_loss(model), sequence_logits(model), prompt_states(model)
+def outputs_of(
+    model: nn.Module, trunk: nn.Module | None = None, tail: nn.Module | None = None
+) -> Outputs:
+    """The functions over a model, or over the tail of one whose trunk is given.
+
+    Args:
+      tail: of the model, for pairs whose inputs are what the trunk puts out (None: there are none).
+    """
+    loss, logits = sequence_loss(model, tail), sequence_logits(model, tail)
+    states = prompt_states(model, tail)
     return Outputs(loss, logits, states, partial(through, trunk), kind_of(model))
 
 
@@ -68,18 +75,26 @@ def through(trunk: nn.Module | None, params: PyTree, pair: Pair) -> Pair:
     return pair if trunk is None else pair._replace(inputs=run_trunk(trunk, params, pair.inputs))
 
 
-def sequence_logits(model: nn.Module) -> LogitsFn:
-    """`logits(params, pair)`: float32[k, answers, vocabulary], aligned with `pair.labels`."""
+def sequence_logits(model: nn.Module, tail: nn.Module | None = None) -> LogitsFn:
+    """`logits(params, pair)`: float32[k, answers, vocabulary], aligned with `pair.labels`.
+
+    Args:
+      tail: as `outputs_of` takes it.
+    """
 
     def logits(params: PyTree, pair: Pair) -> Any:
-        return model.apply({"params": params}, pair.inputs)
+        return _for(pair, model, tail).apply({"params": params}, pair.inputs)
 
     return logits
 
 
-def sequence_loss(model: nn.Module) -> LossFn:
-    """`loss(params, pair)`: mean negative log-likelihood over all scored tokens of the pair."""
-    logits = sequence_logits(model)
+def sequence_loss(model: nn.Module, tail: nn.Module | None = None) -> LossFn:
+    """`loss(params, pair)`: mean negative log-likelihood over all scored tokens of the pair.
+
+    Args:
+      tail: as `outputs_of` takes it.
+    """
+    logits = sequence_logits(model, tail)
 
     def loss(params: PyTree, pair: Pair) -> Float[Array, ""]:
         return negative_log_likelihood(logits(params, pair), pair.labels)
@@ -87,17 +102,25 @@ def sequence_loss(model: nn.Module) -> LossFn:
     return loss
 
 
-def prompt_states(model: nn.Module) -> StatesFn:
+def _for(pair: Pair, model: nn.Module, tail: nn.Module | None) -> nn.Module:
+    """The model for tokens, the tail for what the trunk makes of them."""
+    return model if tail is None or pair.inputs.x.dtype == jnp.int32 else tail
+
+
+def prompt_states(model: nn.Module, tail: nn.Module | None = None) -> StatesFn:
     """`states(params, pair)`: float32[k, d], what the last block makes of a prompt, mean over its
     tokens (of an encoder-decoder, the encoder's; a classifier reads its first token only).
 
     The function raises ValueError for a model without stages.
+
+    Args:
+      tail: as `outputs_of` takes it.
     """
 
     def states(params: PyTree, pair: Pair) -> Any:
         if not isinstance(model, Staged):
             raise ValueError(f"{type(model).__name__} has no stages: which states are its last?")
-        body = model.clone(stop=len(model.stages) - 1)
+        body = _for(pair, model, tail).clone(stop=len(model.stages) - 1)
         carry: Any = body.apply({"params": params}, pair.inputs._replace(read=None))
         x = carry.x
         places = jnp.arange(x.shape[1])

@@ -60,16 +60,18 @@ def compressed(part: Factors, rows: int) -> Factors:
     turn = gram_u @ gram / jnp.maximum(jnp.trace(gram_u) * jnp.trace(gram), tiny)
 
     def orthonormal(a: Float[Array, "n rows"]) -> Float[Array, "n rows"]:
-        """By Gram and Schmidt, in the metric of V; what is left of no size is dropped."""
-        found: list[Array] = []
-        for column in a.T:
+        """By Gram and Schmidt, in the metric of V, each column twice; what is left of no size is
+        dropped."""
+
+        def add(i: Int[Array, ""], found: Float[Array, "n rows"]) -> Float[Array, "n rows"]:
+            column = a[:, i]
             size = jnp.sqrt(jnp.maximum(column @ gram @ column, tiny))
             for _ in range(2):
-                for other in found:
-                    column = column - other * (other @ gram @ column)
+                column = column - found @ (found.T @ (gram @ column))
             left = jnp.sqrt(jnp.maximum(column @ gram @ column, tiny))
-            found.append(jnp.where(left > 1e-4 * size, column / left, 0.0))
-        return jnp.stack(found, axis=1)
+            return found.at[:, i].set(jnp.where(left > 1e-4 * size, column / left, 0.0))
+
+        return jax.lax.fori_loop(0, rows, add, jnp.zeros_like(a))
 
     begun = orthonormal(jax.random.normal(jax.random.key(0), (n, rows), jnp.float32))
     a = jax.lax.fori_loop(0, ROUNDS, lambda _, a: orthonormal(turn @ a), begun)

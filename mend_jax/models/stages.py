@@ -164,8 +164,15 @@ def split(model: nn.Module, at: Sites) -> tuple[nn.Module | None, nn.Module]:
     """
     if not isinstance(model, Staged) or (not at and at != ""):
         return None, model
-    first = len(model.stages)
-    for site in sites_of(model, at):
+    return split_at(model, sites_of(model, at))
+
+
+def split_at(model: nn.Module, sites: Collection[str]) -> tuple[nn.Module | None, nn.Module]:
+    """As `split`; of these sites it is known that the model has them."""
+    if not isinstance(model, Staged):
+        return None, model
+    first = len(model.stages) if sites else 0
+    for site in sites:
         owners = [i for i, stage in enumerate(model.stages) if f"{site}/".startswith(f"{stage}/")]
         if not owners:
             raise SiteError(f"site {site!r} belongs to no stage of {type(model).__name__}")

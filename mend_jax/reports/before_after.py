@@ -16,7 +16,9 @@ from mend_jax.editors.held import unfelt
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
+from mend_jax.reports.saying import sayer
 from mend_jax.saved.directory import SavedEditor
+from mend_jax.saved.parts import entered, trunk_of
 
 SIDE_BY_SIDE = 16
 """Prompts that are asked at a time."""
@@ -59,26 +61,22 @@ class BeforeAfter(NamedTuple):
 
 
 def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
-    """Jits the editor and the decoder of `saved`.
+    """Compiles the editor and the decoder of `saved`, as they are called.
 
     Args:
       new_tokens: how many tokens an answer has at most; it ends with its lines.
     """
     codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
-    speak = speak_of(model, new_tokens)
-    make_edit = jax.jit(saved.editor.edit)
+    speak, after = speak_of(model, new_tokens), sayer(saved, new_tokens)
+    make_edit, trunk = jax.jit(saved.editor.edit), trunk_of(saved)
 
     @jax.jit
     def before(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
         return speak(params, tokens, lengths)
 
-    @jax.jit
-    def after(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
-        return saved.editor.apply(state, speak, edit)(params, tokens, lengths)
-
     def edit(prompt: str, target: str, separator: str | None = None) -> Any:
         example = edit_example(saved.base, prompt, target, separator)
-        return make_edit(saved.state, params, example)
+        return make_edit(saved.state, params, entered(trunk, params, example))
 
     def spoken(
         speaking: Callable[..., Any], edit: Any, prompts: Sequence[str], lines: int

@@ -136,7 +136,7 @@ def editor_of_archive(
     chain = chain_of(archive, unsaid)
     config = {"editor": "mend", "options": {"chain": chain.config}, "sites": at}
     editor = build_editor(config, outputs_of(base.model))
-    example = blank_example(base, at)
+    example = blank_example(base, None)
     shapes = jax.eval_shape(lambda p: editor.init(jax.random.key(0), p, example), base.params)
     reading = _Reading(archive, {site: known[site] for site in order})
     state = EditorState(*jax.tree_util.tree_map_with_path(reading.leaf, tuple(shapes)))

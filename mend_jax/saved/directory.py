@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -27,7 +28,7 @@ from mend_jax.links import Link
 from mend_jax.models.fingerprint import difference, fingerprint, has_tensors, other_bytes
 from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import Base, load
-from mend_jax.models.stages import split, traced
+from mend_jax.models.stages import split_at, traced
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
@@ -157,8 +158,8 @@ def load_editor(
     base = base._replace(chat=base.chat._replace(ends=config.get("ends_turns", False)))
     stages = config["scoped"]["scope"]["stages"] if "scoped" in config else base.model.keep
     base = base._replace(model=base.model.clone(keep=tuple(stages), alike=True))
-    editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
     check_base(directory, config, base, force)
+    editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
     shapes = _sound(directory, partial(_state_shapes, editor, config, base, links))
     promised = {"shapes": config["shapes"]} if force else config
     state = read_arrays(directory / "editor.safetensors", shapes, promised)
@@ -182,7 +183,9 @@ def _state_shapes(
     held = base.stored is None
     key = (made, tuple((links or {}).items()), base.model, held, tuple(kernels), tree)
     if key not in _known:
-        example = blank_example(base, tuple(config["sites"]))
+        short = "scoped" in config or not held  # others of a whole base may want to see tokens
+        trunk = split_at(base.model, config["sites"])[0] if short else None
+        example = blank_example(base, trunk)
         for oldest in list(_known)[: len(_known) - 15]:
             del _known[oldest]
         _known[key] = jax.eval_shape(
@@ -193,15 +196,19 @@ def _state_shapes(
 
 def outputs_over(base: Base, sites: tuple[str, ...]) -> Outputs:
     """The functions over what is held of a base: its model, or the tail from these sites on."""
-    return outputs_of(base.model if base.stored is None else split(base.model, sites)[1])
+    trunk, tail = split_at(base.model, sites)
+    if base.stored is not None:
+        return outputs_of(tail)
+    return outputs_of(base.model, tail=None if trunk is None else tail)
 
 
-def blank_example(base: Base, sites: tuple[str, ...]) -> Example:
+def blank_example(base: Base, trunk: nn.Module | None) -> Example:
     """The smallest example that an editor over what is held of the base takes, to trace shapes
-    with."""
+    with; with a trunk, one that has passed it."""
     inputs: Any = base.model.example_inputs()
-    trunk = None if base.stored is None else split(base.model, sites)[0]
-    if trunk is not None:
+    if trunk is not None and base.stored is None:
+        inputs = jax.eval_shape(lambda p, x: trunk.apply({"params": p}, x), base.params, inputs)
+    elif trunk is not None:
         inputs = traced(trunk, inputs)[1]
     blank = Pair(inputs, np.zeros((1, 1), np.int32))
     return Example(blank, blank, blank)

@@ -15,6 +15,7 @@ from mend_jax.data.writable import warn_of
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.factors import in_float32, norm
 from mend_jax.saved.directory import SavedEditor
+from mend_jax.saved.parts import entered, trunk_of
 from mend_jax.scopes.network import Keys, Scope
 
 SIDE_BY_SIDE = 8
@@ -30,6 +31,7 @@ def maker_of(saved: SavedEditor) -> Make:
     padded shape."""
     encode = codec_of(saved.base).pair
     jitted = jax.jit(jax.vmap(saved.editor.edit, (None, None, 0)))
+    trunk, params = trunk_of(saved), saved.base.params
 
     def tokens(record: Record) -> Tokens | str:
         try:
@@ -51,7 +53,7 @@ def maker_of(saved: SavedEditor) -> Make:
             chosen = good[first : first + batch]
             filled = [*chosen, *[chosen[-1]] * (batch - len(chosen))]
             examples = edit_examples([[found[i]] for i in filled], shapes)
-            made: Any = jitted(saved.state, saved.base.params, examples)
+            made: Any = jitted(saved.state, params, entered(trunk, params, examples))
             kept = jax.device_get(jax.tree.map(lambda x: x[:, 0], made.kept))
             for j, i in enumerate(chosen):
                 found[i] = _sound(jax.tree.map(lambda x, j=j: x[j], kept))

@@ -1,0 +1,86 @@
+"""What an edited base goes on with: a program for all of it, or for its tail alone.
+
+To compile a base as one program takes longer than all that it is asked by hand. Of a causal base
+with a scoped editor the trunk is called from the host, block by block, token by token: of blocks
+that are alike one is compiled, and of the tail one program, in which the edits act.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from mend_jax.editors.base import EditorState
+from mend_jax.evaluation.generation import Speak, speak_of
+from mend_jax.models.generate import LOST, forced, prediction
+from mend_jax.models.stages import Inputs
+from mend_jax.saved.directory import SavedEditor
+from mend_jax.saved.parts import trunk_of
+
+Say = Callable[..., Int[Array | np.ndarray, "k new"]]
+"""say(state, params, edit, tokens, lengths) -> the words after an edit, as `generate` gives them:
+of texts int32[k, length] of so many tokens each."""
+
+
+def sayer(saved: SavedEditor, new: int) -> Say:
+    """How the edited base goes on with texts, greedily.
+
+    Args:
+      new: how many tokens.
+    """
+    trunk, model = trunk_of(saved), saved.base.model
+    if trunk is None or model.kind != "causal":
+        speak = speak_of(model, new)
+        return jax.jit(partial(_whole, saved, speak))
+    force, stop = forced(saved.base.config, new), trunk.stop
+
+    @partial(jax.jit, static_argnums=0)
+    def step(
+        length: int, state: EditorState, params: PyTree, edit: Any, cache: PyTree, *read: Any
+    ) -> tuple[PyTree, Array]:
+        """Cache and token after a carry of the trunk, and how many tokens were said before."""
+        carry, said = read
+        tail = model.clone(start=stop, cache_length=length)
+
+        def run(params: PyTree, cache: PyTree, carry: Inputs) -> Any:
+            return tail.apply({"params": params, **cache}, carry, mutable=["cache"])
+
+        logits, cache = saved.editor.apply(state, run, edit)(params, cache, carry)
+        return dict(cache), prediction(force(logits, said))
+
+    def say(
+        state: EditorState,
+        params: PyTree,
+        edit: Any,
+        tokens: Int[np.ndarray, "k length"],
+        lengths: Int[np.ndarray, "k"],
+    ) -> Int[np.ndarray, "k new"]:
+        length = tokens.shape[1] + new
+        below = model.clone(stop=stop, cache_length=length)
+        place, zeros = np.asarray(lengths)[:, None], np.zeros((len(tokens), 1), np.int32)
+        inputs = Inputs(jnp.asarray(tokens), jnp.asarray(place - 1))
+        known: Any = {}
+        cache: Any = {}
+        found: list[np.ndarray] = []
+        lost = zeros > 0
+        for said in range(new):
+            carry, known = below.apply({"params": params, **known}, inputs, mutable=["cache"])
+            cache, token = step(length, state, params, edit, cache, carry, said)
+            found.append(np.where(lost, LOST, np.asarray(token)))
+            lost = found[-1] == LOST
+            token, at = jnp.asarray(np.where(lost, 0, found[-1])), jnp.asarray(place + said)
+            inputs = Inputs(token, jnp.asarray(zeros), at)
+        return np.concatenate(found, axis=1)
+
+    return say
+
+
+def _whole(
+    saved: SavedEditor, speak: Speak, state: EditorState, params: PyTree, edit: Any, *asked: Any
+) -> Array:
+    """As one program."""
+    return saved.editor.apply(state, speak, edit)(params, *asked)
