@@ -7,6 +7,7 @@ are the same either way, so one parameter tree serves the model, its trunk and i
 """
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -116,11 +117,19 @@ class Staged(Protocol):
         ...
 
 
+@lru_cache(maxsize=64)
 def abstract_params(model: nn.Module) -> PyTree:
     """Shapes and dtypes of the model's parameters, without allocating any."""
     key = jax.random.key(0)
     variables = jax.eval_shape(lambda: model.init(key, model.example_inputs()))
     return variables["params"]
+
+
+@lru_cache(maxsize=64)
+def _linear_in(model: nn.Module) -> tuple[str, ...]:
+    """Names of all linear layers of a staged model."""
+    params = abstract_params(model)
+    return linear_sites(lambda p: model.apply({"params": p}, model.example_inputs()), params)
 
 
 def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
@@ -129,11 +138,7 @@ def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
     Raises:
       SiteError: none matches; or one that is no linear layer.
     """
-    params = abstract_params(model)
-    found = linear_sites(
-        lambda p: model.apply({"params": p}, model.example_inputs()), params
-    )
-    return match_sites(at, found, {})
+    return match_sites(at, _linear_in(model), {})
 
 
 def sites_at_read(model: nn.Module, sites: Collection[str]) -> tuple[str, ...]:
