@@ -83,7 +83,7 @@ def sequence_logits(model: nn.Module, tail: nn.Module | None = None) -> LogitsFn
     """
 
     def logits(params: PyTree, pair: Pair) -> Any:
-        return _for(pair, model, tail).apply({"params": params}, pair.inputs)
+        return _part(pair, model, tail).apply({"params": params}, pair.inputs)
 
     return logits
 
@@ -102,7 +102,7 @@ def sequence_loss(model: nn.Module, tail: nn.Module | None = None) -> LossFn:
     return loss
 
 
-def _for(pair: Pair, model: nn.Module, tail: nn.Module | None) -> nn.Module:
+def _part(pair: Pair, model: nn.Module, tail: nn.Module | None) -> nn.Module:
     """The model for tokens, the tail for what the trunk makes of them."""
     return model if tail is None or pair.inputs.x.dtype == jnp.int32 else tail
 
@@ -120,7 +120,7 @@ def prompt_states(model: nn.Module, tail: nn.Module | None = None) -> StatesFn:
     def states(params: PyTree, pair: Pair) -> Any:
         if not isinstance(model, Staged):
             raise ValueError(f"{type(model).__name__} has no stages: which states are its last?")
-        body = _for(pair, model, tail).clone(stop=len(model.stages) - 1)
+        body = _part(pair, model, tail).clone(stop=len(model.stages) - 1)
         carry: Any = body.apply({"params": params}, pair.inputs._replace(read=None))
         x = carry.x
         places = jnp.arange(x.shape[1])

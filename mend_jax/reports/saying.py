@@ -60,7 +60,7 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         lengths: Int[np.ndarray, "k"],
     ) -> Int[np.ndarray, "k new"]:
         length = tokens.shape[1] + new
-        below = model.clone(stop=stop, cache_length=length)
+        below = trunk.clone(cache_length=length)
         place, zeros = np.asarray(lengths)[:, None], np.zeros((len(tokens), 1), np.int32)
         inputs = Inputs(jnp.asarray(tokens), jnp.asarray(place - 1))
         known: Any = {}

@@ -20,7 +20,7 @@ def trunk_of(saved: SavedEditor) -> nn.Module | None:
     if "scoped" not in saved.config or saved.base.stored is not None:
         return None
     trunk = split_at(saved.base.model, saved.sites)[0]
-    return None if trunk is None or not can_be_cached(trunk) else trunk
+    return trunk.clone(alike=True) if trunk is not None and can_be_cached(trunk) else None
 
 
 def entered(trunk: nn.Module | None, params: PyTree, example: Example) -> Example:
