@@ -35,9 +35,11 @@ def attention(
       mask: which keys a query sees. bias: added to the scores (heads not grouped).
     """
     k, queries, heads, d = query.shape
-    kv_heads = key.shape[2]
-    grouped = query.reshape(k, queries, kv_heads, heads // kv_heads, d)
-    scores = jnp.einsum("kqhgd,kshd->khgqs", grouped, key.astype(query.dtype))
+    # heads before positions, as the products want them: a GPU's compiler makes fewer kernels so
+    query, key, value = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
+    kv_heads = key.shape[1]
+    grouped = query.reshape(k, kv_heads, heads // kv_heads, queries, d)
+    scores = jnp.einsum("khgqd,khsd->khgqs", grouped, key.astype(query.dtype))
     scores = scores.astype(jnp.float32)
     scores = capped(scores * (d**-0.5 if scoring.scale is None else scoring.scale), scoring.cap)
     if bias is not None:
@@ -45,7 +47,8 @@ def attention(
     if mask is not None:
         scores = jnp.where(mask[:, None, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("khgqs,kshd->kqhgd", weights, value).reshape(k, queries, heads * d)
+    out = jnp.einsum("khgqs,khsd->khgqd", weights, value).reshape(k, heads, queries, d)
+    return jnp.moveaxis(out, 1, 2).reshape(k, queries, heads * d)
 
 
 def everything_before(
