@@ -42,7 +42,8 @@ from mend_jax.runs.opening import EditorPlace, OpeningOptions, open_editor
 from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work, stream_of
-from mend_jax.saved.directory import SavedEditor, build_editor, outputs_over
+from mend_jax.saved.building import build_editor, outputs_over
+from mend_jax.saved.directory import SavedEditor
 
 
 @dataclass(frozen=True, kw_only=True)

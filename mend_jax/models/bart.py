@@ -34,8 +34,9 @@ from mend_jax.models.layers import (
     layer_norm,
     logits_against,
 )
-from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes
 from mend_jax.models.settings import check_heads, check_token_ids, settle
+from mend_jax.models.stack import Stack, StackAttention, StackBlock
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected
 

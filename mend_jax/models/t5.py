@@ -26,7 +26,8 @@ from mend_jax.models.family import (
 )
 from mend_jax.models.layers import MLP, Head, Linear, RMSNorm
 from mend_jax.models.relative_positions import relative_bucket
-from mend_jax.models.seq2seq import EncoderDecoder, Sizes, Stack, StackAttention, StackBlock
+from mend_jax.models.seq2seq import EncoderDecoder, Sizes
+from mend_jax.models.stack import Stack, StackAttention, StackBlock
 from mend_jax.models.t5_config import MT5Config, T5Config, UMT5Config
 from mend_jax.parallel import Partition
 from mend_jax.weights import Expected

@@ -25,7 +25,8 @@ from mend_jax.objectives import Forced
 from mend_jax.option_types import Batch, Times, between
 from mend_jax.runs.held import elsewhere_of, first_group, forced_held, spoken_held, standing_of
 from mend_jax.runs.work import Work, tail_of
-from mend_jax.saved.directory import SavedEditor, build_editor
+from mend_jax.saved.building import build_editor
+from mend_jax.saved.directory import SavedEditor
 
 TEXTS = 10
 """Edits whose texts are kept in results.json."""

@@ -33,7 +33,7 @@ from mend_jax.evaluation.teacher_forced import Batching, kept
 from mend_jax.objectives import Forced
 from mend_jax.runs.scope_passages import anything, passages_of
 from mend_jax.runs.work import Work, tail_of
-from mend_jax.saved.directory import build_editor
+from mend_jax.saved.building import build_editor
 from mend_jax.scopes.registry import scope_of
 
 

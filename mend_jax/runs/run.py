@@ -39,7 +39,8 @@ from mend_jax.runs.training import (
     train,
 )
 from mend_jax.saved.arrays import check_trained
-from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
+from mend_jax.saved.building import build_editor
+from mend_jax.saved.directory import SavedEditor, save_editor
 
 RESULTS = "results.json"
 

@@ -30,7 +30,8 @@ from mend_jax.links import Link
 from mend_jax.models.registry import Base
 from mend_jax.objectives import outputs_of
 from mend_jax.saved.arrays import EditorError, check_trained
-from mend_jax.saved.directory import SavedEditor, blank_example, build_editor
+from mend_jax.saved.building import blank_example, build_editor
+from mend_jax.saved.directory import SavedEditor
 from mend_jax.weights.names import spellings
 
 Arrays = Mapping[str, np.ndarray]

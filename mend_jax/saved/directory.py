@@ -8,33 +8,25 @@ or changed by hand, is refused unless `force` is said.
 
 import json
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict, Unpack
 
-import flax.linen as nn
-import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 
 from mend_jax.editors.base import Editor, EditorState
-from mend_jax.editors.registry import make_editor
-from mend_jax.editors.scoped import scoped
-from mend_jax.example import Example, Pair
 from mend_jax.files import array_checksum, json_checksum, replace_whole, write_text
 from mend_jax.links import Link
 from mend_jax.models.fingerprint import difference, fingerprint, has_tensors, other_bytes
 from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import Base, load
-from mend_jax.models.stages import split_at, traced
-from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.parallel import fetch
 from mend_jax.saved.arrays import EditorError, check_trained, halved, named_arrays, read_arrays
+from mend_jax.saved.building import build_editor, outputs_over, state_shapes
 from mend_jax.saved.config import read_config
 from mend_jax.saved.place import find_editor
-from mend_jax.scopes.registry import scope_of
 from mend_jax.sites import SiteError
 
 
@@ -160,58 +152,11 @@ def load_editor(
     base = base._replace(model=base.model.clone(keep=tuple(stages), alike=True))
     check_base(directory, config, base, force)
     editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
-    shapes = _sound(directory, partial(_state_shapes, editor, config, base, links))
+    shapes = _sound(directory, partial(state_shapes, editor, config, base, links))
     promised = {"shapes": config["shapes"]} if force else config
     state = read_arrays(directory / "editor.safetensors", shapes, promised)
     check_trained(state, str(directory))
     return SavedEditor(editor, state, base, sites, config, origin)
-
-
-_known: dict[Hashable, PyTree] = {}
-
-
-def _state_shapes(
-    editor: Editor,
-    config: Mapping[str, Any],
-    base: Base,
-    links: Mapping[str, Callable[..., Link]] | None,
-) -> PyTree:
-    """The editor's state, abstract; worked out once, since JAX keeps what it traces for that."""
-    kernels, tree = jax.tree.flatten(jax.eval_shape(lambda p: p, base.params))
-    parts = ("editor", "options", "sites", "at_once", "scoped")
-    made = json.dumps([config.get(name) for name in parts])
-    held = base.stored is None
-    key = (made, tuple((links or {}).items()), base.model, held, tuple(kernels), tree)
-    if key not in _known:
-        short = "scoped" in config or not held  # others of a whole base may want to see tokens
-        trunk = split_at(base.model, config["sites"])[0] if short else None
-        example = blank_example(base, trunk)
-        for oldest in list(_known)[: len(_known) - 15]:
-            del _known[oldest]
-        _known[key] = jax.eval_shape(
-            lambda p, x: editor.init(jax.random.key(0), p, x), base.params, example
-        )
-    return _known[key]
-
-
-def outputs_over(base: Base, sites: tuple[str, ...]) -> Outputs:
-    """The functions over what is held of a base: its model, or the tail from these sites on."""
-    trunk, tail = split_at(base.model, sites)
-    if base.stored is not None:
-        return outputs_of(tail)
-    return outputs_of(base.model, tail=None if trunk is None else tail)
-
-
-def blank_example(base: Base, trunk: nn.Module | None) -> Example:
-    """The smallest example that an editor over what is held of the base takes, to trace shapes
-    with; with a trunk, one that has passed it."""
-    inputs: Any = base.model.example_inputs()
-    if trunk is not None and base.stored is None:
-        inputs = jax.eval_shape(lambda p, x: trunk.apply({"params": p}, x), base.params, inputs)
-    elif trunk is not None:
-        inputs = traced(trunk, inputs)[1]
-    blank = Pair(inputs, np.zeros((1, 1), np.int32))
-    return Example(blank, blank, blank)
 
 
 def _sound(directory: Path, make: Callable[[], Any]) -> Any:
@@ -260,24 +205,3 @@ def check_base(directory: Path, config: Mapping[str, Any], base: Base, force: bo
             "(`load(..., checksums=True)` reads all in each)",
             stacklevel=3,
         )
-
-
-def build_editor(
-    config: Mapping[str, Any],
-    outputs: Outputs,
-    links: Mapping[str, Callable[..., Link]] | None = None,
-) -> Editor:
-    """The editor that a config describes, over the outputs of a model, or of the tail of one.
-
-    Raises:
-      ValueError: it is of a kind that is not known here.
-    """
-    name, options, sites = config["editor"], config["options"], tuple(config["sites"])
-    if "scoped" not in config:
-        return make_editor(name, options, outputs, sites, config.get("at_once", "joint"), links)
-    within = config["scoped"]
-    editor = make_editor(name, options, outputs, sites, "joint", links)
-    late = within.get("late")
-    if late is None:  # an editor that was saved when these were told by their names
-        late = [site for site in sites if site.startswith(within["last_block"])]
-    return scoped(editor, scope_of(within["scope"]), outputs.logits, late, within["rows"])

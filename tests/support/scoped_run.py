@@ -14,7 +14,8 @@ import mend_jax as mj
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
 from mend_jax.objectives import outputs_of
-from mend_jax.saved.directory import SavedEditor, build_editor, save_editor
+from mend_jax.saved.building import build_editor
+from mend_jax.saved.directory import SavedEditor, save_editor
 from mend_jax.scopes.network import two_keys
 
 pytest_plugins = ["finished_run"]
