@@ -6,7 +6,7 @@ with its interceptor, one user context with a fresh token, so that an inner `jax
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,7 +25,10 @@ Seen: TypeAlias = Array | np.ndarray
 _trace_token = jax.make_user_context(None)
 
 _looked_for: ContextVar[tuple[frozenset[str] | None, ...]] = ContextVar("looked_for", default=())
-"""The sites of the interceptions that are in effect; None: any site."""
+"""The sites of the interceptions of Linen modules that are in effect; None: any site."""
+
+_interceptors: Sized | None = getattr(nn.module, "_global_interceptor_stack", None)
+"""All that are in effect, other people's too; None: this Flax does not tell."""
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -34,10 +37,14 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def looked_into(part: str) -> bool:
-    """Whether an interception that is in effect is for a layer of this part of a model."""
+    """Whether an interception that is in effect is, or may be, for a layer of this part of a model:
+    what others than `intercepting` look for cannot be known."""
+    ours = _looked_for.get()
+    if _interceptors is None or len(_interceptors) > len(ours):
+        return True
     return any(
         sites is None or any(f"{site}/".startswith(f"{part}/") for site in sites)
-        for sites in _looked_for.get()
+        for sites in ours
     )
 
 
@@ -73,13 +80,14 @@ def intercepting(
         x = args[0] if args else kwargs["inputs"]
         return change(site, x, y)
 
-    seen: contextlib.AbstractContextManager[Any] = nn.intercept_methods(interceptor)
     if takes_module(args):
-        seen = with_names(args, sites, change)
+        with with_names(args, sites, change) as given, _trace_token(object()):
+            yield given
+        return
     before = _looked_for.set((*_looked_for.get(), sites))
     try:
-        with seen as given, _trace_token(object()):
-            yield given or args
+        with nn.intercept_methods(interceptor), _trace_token(object()):
+            yield args
     finally:
         _looked_for.reset(before)
 
@@ -101,23 +109,34 @@ def linear_sites(function: Callable[..., Any], *args: Any) -> tuple[str, ...]:
 
 def calls_at(at: Sites, function: Callable[..., Any], *args: Any) -> Calls:
     """As `calls`; only of the layers that are named, if that are all, since nothing else need be
-    looked into then."""
+    looked into then. What goes wrong is said of all layers."""
     if not isinstance(at, str):
-        found = calls(function, *args, sites=frozenset(at))
-        if found.linear.keys() >= set(at):
-            return found
+        with contextlib.suppress(Exception):
+            found = _calls(function, frozenset(at), args)
+            if found.linear.keys() >= set(at):
+                return found
     return calls(function, *args)
 
 
-def calls(
-    function: Callable[..., Any], *args: Any, sites: frozenset[str] | None = None
-) -> Calls:
+def calls(function: Callable[..., Any], *args: Any) -> Calls:
     """Of a function, without running it.
 
-    Args:
-      sites: of these layers alone (None: of all).
+    Raises:
+      SiteError: what it calls is Flax NNX's, and no module that it takes first.
     """
-    linear: dict[str, tuple[Seen, Array]] = {}
+    found: dict[str, Any] = {}
+    with refusing(found, function, args):
+        return _calls(function, None, args, found)
+
+
+def _calls(
+    function: Callable[..., Any],
+    sites: frozenset[str] | None,
+    args: tuple[Any, ...],
+    linear: dict[str, tuple[Seen, Array]] | None = None,
+) -> Calls:
+    """Of the layers that are sites alone (None: of all), as they are found."""
+    linear = {} if linear is None else linear
     others: dict[str, str] = other_parts(args)
 
     def note(site: str, x: Seen, y: Array) -> Array:
@@ -132,8 +151,7 @@ def calls(
         with intercepting(sites, note, args, note_other) as given:
             return function(*given)
 
-    with refusing(linear, function, args):
-        traced = jax.make_jaxpr(called)(*args)
+    traced = jax.make_jaxpr(called)(*args)
     passes: dict[str, tuple[int, str]] = {}
     for site, n, loop in marks(traced.jaxpr):
         passes[site] = n, loop or passes.get(site, (n, ""))[1]

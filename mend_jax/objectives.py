@@ -104,7 +104,8 @@ def sequence_loss(model: nn.Module, tail: nn.Module | None = None) -> LossFn:
 
 def _part(pair: Pair, model: nn.Module, tail: nn.Module | None) -> nn.Module:
     """The model for tokens, the tail for what the trunk makes of them."""
-    return model if tail is None or pair.inputs.x.dtype == jnp.int32 else tail
+    tokens = jnp.issubdtype(pair.inputs.x.dtype, jnp.integer)
+    return model if tail is None or tokens else tail
 
 
 def prompt_states(model: nn.Module, tail: nn.Module | None = None) -> StatesFn:

@@ -125,16 +125,6 @@ def check_weights(edit: PyTree) -> None:
         raise ValueError("the editor changes no weights: its edits cannot be added")
 
 
-def unfelt(edit: Any) -> Any:
-    """An edit of the same shapes that changes nothing; None where there is none known."""
-    if isinstance(edit, Slots):
-        return edit._replace(used=jnp.zeros_like(edit.used))
-    parts = edit.values() if isinstance(edit, Mapping) else [None]
-    if all(isinstance(part, Factors | Dense) for part in parts):
-        return jax.tree.map(jnp.zeros_like, edit)
-    return None
-
-
 def held_together(editor: Editor, holding: Holding) -> Editor:
     """The editor that makes each of the k edits of an example alone, and holds them together.
 

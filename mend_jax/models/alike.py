@@ -14,24 +14,21 @@ from jaxtyping import Array, PyTree
 
 from mend_jax.calls import looked_into
 
-CACHE = "cache"
-
 
 def run_block(block: nn.Module, x: Array, *args: Any) -> Any:
     """`block(x, *args)`, traced once for all blocks like it.
 
-    As it is where an interception of `mend_jax.calls` is for one of its layers, where it makes
-    its parameters, and where its intermediate values are asked for. An interceptor that is put in
-    place by other means sees the first of such blocks only, and that without its name.
+    As it is where an interception may be for one of its layers, where it makes its parameters, and
+    where its intermediate values are asked for.
     """
     asked = block.is_mutable_collection("intermediates")
     if asked or block.is_initializing() or looked_into("/".join(block.path)):
         return block(x, *args)
-    mutable = (CACHE,) if block.is_mutable_collection(CACHE) else ()
+    mutable = ("cache",) if block.is_mutable_collection("cache") else ()
     nameless = block.clone(parent=None, name=None)
     out, changed = _run(nameless, mutable, dict(block.variables), x, *args)
-    for name, value in changed.get(CACHE, {}).items():
-        block.put_variable(CACHE, name, value)
+    for name, value in changed.get("cache", {}).items():
+        block.put_variable("cache", name, value)
     return out
 
 

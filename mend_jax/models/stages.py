@@ -117,9 +117,23 @@ class Staged(Protocol):
         ...
 
 
-@lru_cache(maxsize=64)
 def abstract_params(model: nn.Module) -> PyTree:
     """Shapes and dtypes of the model's parameters, without allocating any."""
+    return _once(_abstract, model)
+
+
+def _once(work_out: Any, model: nn.Module) -> Any:
+    """What a function with a memory makes of a model; a model that cannot be remembered is worked
+    on each time."""
+    try:
+        hash(model)
+    except TypeError:
+        return work_out.__wrapped__(model)
+    return work_out(model)
+
+
+@lru_cache(maxsize=64)
+def _abstract(model: nn.Module) -> PyTree:
     key = jax.random.key(0)
     variables = jax.eval_shape(lambda: model.init(key, model.example_inputs()))
     return variables["params"]
@@ -138,7 +152,7 @@ def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
     Raises:
       SiteError: none matches; or one that is no linear layer.
     """
-    return match_sites(at, _linear_in(model), {})
+    return match_sites(at, _once(_linear_in, model), {})
 
 
 def sites_at_read(model: nn.Module, sites: Collection[str]) -> tuple[str, ...]:

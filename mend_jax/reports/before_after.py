@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from mend_jax.data.batches import LENGTHS, bucket, edit_examples, shapes_of_edits
@@ -12,7 +13,7 @@ from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.records import KINDS, Record, rephrases_of
 from mend_jax.data.writable import warn_of
 from mend_jax.editors.base import EditorState
-from mend_jax.editors.held import unfelt
+from mend_jax.editors.held import Slots
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
@@ -49,7 +50,8 @@ def edit_example(base: Base, prompt: str, target: str, separator: str | None = N
 
 
 class BeforeAfter(NamedTuple):
-    """A saved editor made ready to edit and to speak; one compilation per padded shape.
+    """A saved editor made ready to edit and to speak; what it takes is compiled once per padded
+    shape.
 
     edit(prompt, target, separator=None) -> edit. ask(edit, prompts, lines=1) -> answers of so many
     lines, before and after; say(edit, prompts, lines=1) -> those after alone, as texts.
@@ -98,10 +100,11 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
         return spoken(after, edit, prompts, lines)
 
     def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
-        edited, none = say(edit, prompts, lines), unfelt(edit)
-        # the same program, where it can be, since compiling one takes longer than many answers
-        speaking, other = (before, edit) if none is None else (after, none)
-        plain = spoken(speaking, other, prompts, lines)
+        edited = say(edit, prompts, lines)
+        if isinstance(edit, Slots):  # by the same program, with none of them in use
+            plain = spoken(after, edit._replace(used=jnp.zeros_like(edit.used)), prompts, lines)
+        else:
+            plain = spoken(before, edit, prompts, lines)
         return [Answer(*one) for one in zip(prompts, plain, edited, strict=True)]
 
     return BeforeAfter(edit, ask, say)

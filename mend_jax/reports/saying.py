@@ -40,10 +40,15 @@ def sayer(saved: SavedEditor, new: int) -> Say:
 
     @partial(jax.jit, static_argnums=0)
     def step(
-        length: int, state: EditorState, params: PyTree, edit: Any, cache: PyTree, *read: Any
+        length: int,
+        state: EditorState,
+        params: PyTree,
+        edit: Any,
+        cache: PyTree,
+        carry: Inputs,
+        said: Int[Array, ""],
     ) -> tuple[PyTree, Array]:
-        """Cache and token after a carry of the trunk, and how many tokens were said before."""
-        carry, said = read
+        """Cache and next token, after the trunk's carry and so many tokens that were said."""
         tail = model.clone(start=stop, cache_length=length)
 
         def run(params: PyTree, cache: PyTree, carry: Inputs) -> Any:
@@ -69,7 +74,7 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         lost = zeros > 0
         for said in range(new):
             carry, known = below.apply({"params": params, **known}, inputs, mutable=["cache"])
-            cache, token = step(length, state, params, edit, cache, carry, said)
+            cache, token = step(length, state, params, edit, cache, carry, jnp.int32(said))
             found.append(np.where(lost, LOST, np.asarray(token)))
             lost = found[-1] == LOST
             token, at = jnp.asarray(np.where(lost, 0, found[-1])), jnp.asarray(place + said)

@@ -20,7 +20,7 @@ from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import sites_at_read, split
-from mend_jax.objectives import kind_of, outputs_of
+from mend_jax.objectives import kind_of
 from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.runs.scope_states import narrowed, sample_of, states_of
 from mend_jax.saved.building import build_editor
@@ -200,7 +200,7 @@ def with_scope(saved: SavedEditor, scope: dict[str, Any], phi: PyTree) -> SavedE
     late = list(late_sites(saved.base.model, saved.sites))
     config = saved.config | {"scoped": {"scope": scope, "late": late, "rows": ROWS}}
     base = saved.base._replace(model=saved.base.model.clone(keep=tuple(scope["stages"])))
-    editor = build_editor(config, outputs_of(base.model))
+    editor = build_editor(config, outputs_over(base, saved.sites))
     state = EditorState(ScopedPhi(saved.state.phi, jax.device_get(phi)), saved.state.stats)
     return SavedEditor(editor, state, base, saved.sites, config)
 

@@ -148,8 +148,10 @@ def load_editor(
         base = load(base or config["base"], how.get("mesh"), dtype)
     sites = tuple(config["sites"])
     base = base._replace(chat=base.chat._replace(ends=config.get("ends_turns", False)))
-    stages = config["scoped"]["scope"]["stages"] if "scoped" in config else base.model.keep
-    base = base._replace(model=base.model.clone(keep=tuple(stages), alike=True))
+    fields: dict[str, Any] = {"alike": True} if hasattr(base.model, "alike") else {}
+    if "scoped" in config:
+        fields |= {"keep": tuple(config["scoped"]["scope"]["stages"])}
+    base = base._replace(model=base.model.clone(**fields))
     check_base(directory, config, base, force)
     editor = _sound(directory, lambda: build_editor(config, outputs_over(base, sites), links))
     shapes = _sound(directory, partial(state_shapes, editor, config, base, links))

@@ -48,12 +48,15 @@ def read_header(data: np.ndarray) -> Header:
         not UTF-8.
       ImportError: the `gguf` package is not installed.
     """
+    import gguf
+
     at = _Place(data)
     at.skip(4)
     version = at.number("I")
     if version not in _VERSIONS:
-        order = "its numbers are big-endian" if version % 65536 == 0 else "it is not known here"
-        raise ValueError(f"of version {version}: {order}")
+        swapped = version and version % 65536 == 0
+        why = "its numbers are big-endian" if swapped else "it is not known here"
+        raise ValueError(f"of version {version}: {why}")
     tensors, keys = at.number("Q"), at.number("Q")
     fields: dict[str, Any] = {}
     for _ in range(keys):
@@ -62,10 +65,18 @@ def read_header(data: np.ndarray) -> Header:
     for _ in range(tensors):
         _put(places, at.text(), at.tensor)
     alignment = fields.get("general.alignment", 32)
-    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+    if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise ValueError(f"an alignment of {alignment!r}")
     end = at.byte + -at.byte % alignment
-    found = [_tensor(data, name, end, *place) for name, place in places.items()]
+    found: list[Tensor] = []
+    for name, (shape, number, offset) in places.items():
+        kind = gguf.GGMLQuantizationType(number)
+        rows = _rows(name, shape, *gguf.GGML_QUANT_SIZES[kind])
+        begin = end + offset
+        if begin + prod(rows) > len(data):
+            raise ValueError(f"{name} should end at byte {begin + prod(rows)} of {len(data)}")
+        there = data[begin : begin + prod(rows)].reshape(rows)
+        found.append(Tensor(name, kind, tuple(shape), begin, there))
     return Header(fields, found, alignment, end)
 
 
@@ -131,18 +142,8 @@ class _Place:
         return self.numbers("Q", self.number("I")), self.number("I"), self.number("Q")
 
 
-def _tensor(
-    data: np.ndarray, name: str, first: int, shape: list[int], number: int, offset: int
-) -> Tensor:
-    """A tensor that begins so many bytes after the first."""
-    import gguf
-
-    kind = gguf.GGMLQuantizationType(number)
-    values, size = gguf.GGML_QUANT_SIZES[kind]
+def _rows(name: str, shape: list[int], values: int, size: int) -> tuple[int, ...]:
+    """The shape of a tensor's bytes, of which `size` are a block of so many values."""
     if not shape or shape[0] % values:
-        raise ValueError(f"{name} is {shape}, of which blocks of {values} cannot be made")
-    rows = (*reversed(shape[1:]), shape[0] // values * size)
-    begin, end = first + offset, first + offset + prod(rows)
-    if end > len(data):
-        raise ValueError(f"{name} should end at byte {end} of {len(data)}")
-    return Tensor(name, kind, tuple(shape), begin, data[begin:end].reshape(rows))
+        raise ValueError(f"{name} has the shape {shape}, and blocks are of {values} values")
+    return (*reversed(shape[1:]), shape[0] // values * size)

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +92,25 @@ def test_interceptions_see_their_own_blocks(tiny: Tiny):
     assert names.count("_run") == 2  # of the blocks before and after
     with pytest.raises(mj.SiteError, match="layers_7"):
         mj.capture(partial(loss, alike), "layers_7/mlp/up_proj")(tiny.params)
+
+
+def test_other_peoples_interceptors_see_all_blocks(tiny: Tiny):
+    """Also after the blocks were traced; and what they change is not kept."""
+    alike = tiny.model.clone(alike=True)
+    before = logits(alike, tiny.params, inputs())
+    seen = []
+
+    def doubled(function: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.module.name != "up_proj" or context.method_name != "__call__":
+            return function(*args, **kwargs)
+        seen.append("/".join(context.module.path))
+        return 2 * function(*args, **kwargs)
+
+    with nn.intercept_methods(doubled):
+        changed = logits(alike, tiny.params, inputs())
+    assert seen == [f"layers_{i}/mlp/up_proj" for i in range(3)]
+    assert np.any(changed != before)
+    assert_equal(logits(alike, tiny.params, inputs()), before)
 
 
 def test_intermediate_values_are_those_of_all_blocks(tiny: Tiny):

@@ -1,5 +1,7 @@
 """Trunk and tail: together the model, over one parameter tree."""
 
+from typing import Any
+
 import flax.errors
 import flax.linen as nn
 import jax
@@ -11,6 +13,7 @@ from conftest import Tiny
 from jaxtyping import TypeCheckError
 
 import mend_jax as mj
+from mend_jax.models.llama import Llama
 from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of
 
 
@@ -76,6 +79,17 @@ def test_the_trunk_takes_leading_axes_and_passes_no_gradient(tiny: Tiny):
     gradient = jax.jit(jax.grad(through_both))(tiny.params)
     assert not any(np.any(g) for g in jax.tree.leaves(gradient["layers_0"]))
     assert all(np.any(g) for g in jax.tree.leaves(gradient["layers_1"]))
+
+
+def test_a_model_that_cannot_be_remembered(tiny: Tiny):
+    class Noted(Llama):
+        note: Any = None
+
+    model = Noted(tiny.model.config, note=np.zeros(1))
+    with pytest.raises(TypeError):
+        hash(model)
+    trunk, _ = mj.split(model, "layers_1/mlp/up_proj")
+    assert trunk is not None and trunk.stop == 2
 
 
 def test_sites_and_shapes_are_known_without_weights(tiny: Tiny):
