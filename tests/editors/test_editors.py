@@ -117,10 +117,12 @@ def test_edits_are_the_same_alone_beside_others_and_from_the_disk(
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(alone))
     many = jax.jit(jax.vmap(editor.edit, (None, None, 0)))(state, base.params, examples)
     together = jax.tree.map(lambda *x: jnp.stack(x), *alone)
-    if not kind.startswith("ft"):  # where a gradient is rounding, RMSprop and Adam make it large
+    walked = kind.startswith("ft")  # where a gradient is rounding, RMSprop and Adam make it large
+    if not walked:
         assert_close(many, together, 1e-5)
     speak = jax.jit(jax.vmap(partial(said, base, editor, state)))
-    assert_close(speak(many, examples.outer), speak(together, examples.outer), 1e-5)
+    words = (speak(edits, examples.outer) for edits in (many, together))
+    assert_close(*words, 1e-4 if walked else 1e-5)
     trained = jax.jit(editor.observe)(state, base.params, examples)[1]
     assert jax.tree.map(jnp.shape, trained) == jax.tree.map(jnp.shape, many)
 
