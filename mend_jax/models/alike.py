@@ -1,8 +1,8 @@
 """Blocks that are alike, traced once: one program with the weights of each.
 
-Most of the time to a model's first word goes into tracing its blocks, which differ in their weights
-alone. Where nobody looks into a block, it is a jitted function of its weights and inputs; of blocks
-that are equal as modules, JAX traces, differentiates and lowers one.
+Most blocks of a model differ in their weights alone. Where nobody looks into a block, it is a
+jitted function of its weights and inputs; of blocks that are equal as modules, JAX traces,
+differentiates and lowers one.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ from jaxtyping import Array, PyTree
 from mend_jax.calls import looked_into
 
 
-def run_block(block: nn.Module, x: Array, *args: Any) -> Any:
-    """`block(x, *args)`, traced once for all blocks like it.
+def run_block(block: nn.Module, alike: bool, x: Array, *args: Any) -> Any:
+    """`block(x, *args)`; if `alike`, traced once for all blocks like it.
 
     As it is where an interception may be for one of its layers, where it makes its parameters, and
     where its intermediate values are asked for.
     """
     asked = block.is_mutable_collection("intermediates")
-    if asked or block.is_initializing() or looked_into("/".join(block.path)):
+    if not alike or asked or block.is_initializing() or looked_into("/".join(block.path)):
         return block(x, *args)
     mutable = ("cache",) if block.is_mutable_collection("cache") else ()
     nameless = block.clone(parent=None, name=None)

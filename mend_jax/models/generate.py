@@ -69,7 +69,7 @@ def sampled(key: Key[Array, ""], temperature: float = 1.0, penalty: float = 1.0)
     return Choice(begin, pick)
 
 
-def forced(
+def _forced(
     config: Any, new: int
 ) -> Callable[[Float[Array, "k 1 v"], Int[Array, ""]], Float[Array, "k 1 v"]]:
     """force(logits of a token, how many were said before it): 0 for the token that the model's
@@ -109,7 +109,7 @@ def generate(
     """
     tokens, lengths = jnp.asarray(tokens), jnp.asarray(lengths)
     k, length = tokens.shape
-    force = forced(getattr(model, "config", None), new)
+    force = _forced(getattr(model, "config", None), new)
     zeros = jnp.zeros((k, 1), jnp.int32)
     if getattr(model, "kind", "causal") == "seq2seq":
         decoder: Any = model.clone(start=model.decoding, cache_length=new)

@@ -1,6 +1,5 @@
 """What models of one stack share: embed -> blocks -> head, run from one stage to another."""
 
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -139,8 +138,8 @@ class OneStack(nn.Module):
                 x = self.embed(embedding, x, places.positions).astype(self.dtype)
             elif stage <= last:
                 block = self.block(stage - 1, self.stages[stage])
-                run = partial(run_block, block) if self.alike else block
-                x = run(x, places if stage == last else places._replace(read=None))
+                at = places if stage == last else places._replace(read=None)
+                x = run_block(block, self.alike, x, at)
             else:
                 x = self.read_out(x, embedding)
         if stop == last + 2:

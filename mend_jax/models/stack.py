@@ -179,6 +179,5 @@ class Stack(nn.Module):
                     tell_of_all(seen)
             if i < self.stop:
                 block = self.block_type(*fields, name=f"block_{i}")
-                run = partial(run_block, block) if self.alike else block
-                x = run(x, sight._replace(bias=bias))
+                x = run_block(block, self.alike, x, sight._replace(bias=bias))
         return x, seen

@@ -1,8 +1,8 @@
 """What an edited base goes on with: a program for all of it, or for its tail alone.
 
-To compile a base as one program takes longer than all that it is asked by hand. Of a causal base
-with a scoped editor the trunk is called from the host, block by block, token by token: of blocks
-that are alike one is compiled, and of the tail one program, in which the edits act.
+So that little is compiled for what is asked by hand, the trunk of a causal base with a scoped
+editor is called from the host, block by block, token by token: of blocks that are alike one is
+compiled, and of the tail one program, in which the edits act.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from mend_jax.editors.base import EditorState
-from mend_jax.evaluation.generation import Speak, speak_of
-from mend_jax.models.generate import LOST, forced, prediction
+from mend_jax.evaluation.generation import speak_of
+from mend_jax.models.generate import LOST, prediction
 from mend_jax.models.stages import Inputs
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import trunk_of
@@ -35,8 +35,13 @@ def sayer(saved: SavedEditor, new: int) -> Say:
     trunk, model = trunk_of(saved), saved.base.model
     if trunk is None or model.kind != "causal":
         speak = speak_of(model, new)
-        return jax.jit(partial(_whole, saved, speak))
-    force, stop = forced(saved.base.config, new), trunk.stop
+
+        @jax.jit
+        def whole(state: EditorState, params: PyTree, edit: Any, *asked: Array) -> Array:
+            return saved.editor.apply(state, speak, edit)(params, *asked)
+
+        return whole
+    stop = trunk.stop
 
     @partial(jax.jit, static_argnums=0)
     def step(
@@ -46,16 +51,15 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         edit: Any,
         cache: PyTree,
         carry: Inputs,
-        said: Int[Array, ""],
     ) -> tuple[PyTree, Array]:
-        """Cache and next token, after the trunk's carry and so many tokens that were said."""
+        """Cache and next token, after the trunk's carry."""
         tail = model.clone(start=stop, cache_length=length)
 
         def run(params: PyTree, cache: PyTree, carry: Inputs) -> Any:
             return tail.apply({"params": params, **cache}, carry, mutable=["cache"])
 
         logits, cache = saved.editor.apply(state, run, edit)(params, cache, carry)
-        return dict(cache), prediction(force(logits, said))
+        return dict(cache), prediction(logits)
 
     def say(
         state: EditorState,
@@ -74,7 +78,7 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         lost = zeros > 0
         for said in range(new):
             carry, known = below.apply({"params": params, **known}, inputs, mutable=["cache"])
-            cache, token = step(length, state, params, edit, cache, carry, jnp.int32(said))
+            cache, token = step(length, state, params, edit, cache, carry)
             found.append(np.where(lost, LOST, np.asarray(token)))
             lost = found[-1] == LOST
             token, at = jnp.asarray(np.where(lost, 0, found[-1])), jnp.asarray(place + said)
@@ -82,10 +86,3 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         return np.concatenate(found, axis=1)
 
     return say
-
-
-def _whole(
-    saved: SavedEditor, speak: Speak, state: EditorState, params: PyTree, edit: Any, *asked: Any
-) -> Array:
-    """As one program."""
-    return saved.editor.apply(state, speak, edit)(params, *asked)

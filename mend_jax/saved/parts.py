@@ -1,7 +1,7 @@
 """A scoped editor's base in two parts: its trunk, run block by block, and its tail, one program.
 
-To compile a base as one program takes longer than all that is done with a few texts. Its trunk, in
-which nothing is edited, is called from the host: of blocks that are alike, one is compiled.
+Its trunk, in which nothing is edited, is called from the host, so that little is compiled for a few
+texts: of blocks that are alike, one.
 """
 
 import flax.linen as nn

@@ -1,8 +1,8 @@
 """What a GGUF file says of itself: its metadata as plain values, and where its tensors lie.
 
 Every length is held against the end of the file before it is believed. (The reader of the `gguf`
-package takes seconds for a vocabulary, an array for each of its tokens, and goes on past the end of
-a damaged file. What the numbers of the format mean is the package's to say.)
+package makes an array for each token of a vocabulary, and goes on past the end of a damaged file.
+What the kinds of tensors are is the package's to say.)
 """
 
 import struct

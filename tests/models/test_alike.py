@@ -1,5 +1,6 @@
 """Blocks traced once: the model is the same, and whoever looks into a block sees that block."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,8 +46,6 @@ def test_one_trace_serves_all_blocks_that_are_alike(tiny: Tiny):
 
 def test_layers_that_differ_are_not_alike(tiny: Tiny):
     """The second layer sees three tokens back, the others all."""
-    from dataclasses import replace
-
     config = replace(tiny.model.config, sliding_window=3, whole=(0, 2))
     model, whole = tiny.model.clone(config=config), inputs()._replace(read=None)
     traced = blocks_traced(model.clone(alike=True), tiny.params, whole)
