@@ -23,7 +23,7 @@ from mend_jax.models.stages import sites_at_read, split
 from mend_jax.objectives import kind_of
 from mend_jax.runs.scope_passages import LONGEST, among, spoken_of, surroundings
 from mend_jax.runs.scope_states import narrowed, sample_of, states_of
-from mend_jax.saved.building import build_editor
+from mend_jax.saved.building import build_editor, outputs_over
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.scopes.network import two_keys
 from mend_jax.scopes.reading import Read, stages_for
