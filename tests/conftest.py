@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         programs = str(folder)
         if jax.__version_info__ < (0, 11):
             os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_TO_COMPILE}"
+        # two workers have two cores: PyTorch's threads would wait for them, spinning
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name, value in (EVERYWHERE | {"jax_compilation_cache_dir": programs}).items():
         jax.config.update(name, value)
         os.environ[name.upper()] = str(value)

@@ -1,6 +1,7 @@
 """Products with a kernel of bfloat16: their values, their derivatives, and no copy of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -86,3 +87,12 @@ def test_nothing_copies_a_kernel():
 
     compiled = jax.jit(jax.grad(through)).lower(x, kernel, drawn(2048, 512)).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < kernel.nbytes
+
+
+@pytest.mark.parametrize("flag, wanted", [("avx512_bf16", jnp.bfloat16), ("avx2", jnp.float32)])
+def test_what_a_processor_multiplies(
+    flag: str, wanted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (told := tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flag} sse2\n")
+    monkeypatch.setattr(products, "PROCESSOR", told)
+    assert products.narrow_dtype.__wrapped__() == wanted

@@ -39,7 +39,7 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
 from mend_jax.runs.opening import EditorPlace, OpeningOptions, open_editor
-from mend_jax.runs.options import AnswerLength, Length, ReadingOptions
+from mend_jax.runs.option_groups import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work, stream_of
 from mend_jax.saved.building import build_editor, outputs_over

@@ -19,7 +19,8 @@ import jax
 import numpy as np
 
 from mend_jax.commands.command import Command
-from mend_jax.data.codec import Tokens, codec_of
+from mend_jax.data.codec import codec_of
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Locality
 from mend_jax.data.sources.registry import read_answers
 from mend_jax.data.writable import UnwritableError
@@ -35,7 +36,7 @@ from mend_jax.option_types import (
     Steps,
     check_options,
 )
-from mend_jax.runs.options import Length
+from mend_jax.runs.option_groups import Length
 from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, exact_match, pretrain
 from mend_jax.weights.export import write_folder

@@ -20,7 +20,8 @@ import jax
 import numpy as np
 
 from mend_jax.commands.command import Command
-from mend_jax.data.codec import Tokens, codec_of
+from mend_jax.data.codec import codec_of
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.fact_questions import Questions
 from mend_jax.data.sources.facts import Relation, relations

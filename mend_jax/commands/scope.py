@@ -22,7 +22,7 @@ from mend_jax.option_types import (
     check_options,
 )
 from mend_jax.runs.opening import EditorPlace, TrustOptions
-from mend_jax.runs.options import Length, ReadingOptions
+from mend_jax.runs.option_groups import Length, ReadingOptions
 from mend_jax.runs.scoping import ScopeTraining, add_scope, parted
 from mend_jax.runs.splits import own_records, reading_of
 from mend_jax.saved.directory import load_editor, save_editor

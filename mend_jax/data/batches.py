@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Int
 
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.data.writable import UnwritableError

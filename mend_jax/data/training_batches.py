@@ -12,7 +12,7 @@ import numpy as np
 
 from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
 from mend_jax.data.bucketing import LONG, SHORT
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.messages import Chat
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.example import Example

@@ -26,8 +26,9 @@ from mend_jax.data.batches import (
     grouped,
     shapes_of_edits,
 )
-from mend_jax.data.codec import Codec, Tokens
+from mend_jax.data.codec import Codec
 from mend_jax.data.decoding import pad_prompts
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.spacing import ends_between
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.evaluation.metrics import Scores

@@ -26,7 +26,7 @@ from mend_jax.data.batches import (
     shapes_of,
 )
 from mend_jax.data.bucketing import lots, overlapped
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import KINDS
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import Editor, EditorState

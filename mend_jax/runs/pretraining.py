@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.example import Pair
 from mend_jax.objectives import answered, sequence_logits, sequence_loss
 from mend_jax.training.loop import TrainingError

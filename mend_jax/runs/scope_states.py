@@ -12,17 +12,21 @@ from mend_jax.data.batches import TokenRecord
 from mend_jax.data.scope_texts import States
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.models.registry import Base
+from mend_jax.products import narrow_dtype
 from mend_jax.training.scope import SAMPLE
 
 
 def narrowed(base: Base) -> Base:
-    """The base in bfloat16, in which it writes and reads what a scope learns from: there is much of
-    it, and to what is like an edit rounding makes no difference."""
+    """The base in the dtype in which it writes and reads what a scope learns from: bfloat16, if the
+    device multiplies it. There is much to read, and to what is like an edit rounding makes no
+    difference."""
+    if (dtype := narrow_dtype()) == jnp.float32:
+        return base
 
     def narrow(x: jax.Array) -> jax.Array:
-        return x.astype(jnp.bfloat16) if x.dtype == jnp.float32 else x
+        return x.astype(dtype) if x.dtype == jnp.float32 else x
 
-    model = base.model.clone(dtype=jnp.bfloat16)
+    model = base.model.clone(dtype=dtype)
     return base._replace(model=model, params=jax.tree.map(narrow, base.params))
 
 

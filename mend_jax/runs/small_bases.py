@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.sources.claims import claim
 from mend_jax.data.sources.common_words import ENDINGS, common_words
 from mend_jax.data.sources.fact_questions import Questions

@@ -14,7 +14,8 @@ from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.registry import read_noted, replace_locality
 from mend_jax.models.registry import Base
-from mend_jax.runs.options import ExperimentError, ReadingOptions, TrainConfig
+from mend_jax.runs.option_groups import ReadingOptions
+from mend_jax.runs.options import ExperimentError, TrainConfig
 
 KNOWS_FACTS = "pretraining.json"
 """The file that `mend-jax pretrain` leaves in the folder of a base."""

@@ -23,7 +23,7 @@ from mend_jax.example import Example
 from mend_jax.objectives import after_trunk
 from mend_jax.parallel import fetch
 from mend_jax.reports.progress import Reporter
-from mend_jax.runs.options import LoopOptions
+from mend_jax.runs.option_groups import LoopOptions
 from mend_jax.runs.splits import check_conflicts
 from mend_jax.runs.task import Task, batches_of, example_of
 from mend_jax.training.checkpoint import Row, has_checkpoint

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Bool, PyTree
 
 from mend_jax.data.batches import edit_examples, shapes_of_edits
-from mend_jax.data.codec import Tokens, codec_of
+from mend_jax.data.codec import codec_of
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.writable import warn_of
 from mend_jax.editors.scoped import ScopedEdit

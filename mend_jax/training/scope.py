@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mend_jax.data.prompt_batches import Prompts
 from mend_jax.data.scope_batches import ScopeBatch
+from mend_jax.products import narrow_dtype
 from mend_jax.scopes.network import Scope
 from mend_jax.training.scope_losses import Bank, empty_bank, prompts_loss, scope_loss
 
@@ -98,8 +99,8 @@ def train_scope(
 
 
 def _narrow(phi: PyTree) -> PyTree:
-    """With kernels in bfloat16, for machines that multiply in it; what is trained stays float32."""
-    return phi | {"kernels": jax.tree.map(lambda x: x.astype(jnp.bfloat16), phi["kernels"])}
+    """With kernels in bfloat16, on machines that multiply it; what is trained stays float32."""
+    return phi | {"kernels": jax.tree.map(lambda x: x.astype(narrow_dtype()), phi["kernels"])}
 
 
 def _adam(steps: int) -> optax.GradientTransformation:

@@ -9,7 +9,8 @@ import pytest
 
 from mend_jax.commands.command import Command, parse
 from mend_jax.commands.reference import reference
-from mend_jax.runs.options import WITH_SCOPE, TrainConfig
+from mend_jax.runs.option_groups import WITH_SCOPE
+from mend_jax.runs.options import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 

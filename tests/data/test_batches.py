@@ -20,7 +20,7 @@ from mend_jax.data.batches import (
     encode_records,
     shapes_of,
 )
-from mend_jax.data.codec import encode_pair
+from mend_jax.data.encoding import encode_pair
 from mend_jax.data.records import Locality, Record
 from mend_jax.objectives import IGNORED, sequence_logits
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mend_jax.data.batches import TokenRecord
-from mend_jax.data.codec import Tokens
 from mend_jax.data.edited_subjects import Names, without_edited_subjects
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Locality, Record, of_some_subjects
 
 PAIR = Tokens(*(np.zeros(1, np.int32) for _ in range(3)))

@@ -7,7 +7,7 @@ import pytest
 from words import ids, words
 
 from mend_jax.data.batches import encode_records
-from mend_jax.data.codec import encode_pair
+from mend_jax.data.encoding import encode_pair
 from mend_jax.data.records import (
     Locality,
     Record,

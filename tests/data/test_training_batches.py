@@ -12,7 +12,7 @@ from words import words
 
 from mend_jax.data.batches import Shapes, TokenRecord
 from mend_jax.data.bucketing import LONG, SHORT
-from mend_jax.data.codec import encode_pair
+from mend_jax.data.encoding import encode_pair
 from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
 from mend_jax.data.training_batches import Draw, in_turn, parts_of, training_batches

@@ -13,7 +13,7 @@ from conftest import Tiny
 
 import mend_jax as mj
 from mend_jax.data.batches import edit_examples, shapes_of_edits
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.codebook import NO_ENTRY, Entry, codebook, looked_up, settled
 from mend_jax.editors.grace import GRID, METHOD, GraceOptions, asked_at, grace, looks, parting

@@ -13,7 +13,8 @@ from tiny_run import Files
 
 import mend_jax as mj
 from mend_jax.data.batches import edit_examples, shapes_of_edits
-from mend_jax.data.codec import Tokens, codec_of, marks_around
+from mend_jax.data.codec import codec_of
+from mend_jax.data.encoding import Tokens, marks_around
 from mend_jax.data.writable import UnwritableError, encode_piece
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.in_context import in_context

@@ -11,7 +11,7 @@ from compare import assert_equal
 
 import mend_jax as mj
 from mend_jax.data.batches import TokenRecord, shapes_of
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import KINDS, Record
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import cache_trunk

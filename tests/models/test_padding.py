@@ -8,7 +8,7 @@ import pytest
 
 import mend_jax as mj
 from mend_jax.data.batches import Shapes, TokenRecord, shapes_of
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.metrics import Scores

@@ -16,7 +16,7 @@ import mend_jax as mj
 from experiments.train_bert_fever import BertFever
 from experiments.train_t5xxl import T5XXL
 from mend_jax.commands.pretrain import Pretrain, knowledge, run
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.fact_questions import Questions

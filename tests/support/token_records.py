@@ -6,7 +6,7 @@ import numpy as np
 from words import WORDS, words
 
 from mend_jax.data.batches import TokenRecord, encode_records
-from mend_jax.data.codec import Tokens, encode_pair
+from mend_jax.data.encoding import Tokens, encode_pair
 from mend_jax.data.records import Locality, Record
 
 ENCODE = partial(encode_pair, words())

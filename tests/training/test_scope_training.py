@@ -11,7 +11,7 @@ from compare import assert_equal
 
 from mend_jax.data.batches import TokenRecord
 from mend_jax.data.bucketing import SHORT
-from mend_jax.data.codec import Tokens
+from mend_jax.data.encoding import Tokens
 from mend_jax.data.prompt_batches import WINDOW, prompt_batches
 from mend_jax.data.records import Locality, Record
 from mend_jax.data.scope_batches import DRAWN, ScopeBatch, scope_batches

@@ -13,8 +13,9 @@ from functools import partial
 from typing import NamedTuple
 
 from mend_jax.data.batches import LENGTHS
-from mend_jax.data.codec import codec_of, encode_prompt
+from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
+from mend_jax.data.encoding import encode_prompt
 from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources.facts import in_split
 from mend_jax.data.sources.wikitext import trimmed
