@@ -3,6 +3,7 @@
     mend-jax plan --model google/t5-xxl-ssm-nq --mesh 1x1 --batch 10
     mend-jax plan --model EleutherAI/gpt-j-6B --mesh 2x4 --dtype int8 --json plan.json
     mend-jax plan --model google/t5-xxl-ssm-nq --target h100
+    mend-jax plan --model EleutherAI/gpt-j-6B --stream
 
 Weights, editor, optimiser and gradients are counted exactly; activations are an ESTIMATE from the
 real step, compiled for as many virtual devices as the mesh has, on CPU and without allocating it.
@@ -26,10 +27,11 @@ from mend_jax.commands.command import Command
 from mend_jax.cost.gpu_plan import GpuPlan, Setting, make_gpu_plan
 from mend_jax.cost.plan import CARDS, USABLE, Plan, make_plan
 from mend_jax.cost.target import Target, TargetName, target_of
-from mend_jax.cost.workload import Sizes
+from mend_jax.cost.workload import Sizes, Streaming
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
 from mend_jax.models.published import PublishedModel, config_of
+from mend_jax.models.tail import Parts
 from mend_jax.option_types import Batch, Mesh, OutFile, Rank, Tokens, check_options
 from mend_jax.parallel import make_mesh, parse_mesh
 
@@ -54,6 +56,9 @@ class PlanConfig:
     """Rank of the editor network."""
     shard_editor: bool = False
     """Split the editor's matrices over MODEL too."""
+    stream: bool = False
+    """Hold only the edited layers and those above, on one device; the others are read before the
+    first step."""
     target: TargetName | None = None
     """The card that the GPU's own compiler makes the step for: h100, h200, a100, l4, t4 or b200.
     Needs the extra gpu-compile; without a target, activations are an estimate."""
@@ -67,6 +72,8 @@ def as_json(plan: Plan | GpuPlan, config: PlanConfig, seconds: float) -> dict[st
     """The content of the file: bytes per device, FLOPs of a step of the whole batch."""
     asked = {name: getattr(config, name) for name in ("model", "mesh", "batch", "dtype")}
     values = plan._asdict() | {"bytes": plan.bytes._asdict()}
+    if plan.streaming is not None:
+        values["streaming"] = plan.streaming._asdict()
     return {**asked, **values, "seconds": round(seconds, 1)}
 
 
@@ -75,7 +82,18 @@ def head(plan: Plan | GpuPlan, config: PlanConfig) -> list[str]:
     return [
         f"{config.model}: {plan.params / 1e6:,.1f} M parameters, {config.dtype}, "
         f"editor {plan.editor_params / 1e6:,.1f} M, mesh {config.mesh}, batch {config.batch}",
+        *streamed(plan.streaming),
         f"  {'per device':<14} {'GB':>8}",
+    ]
+
+
+def streamed(found: Streaming | None) -> list[str]:
+    """What comes before the first step."""
+    if found is None:
+        return []
+    return [
+        f"  streamed first, once: {found.bytes_read / 1e9:.3f} GB of weights; each token of the "
+        f"texts takes {found.flops_token / 1e9:.3g} GFLOP, and {found.states_token:,} bytes of disk"
     ]
 
 
@@ -151,15 +169,18 @@ def plan(config: PlanConfig) -> None:
     check_options(config)
     if config.measure and parse_mesh(config.mesh) != (1, 1):
         raise ValueError("--measure runs on one device: give --mesh 1x1")
+    if config.stream and (config.measure or parse_mesh(config.mesh) != (1, 1)):
+        raise ValueError("--stream is of one device: leave --mesh out, and --measure")
     began = time.perf_counter()
     data, model = parse_mesh(config.mesh)
     sizes = Sizes(config.length, config.answers, config.rank)
+    parts: Parts = "tail" if config.stream else "all"
     jax.config.update("jax_platforms", "cpu")  # the GPU's compiler would try its kernels out
     made: Plan | GpuPlan
     if config.target:
         target, known = target_of(config.target), config_of(config.model)
         setting = Setting(
-            known, (data, model), config.batch, config.dtype, sizes, config.shard_editor
+            known, (data, model), config.batch, config.dtype, sizes, config.shard_editor, parts
         )
         made = make_gpu_plan(target, setting)
         print(gpu_table(made, target, config))
@@ -168,7 +189,7 @@ def plan(config: PlanConfig) -> None:
             jax.config.update("jax_num_cpu_devices", data * model)
         made = make_plan(
             config_of(config.model), make_mesh(data, model), config.batch, config.dtype,
-            sizes, config.shard_editor,
+            sizes, config.shard_editor, parts,
         )  # fmt: skip
         print(table(made, config))
     values = as_json(made, config, time.perf_counter() - began)

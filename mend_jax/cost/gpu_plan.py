@@ -27,8 +27,16 @@ from mend_jax.cost.collectives import sent_over
 from mend_jax.cost.kernels import Kernel, Work, work_of
 from mend_jax.cost.program_text import parse_program
 from mend_jax.cost.target import Target, target_mesh
-from mend_jax.cost.workload import Sizes, make_workload, placed_arguments
+from mend_jax.cost.workload import (
+    Sizes,
+    Streaming,
+    make_workload,
+    placed_arguments,
+    streaming_of,
+)
 from mend_jax.models.memory import Dtype, device_bytes
+from mend_jax.models.stages import abstract_params
+from mend_jax.models.tail import Parts
 from mend_jax.training.state import Placement
 
 NETWORK = "400 Gb/s"
@@ -43,7 +51,8 @@ them on; then all are the library's."""
 
 class Setting(NamedTuple):
     """A training step. config: a Hugging Face config.json. mesh: (data, model). batch: edits over
-    all devices. dtype: of the base's weights; activations are bfloat16 unless it is float32."""
+    all devices. dtype: of the base's weights; activations are bfloat16 unless it is float32. parts:
+    as for `load`."""
 
     config: Mapping[str, Any]
     mesh: tuple[int, int] = (1, 1)
@@ -51,6 +60,7 @@ class Setting(NamedTuple):
     dtype: Dtype = "bfloat16"
     sizes: Sizes = Sizes()
     shard_editor: bool = False
+    parts: Parts = "all"
 
 
 class GpuBytes(NamedTuple):
@@ -73,6 +83,7 @@ class GpuPlan(NamedTuple):
     collectives by kind, {"kernels" or "count", "bytes", ...}; sent: bytes along each axis of the
     mesh, the best known way; efficiency: by link, empty on one device. endless: loops that do not
     say how often they run. in_place: the state's arrays whose memory the new state takes over.
+    streaming: what comes before the first step, if the trunk is not held.
     """
 
     target: str
@@ -89,6 +100,7 @@ class GpuPlan(NamedTuple):
     efficiency: dict[str, float]
     endless: int
     in_place: int
+    streaming: Streaming | None = None
 
 
 def make_gpu_plan(target: Target, setting: Setting) -> GpuPlan:
@@ -96,12 +108,13 @@ def make_gpu_plan(target: Target, setting: Setting) -> GpuPlan:
 
     Raises:
       TargetError: no compiler for GPUs is installed, or one of another JAX.
-      ValueError: an architecture that is not implemented; a batch that "data" does not divide.
+      ValueError: an architecture that is not implemented; a batch that "data" does not divide; no
+        tail of this model could be trained alone.
     """
     mesh = target_mesh(target, *setting.mesh)
     place = Placement(mesh, setting.shard_editor)
     active = jnp.float32 if setting.dtype == "float32" else jnp.bfloat16
-    work = make_workload(setting.config, setting.sizes, active, place)
+    work = make_workload(setting.config, setting.sizes, active, place, setting.parts)
     placed = placed_arguments(work, setting.batch, setting.dtype, place)
     compiled = compile_for_gpu(work.step.lower(*placed))
     program = parse_program(compiled.as_text())
@@ -119,7 +132,7 @@ def make_gpu_plan(target: Target, setting: Setting) -> GpuPlan:
     seconds = roofline(done, target)
     return GpuPlan(
         target=target.name,
-        params=sum(x.size for x in jax.tree.leaves(work.params)),
+        params=sum(x.size for x in jax.tree.leaves(abstract_params(work.model))),
         editor_params=sum(x.size for x in jax.tree.leaves(placed.state.editor.phi)),
         bytes=GpuBytes(*given, inputs, temporaries, sum(given) + inputs + temporaries),
         flops_step=done.flops * mesh.size,
@@ -132,6 +145,7 @@ def make_gpu_plan(target: Target, setting: Setting) -> GpuPlan:
         efficiency=efficiency(seconds, sum(sent.values()), target) if mesh.size > 1 else {},
         endless=done.endless,
         in_place=len(program.aliased()),
+        streaming=streaming_of(work, setting.dtype),
     )
 
 

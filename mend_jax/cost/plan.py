@@ -24,15 +24,19 @@ from jaxtyping import PyTree
 
 from mend_jax.cost.workload import (
     Sizes,
+    Streaming,
     Workload,
     example_shapes,
     make_workload,
     placed_arguments,
     state_shapes,
+    streaming_of,
 )
 from mend_jax.example import Example
 from mend_jax.links import from_config
 from mend_jax.models.memory import Dtype, device_bytes
+from mend_jax.models.stages import abstract_params
+from mend_jax.models.tail import Parts
 from mend_jax.objectives import after_trunk
 from mend_jax.training.state import Placement, TrainState
 
@@ -59,7 +63,8 @@ class Plan(NamedTuple):
 
     params: of the base, in numbers. flops_step: of one step on the whole batch, over all devices;
     flops_trunk + flops_tail, the tail being all that comes after the trunk, the editor included.
-    fits: the `CARDS` on which the peak is within what a program gets.
+    fits: the `CARDS` on which the peak is within what a program gets. streaming: what comes before
+    the first step, if the trunk is not held; its FLOPs are in none of the others then.
     """
 
     params: int
@@ -69,6 +74,7 @@ class Plan(NamedTuple):
     flops_tail: float
     bytes: Bytes
     fits: tuple[int, ...]
+    streaming: Streaming | None = None
 
 
 def make_plan(
@@ -78,6 +84,7 @@ def make_plan(
     dtype: Dtype = "bfloat16",
     sizes: Sizes = Sizes(),
     shard_editor: bool = False,
+    parts: Parts = "all",
 ) -> Plan:
     """Counts and compiles; takes a minute or two for the largest models, and little memory.
 
@@ -86,13 +93,14 @@ def make_plan(
       mesh: axes ("data", "model"); its devices only have to exist, they may be virtual.
       batch: edits a step, over all devices. dtype: of the base's weights; activations are bfloat16
         unless it is float32.
-      shard_editor: its matrices and their moments over "model" too.
+      shard_editor: its matrices and their moments over "model" too. parts: as for `load`.
 
     Raises:
-      ValueError: an architecture that is not implemented; a batch that "data" does not divide.
+      ValueError: an architecture that is not implemented; a batch that "data" does not divide; no
+        tail of this model could be trained alone.
     """
     place = Placement(mesh, shard_editor)
-    work = make_workload(config, sizes, place=place)
+    work = make_workload(config, sizes, place=place, parts=parts)
     placed = placed_arguments(work, batch, "float32", place)
     lowered = work.step.lower(*placed)
     flops_step, flops_trunk = _flops(lowered), 0.0
@@ -104,22 +112,23 @@ def make_plan(
     gradients = device_bytes(placed.state.editor.phi)
     local = example_shapes(work, batch // mesh.shape["data"])
     of_editor = _editor_temporaries(work, state, local)
-    parts = (
+    counted = (
         device_bytes(weights),
         device_bytes(placed.state.editor),
         device_bytes(placed.state.optimiser),
         gradients,
         _activations(_temporaries(lowered), gradients, of_editor, weights, dtype),
     )
-    used = Bytes(*parts, sum(parts))
+    used = Bytes(*counted, sum(counted))
     return Plan(
-        params=sum(x.size for x in jax.tree.leaves(work.params)),
+        params=sum(x.size for x in jax.tree.leaves(abstract_params(work.model))),
         editor_params=sum(x.size for x in jax.tree.leaves(state.editor.phi)),
         flops_step=flops_step,
         flops_trunk=flops_trunk,
         flops_tail=flops_step - flops_trunk,
         bytes=used,
         fits=cards_for(used.peak),
+        streaming=streaming_of(work, dtype),
     )
 
 

@@ -6,6 +6,7 @@ at the family's default sites. Nothing here reads a file or allocates an array.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,9 +19,10 @@ from mend_jax.editors.base import Editor
 from mend_jax.editors.mend import mend
 from mend_jax.example import Example, Pair
 from mend_jax.models.family import Family
-from mend_jax.models.memory import Dtype, placed_shapes, stored_shapes
+from mend_jax.models.memory import Dtype, device_bytes, placed_shapes, stored_shapes
 from mend_jax.models.registry import family_of
-from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split
+from mend_jax.models.stages import Inputs, abstract_params, run_trunk, sites_of, split, traced
+from mend_jax.models.tail import Parts, shapes_of_tail
 from mend_jax.objectives import LogitsFn, LossFn, sequence_logits, sequence_loss
 from mend_jax.parallel import over_data, params_sharding
 from mend_jax.training.optimiser import editor_optimiser
@@ -32,7 +34,9 @@ class Workload(NamedTuple):
     """What a training step is made of.
 
     model, trunk, tail: the base, and its parts before and from the first edited site on.
-    loss, logits: over the tail. params: shapes of the base's weights, in float32.
+    streamed: the trunk, in place of `trunk`, if a run has read it before its first step and holds
+      the tail alone; examples are what it puts out.
+    loss, logits: over the tail. params: shapes of the base's weights that are held, in float32.
     step: of `make_step`. vocabulary: number of tokens. length, answers: tokens of a sequence, and
     labelled ones.
     """
@@ -40,6 +44,7 @@ class Workload(NamedTuple):
     family: Family
     model: Any
     trunk: nn.Module | None
+    streamed: nn.Module | None
     tail: nn.Module
     sites: tuple[str, ...]
     editor: Editor
@@ -66,15 +71,16 @@ def make_workload(
     sizes: Sizes = Sizes(),
     dtype: Any = jnp.float32,
     place: Placement = Placement(),
+    parts: Parts = "all",
 ) -> Workload:
     """The step for a base with this config.json.
 
     Args:
-      dtype: of the base's activations. place: as for `make_step`.
+      dtype: of the base's activations. place: as for `make_step`. parts: as for `load`.
 
     Raises:
       ValueError: an architecture that is not implemented; more answers than tokens; a model that
-        answers nothing that could be edited.
+        answers nothing that could be edited, or has no tail of its own.
     """
     length, answers, rank = sizes
     family = family_of(config)
@@ -86,13 +92,16 @@ def make_workload(
         raise ValueError(f"a {model.kind!r} model gives no answers to edit")
     sites = sites_of(model, family.default_sites(dimensions))
     trunk, tail = split(model, sites)
+    params, streamed = abstract_params(model), None
+    if parts == "tail":
+        params, trunk, streamed = shapes_of_tail(model, sites, "this model"), None, trunk
     loss, logits = sequence_loss(tail), sequence_logits(tail)
     editor = mend(loss, sites, rank=rank)
     optimiser = editor_optimiser()
     step = make_step(editor, Objective(None, logits), optimiser, trunk, place)
     return Workload(
-        family, model, trunk, tail, sites, editor, loss, logits, optimiser, step,
-        abstract_params(model), dimensions.vocab_size, length, answers,
+        family, model, trunk, streamed, tail, sites, editor, loss, logits, optimiser, step,
+        params, dimensions.vocab_size, length, answers,
     )  # fmt: skip
 
 
@@ -111,8 +120,36 @@ def example_shapes(work: Workload, batch: int) -> Example:
         inputs = Inputs(ints(work.length), mask=mask, target=ints(answers))
     else:  # one label a text
         inputs, answers = Inputs(ints(work.length), mask=mask), 1
+    if work.streamed is not None:
+        through = partial(run_trunk, work.streamed)
+        inputs = jax.eval_shape(through, abstract_params(work.model), inputs)
     pair = Pair(inputs, ints(answers))
     return Example(pair, pair, pair)
+
+
+class Streaming(NamedTuple):
+    """What a run does once, before its first step, if it does not hold the trunk: bytes of weights
+    that it reads; FLOPs, and bytes of states on disk, for each token of its texts."""
+
+    bytes_read: int
+    flops_token: float
+    states_token: int
+
+
+def streaming_of(work: Workload, dtype: Dtype) -> Streaming | None:
+    """Of a workload whose trunk is streamed, from weights of a dtype."""
+    trunk: Any = work.streamed
+    if trunk is None:
+        return None
+    tokens: Any = jax.ShapeDtypeStruct((1, work.length), jnp.int32)
+    text = Inputs(tokens, target=work.model.example_inputs().target)
+    read, carry = traced(trunk, text)
+    lowered: Any = jax.jit(lambda params, x: trunk.apply({"params": params}, x)).lower(read, text)
+    return Streaming(
+        device_bytes(stored_shapes(read, dtype)),
+        lowered.cost_analysis()["flops"] / work.length,
+        device_bytes(carry.x) // work.length,
+    )
 
 
 def state_shapes(work: Workload, examples: Example) -> TrainState:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -35,6 +35,7 @@ from mend_jax.models.settings import ConfigError
 from mend_jax.models.spare import check_spare
 from mend_jax.models.stages import sites_of
 from mend_jax.models.tail import (
+    Parts,
     Reader,
     check_alone,
     checksums_of_all,
@@ -120,7 +121,7 @@ def load(
     mesh: Mesh | None = None,
     dtype: Any = jnp.float32,
     checksums: bool | None = None,
-    parts: Literal["all", "tail"] = "all",
+    parts: Parts = "all",
     sites: Sites | None = None,
 ) -> Base:
     """Loads a base model.

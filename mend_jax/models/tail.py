@@ -6,7 +6,7 @@ What some stages read is known without any weights, by tracing them on shapes:
 """
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,8 @@ from mend_jax.weights import Expected, Weights, WeightsError, load_params
 from mend_jax.weights.known import known_checksums, remember_checksums
 from mend_jax.weights.source import Placer
 
+Parts: TypeAlias = Literal["all", "tail"]
+"""Of a base, that are held: all, or the edited blocks and what follows them."""
 Reader: TypeAlias = Callable[[PyTree], PyTree]
 """Reads the parameters at the paths of a tree (of arrays or shapes), and those stored with them."""
 

@@ -8,7 +8,7 @@ The validation records are scored once, at the end; those whose subject was trai
 
 import time
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -18,6 +18,7 @@ from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
+from mend_jax.models.tail import Parts
 from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
@@ -71,7 +72,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     """
     check_stream(config)
     from_files, more = read_files(config), read_more(config)  # broken ones are found before work
-    parts: Literal["all", "tail"] = "tail" if config.stream else "all"
+    parts: Parts = "tail" if config.stream else "all"
     base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
     base = base._replace(model=base.model.clone(alike=True))
     began = time.perf_counter()

@@ -133,6 +133,21 @@ def test_flops_are_those_of_the_products(planned: dict[str, Any]):
     assert {p.flops_step for p in planned.values()} == {made.flops_step}
 
 
+def test_a_streamed_trunk_is_counted_apart(planned: dict[str, Any]):
+    """It is read once, before the first step: the rest is what the whole step has beside it."""
+    whole, tail = planned["float32"], make_plan(TINY, make_mesh(1, 1), parts="tail", **SETTING)
+    first = tail.streaming
+    assert whole.streaming is None and first is not None
+    assert first.flops_token * 3 * 4 * 9 == pytest.approx(whole.flops_trunk, rel=0.01)
+    assert tail.flops_step == pytest.approx(whole.flops_tail, rel=0.01)
+    kernels = 24 * 40 + 2 * 24 * 20 + 40 * 24 + 3 * 24 * 46
+    embedding = TINY["vocab_size"] * 24
+    assert first.bytes_read == 2 * (embedding + 2 * (kernels + 2 * 24))
+    assert first.states_token == 4 * 24
+    assert tail.params == whole.params
+    assert tail.bytes.weights == whole.bytes.weights // 2 - 2 * 2 * (kernels + 2 * 24)
+
+
 def test_a_card_must_have_room_to_spare():
     assert cards_for(12 * 10**9) == CARDS
     assert cards_for(int(23.9e9)) == (40, 80, 141)
