@@ -1,6 +1,7 @@
 """Meshes and partition tables; and, in a process with eight CPU devices, that sharded is single."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +11,21 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 import mend_jax as mj
-from mend_jax.models import t5
-from mend_jax.models.registry import FAMILIES
+from mend_jax.cost.small_families import SMALL
+from mend_jax.models.registry import family_of
 from mend_jax.models.stages import abstract_params
 from mend_jax.parallel import ParallelError, partition_spec
 
 MESH = AbstractMesh((2, 4), ("data", "model"))
 
 
-def test_on_eight_devices():
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_on_eight_devices(chosen: str):
     """Runs on_eight_devices.py: JAX can be given virtual devices only before it starts."""
     script = Path(__file__).parent / "support" / "on_eight_devices.py"
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", script],
+        [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "-m", chosen, script],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
@@ -57,14 +59,22 @@ def test_a_rule_for_another_number_of_dimensions_is_refused():
         partition_spec("a/kernel", (4, 4, 4), ((r".*", (None, "model")),), MESH)
 
 
-def test_every_large_parameter_of_a_t5_is_split():
-    """All but norms and the tables of relative positions, at dimensions that divide."""
-    config = t5.T5Config(64, 16, 4, 32, 1, 1, 4, gated=True, tied=False)
-    params = abstract_params(FAMILIES["t5"].model(config))
+WHOLE = (
+    r"(.*/)?(relative_attention_bias.*|(position|type)_embedding|bias"
+    r"|(pooler|classifier|gate)/kernel)"
+)
+"""What every device holds whole: small tables, and the routers of experts."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_large_parameter_is_split(name: str):
+    family = family_of(SMALL[name])
+    params = abstract_params(family.model(family.dimensions(SMALL[name], ())))
     for path, x in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        spec = partition_spec(name, x.shape, t5.PARTITION, MESH)
-        assert ("model" in spec) == (name.endswith(("kernel", "embedding"))), name
+        leaf = jax.tree_util.keystr(path, simple=True, separator="/")
+        spec = partition_spec(leaf, x.shape, family.partition, MESH)
+        small = x.ndim < 2 or re.fullmatch(WHOLE, leaf)
+        assert small or "model" in spec, leaf
 
 
 @pytest.mark.parametrize("data, model, message", [(1, 64, "needs 64 devices"), (0, 1, "at least")])

@@ -15,6 +15,9 @@ from jax.sharding import Mesh
 from safetensors.numpy import save_file
 
 import mend_jax as mj
+from mend_jax.cost.benchmark import make_edit_and_answer, random_examples
+from mend_jax.cost.gpu_check import begun
+from mend_jax.cost.small_families import SIZES, SMALL
 from mend_jax.editors.base import Editor
 from mend_jax.evaluation.teacher_forced import make_scorer
 from mend_jax.models import llama, t5
@@ -203,6 +206,18 @@ def test_calibration_and_scores(setting: Setting):
 
     # a KL of .02 is a difference of logits of 2, which are known to 1e-7
     assert_close(results(mj.make_mesh(2, 4)), results(None), 3e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_every_family_is_edited_alike(name: str):
+    """Four edits, and the logits after each."""
+    work, params, state = begun(SMALL[name], SIZES, "float32")
+    examples, each = random_examples(work, 4), make_edit_and_answer(work)
+    edited = jax.jit(jax.vmap(lambda params, one: each(state.editor, params, one), (None, 0)))
+    wanted, mesh = fetch(edited(params, examples)), mj.make_mesh(2, 4)
+    sharded = shard_params(params, work.family.partition, mesh)
+    assert_close(fetch(edited(sharded, shard_examples(examples, mesh))), wanted, 1e-5)
 
 
 def test_each_tensor_of_a_file_goes_to_its_devices(tmp_path: Path):
