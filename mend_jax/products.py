@@ -10,13 +10,15 @@ are three of them, each made of the other two's. GPUs get the products that `jnp
 derivatives would give them.
 """
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, BFloat16, Float
+import numpy as np
+from jaxtyping import Array, BFloat16, Float, Int8
 
 PROCESSOR = Path("/proc/cpuinfo")
 """Where Linux says what the processor can do."""
@@ -56,6 +58,30 @@ def outer(
     return _product(x, y, (rows, rows), jnp.bfloat16)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def forward_int8(
+    x: Float[Array, "*any d_in"], kernel: Int8[Array, "d_in d_out"], dtype: Any
+) -> Float[Array, "*any d_out"]:
+    """x @ kernel, of this dtype. The kernel is widened for each product anew: a compiler that may
+    widen it once keeps it, wide, from an edit's first pass to its last."""
+    return _widened(x, kernel, dtype, forward)
+
+
+def _widened(
+    x: Array, kernel: Int8[Array, "d_in d_out"], dtype: Any, product: Callable[..., Array]
+) -> Array:
+    kernel, _ = jax.lax.optimization_barrier((kernel, x))
+    wide = kernel.astype(dtype)
+    if dtype == jnp.bfloat16:
+        return product(x, wide, dtype)
+    return jnp.dot(x, wide if product is forward else wide.T)
+
+
+def _back_int8(dtype: Any, kernel: Int8[Array, "d_in d_out"], y: Array) -> tuple[Array, Any]:
+    nothing = np.zeros(kernel.shape, jax.dtypes.float0)
+    return _widened(y, kernel, dtype, backward), nothing
+
+
 Axes = tuple[list[int], list[int]]
 
 
@@ -90,6 +116,9 @@ def _parts(a: Array) -> tuple[Array, ...]:
 forward.defvjp(
     lambda x, kernel, dtype: (forward(x, kernel, dtype), (x, kernel)),
     lambda _, kept, y: (backward(y, kept[1], kept[0].dtype), outer(kept[0], y)),
+)
+forward_int8.defvjp(
+    lambda x, kernel, dtype: (forward_int8(x, kernel, dtype), kernel), _back_int8
 )
 backward.defvjp(
     lambda y, kernel, dtype: (backward(y, kernel, dtype), (y, kernel)),

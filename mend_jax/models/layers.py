@@ -106,11 +106,13 @@ class Linear(nn.Dense):
         shape = (inputs.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         dtype = self.dtype or inputs.dtype
-        x, w = inputs.astype(dtype), kernel.astype(dtype)
-        if dtype == jnp.bfloat16 and self.precision is None:
-            y = products.forward(x, w, dtype)
+        x = inputs.astype(dtype)
+        if kernel.dtype == jnp.int8:
+            y = products.forward_int8(x, kernel, dtype)
+        elif dtype == jnp.bfloat16 and self.precision is None:
+            y = products.forward(x, kernel.astype(dtype), dtype)
         else:
-            y = jnp.dot(x, w, precision=self.precision)
+            y = jnp.dot(x, kernel.astype(dtype), precision=self.precision)
         if self.has_variable("params", "scale"):
             scale: Array = self.get_variable("params", "scale").astype(dtype)
             y = y * jnp.broadcast_to(scale, y.shape)

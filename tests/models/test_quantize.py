@@ -13,6 +13,7 @@ from compare import assert_close, assert_equal
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 import mend_jax as mj
+from mend_jax.models.layers import Linear
 from mend_jax.models.quantize import float_kernel, quantize, quantize_kernel
 from mend_jax.models.registry import Base, load
 from mend_jax.models.stages import abstract_params
@@ -144,3 +145,19 @@ def test_real_model_in_int8(real_base: Base):
     off = jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted)
     assert 1e-4 < off < 0.05
     assert jnp.array_equal(found.argmax(-1), wanted.argmax(-1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_kernel_is_kept_as_it_is_for_the_way_back(dtype: str):
+    """What a product keeps has it in int8; its derivative is that of the float kernel."""
+    layer = Linear(40, use_bias=False, dtype=jnp.dtype(dtype))
+    kernel = jax.random.normal(jax.random.key(0), (24, 40))
+    params = quantize({"kernel": kernel})
+    x = jax.random.normal(jax.random.key(1), (5, 24), dtype)
+    y, back = jax.vjp(lambda x: layer.apply({"params": params}, x), x)
+    kept = [leaf for leaf in jax.tree.leaves(back) if leaf.shape == kernel.shape]
+    assert {leaf.dtype for leaf in kept} == {jnp.dtype(jnp.int8)}
+    (found,) = back(jnp.ones_like(y))
+    assert found.dtype == x.dtype
+    wanted = np.broadcast_to(float_kernel(params).sum(1), x.shape)
+    assert_close(found.astype(jnp.float32), wanted, 1e-5 if dtype == "float32" else 0.05)
