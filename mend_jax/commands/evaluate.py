@@ -241,14 +241,11 @@ def check_scoped(config: Evaluate, saved: SavedEditor) -> None:
             "--elsewhere looks at running text and at what follows an answer: this model reads a "
             "text as a whole, and answers it"
         )
-    wrong = {
-        "--at-once": config.at_once is not None, "--alone": config.alone,
-        "--mesh": config.mesh != "1x1",
-    }  # fmt: skip
+    wrong = {"--at-once": config.at_once is not None, "--alone": config.alone}
     if given := [option for option, is_given in wrong.items() if is_given]:
         raise ValueError(
             f"{', '.join(given)}: not for an editor with a scope. Its edits are made alone, "
-            "whatever is held: --k N holds N of them, on one device"
+            "whatever is held: --k N holds N of them"
         )
 
 

@@ -93,11 +93,11 @@ def with_room(held: Slots, n: int) -> Slots:
     wanted = max(capacity, 1)
     while wanted < used + n:
         wanted *= 2
-    return held if wanted == capacity else _widened(held, wanted - capacity)
+    return held if wanted == capacity else more_slots(held, wanted - capacity)
 
 
 @partial(jax.jit, static_argnames="more")
-def _widened(held: Slots, more: int) -> Slots:
+def more_slots(held: Slots, more: int) -> Slots:
     """With so many more slots, all free."""
     return jax.tree.map(lambda x: jnp.pad(x, [(0, more)] + [(0, 0)] * (x.ndim - 1)), held)
 

@@ -11,14 +11,27 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mend_jax.editors.base import Editor, EditorState
-from mend_jax.editors.held import Holding, Slots, alone, check_weights, count, put, slots, take_out
+from mend_jax.editors.held import (
+    Holding,
+    Slots,
+    alone,
+    check_weights,
+    count,
+    more_slots,
+    put,
+    slots,
+    take_out,
+)
 from mend_jax.example import Example, Pair
 from mend_jax.factors import Factors, rounded
 from mend_jax.models.stages import Seen
 from mend_jax.objectives import LogitsFn
+from mend_jax.parallel import over_data, replicated
+from mend_jax.parallel import put as place
 from mend_jax.routed import routed, seen_by
 from mend_jax.scopes.active import NONE, active, before, fires
 from mend_jax.scopes.memory import Memory
@@ -177,6 +190,20 @@ def holding() -> Holding:
         apply=lambda held: held,
         config={"at_once": "scoped"},
     )
+
+
+def spread(held: Slots, mesh: Mesh) -> Slots:
+    """The held edits split over the mesh's axis "data", with free slots beside them so that they
+    divide; the tokens of their targets are on every device.
+
+    Each device compares texts with its own edits; how near these are is told to all of them, and
+    of rows those alone are sent that act. What acts is the same, and where.
+    """
+    held = jax.tree.map(jnp.asarray, held)
+    held = more_slots(held, -len(held.used) % mesh.shape["data"])
+    split = jax.tree.map(lambda x: place(x, over_data(mesh)), held)
+    target = place(held.kept.target, replicated(mesh))
+    return split._replace(kept=split.kept._replace(target=target))
 
 
 def _batched(example: Example) -> Example:

@@ -15,7 +15,7 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import folded
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.held import Slots, count
-from mend_jax.editors.scoped import holding
+from mend_jax.editors.scoped import holding, spread
 from mend_jax.evaluation.elsewhere import Under, elsewhere, gone_on, said_again
 from mend_jax.evaluation.generation import Interview, interview, make_speaker, speak_of
 from mend_jax.evaluation.held import (
@@ -96,6 +96,7 @@ def groups_of(work: Work, standing: Standing) -> Iterator[Group]:
     for i in range(0, scored, k):
         some = rows(slice(i, i + k), slice(scored, None))
         held = added(some) if standing.one_by_one else holding().hold(some, count(some))
+        held = held if work.mesh is None else spread(held, work.mesh)
         yield Group(work.records[i : i + k], EditorState(work.saved.state, held))
 
 

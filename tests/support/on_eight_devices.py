@@ -4,6 +4,8 @@ A tiny T5 and a tiny Llama, whose vocabulary of 61 divides by nothing, on meshes
 losses, the gradient of phi, the edits and the state after two steps, against one device.
 """
 
+import math
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,19 +13,22 @@ import jax
 import numpy as np
 import pytest
 from compare import assert_close, assert_equal
+from conftest import Tiny
 from jax.sharding import Mesh
 from safetensors.numpy import save_file
+from scoped_setting import answers, make_setting, program_of
 
 import mend_jax as mj
 from mend_jax.cost.benchmark import make_edit_and_answer, random_examples
 from mend_jax.cost.gpu_check import begun
 from mend_jax.cost.small_families import SIZES, SMALL
 from mend_jax.editors.base import Editor
+from mend_jax.editors.scoped import spread
 from mend_jax.evaluation.teacher_forced import make_scorer
 from mend_jax.models import llama, t5
 from mend_jax.models.family import Family
 from mend_jax.objectives import after_trunk
-from mend_jax.parallel import ParallelError, fetch, put, shard_examples, shard_params
+from mend_jax.parallel import ParallelError, fetch, put, replicated, shard_examples, shard_params
 from mend_jax.training.step import make_calibrator
 
 VOCABULARY, EDITS, PAIRS, LENGTH, ANSWERS = 61, 8, 2, 6, 3
@@ -206,6 +211,24 @@ def test_calibration_and_scores(setting: Setting):
 
     # a KL of .02 is a difference of logits of 2, which are known to 1e-7
     assert_close(results(mj.make_mesh(2, 4)), results(None), 3e-5)
+
+
+def test_edits_are_held_over_all_devices(tiny: Tiny):
+    """An eighth of the slots is on each, and of rows only those that act are sent."""
+    setting, mesh = make_setting(tiny), mj.make_mesh(8, 1)
+    held, params = spread(setting.held, mesh), jax.device_put(setting.params, replicated(mesh))
+    rows = jax.tree.leaves(held.kept.rows)
+    assert {len(x) for x in rows} == {8}
+    assert {piece.data.shape[0] for x in rows for piece in x.addressable_shards} == {1}
+    for texts in (setting.edits, setting.others):
+        flat = jax.tree.map(lambda x: x[:, 0], texts)
+        arguments = (setting.state, params, held, flat)
+        compiled = program_of(setting).lower(*arguments).compile()
+        wanted = answers(setting, setting.held, texts)
+        assert_close(fetch(compiled(*arguments)), fetch(wanted), 1e-6)
+        gathered = re.findall(r"\[([\d,]+)\]\S* all-gather\(", compiled.as_text())
+        near = 8 * math.prod(flat.inputs.x.shape[:2])
+        assert gathered and all(math.prod(map(int, x.split(","))) <= near for x in gathered)
 
 
 @pytest.mark.slow
