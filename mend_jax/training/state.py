@@ -81,3 +81,12 @@ def keep_place(state: TrainState, place: Placement) -> TrainState:
     if place.mesh is None:
         return state
     return jax.lax.with_sharding_constraint(state, state_sharding(state, place))
+
+
+def beside_phi(gradient: PyTree, state: TrainState, place: Placement) -> PyTree:
+    """Inside a jitted function: the gradient lies where phi does. Else the compiler may split the
+    update, and send the moments, too."""
+    if place.mesh is None:
+        return gradient
+    where = state_sharding(state, place).editor.phi
+    return jax.lax.with_sharding_constraint(gradient, where)

@@ -29,7 +29,7 @@ from mend_jax.objectives import (
     said_at_once,
 )
 from mend_jax.parallel import replicated, split_examples
-from mend_jax.training.state import Placement, TrainState, keep_place
+from mend_jax.training.state import Placement, TrainState, beside_phi, keep_place
 
 
 class Objective(NamedTuple):
@@ -173,6 +173,7 @@ def make_step(
             return edit_then_evaluate(editor, objective, trial, params, examples)
 
         gradient, (losses, stats) = jax.grad(total, has_aux=True)(state.editor.phi)
+        gradient = beside_phi(gradient, state, place)
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
         before = (state.editor, state.optimiser)
