@@ -1,13 +1,16 @@
-"""Products with a kernel of bfloat16, as a CPU does them well: summed in float32, rounded after.
+"""Products with a kernel of bfloat16 or int8, without wide copies of it.
 
 XLA's CPU compiler takes a product of bfloat16 whose result is bfloat16 through float32 copies of
 both factors, of twice a kernel's memory; so does one with a factor of float32. The product whose
-result is float32 reads bfloat16 as it is. Here the former is rounded after it, and the latter made
-of two, of what bfloat16 holds of that factor and of the rest.
+result is float32 reads bfloat16 as it is. Here the former is rounded after such a product, and
+the latter made of two, of what bfloat16 holds of that factor and of the rest.
 
 The derivatives of a product are products again, with two of its three arrays exchanged; so there
 are three of them, each made of the other two's. GPUs get the products that `jnp.dot` and its own
 derivatives would give them.
+
+An int8 kernel is widened for each product anew. A compiler that may widen it once, for a GPU, keeps
+it wide from an edit's first pass to its last.
 """
 
 from collections.abc import Callable
@@ -26,8 +29,7 @@ PROCESSOR = Path("/proc/cpuinfo")
 
 @lru_cache
 def narrow_dtype() -> Any:
-    """bfloat16 where the device multiplies it; float32 on a CPU that would only imitate it, and
-    takes half as long again over that."""
+    """bfloat16 where the device multiplies it, float32 on a CPU that would only imitate it."""
     if jax.default_backend() != "cpu" or (PROCESSOR.exists() and "bf16" in PROCESSOR.read_text()):
         return jnp.bfloat16
     return jnp.float32
@@ -62,8 +64,7 @@ def outer(
 def forward_int8(
     x: Float[Array, "*any d_in"], kernel: Int8[Array, "d_in d_out"], dtype: Any
 ) -> Float[Array, "*any d_out"]:
-    """x @ kernel, of this dtype. The kernel is widened for each product anew: a compiler that may
-    widen it once keeps it, wide, from an edit's first pass to its last."""
+    """x @ kernel, of this dtype. x: bfloat16 or float32."""
     return _widened(x, kernel, dtype, forward)
 
 
