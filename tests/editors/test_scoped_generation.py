@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from compare import assert_close
 from conftest import Tiny
+from scoped_setting import made_of
 
 import mend_jax as mj
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.scoped import holding, scoped
-from mend_jax.example import Example, Pair
+from mend_jax.example import Pair
 from mend_jax.models.generate import generate
 from mend_jax.scopes.network import two_keys
 
@@ -55,14 +56,7 @@ def made(tiny: Tiny) -> Made:
         return Pair(mj.Inputs(x, read), answers[i : i + 1])
 
     pairs = jax.tree.map(lambda *x: jnp.asarray(np.stack(x)), *map(edit_of, range(3)))
-    one = jax.tree.map(lambda x: x[0], pairs)
-    state = editor.init(jax.random.key(0), tiny.params, Example(one, one, one))
-    near = dict.fromkeys(state.phi.scope["threshold"], jnp.float32(0.999))
-    phi = state.phi._replace(scope=state.phi.scope | {"threshold": near})
-    state = state._replace(phi=phi)
-    make = jax.jit(jax.vmap(editor.edit, (None, None, 0)))
-    edits = make(state, tiny.params, Example(pairs, pairs, pairs))
-    kept = jax.tree.map(lambda x: x[:, 0], edits.kept)
+    state, kept = made_of(editor, tiny.params, pairs, near=0.999)
     return Made(model, editor, state, texts, answers, holding().hold(kept, 4))
 
 

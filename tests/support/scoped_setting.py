@@ -55,17 +55,21 @@ def make_setting(tiny: Tiny) -> Setting:
     edits, others = (
         p._replace(inputs=run_trunk(trunk, tiny.params, p.inputs)) for p in (edits, others)
     )
+    state, kept = made_of(editor, tiny.params, edits, near=0.9999)
+    held = holding().hold(kept, N + 2)
+    return Setting(editor, scope, state, tiny.params, outputs, held, edits, others)
+
+
+def made_of(editor: Editor, params: Any, edits: Pair, near: float) -> tuple[EditorState, Any]:
+    """(a fresh state, the edits made by it), with a threshold that only a text itself passes."""
     one = jax.tree.map(lambda x: x[0], edits)
-    state = editor.init(jax.random.key(0), tiny.params, Example(one, one, one))
-    # a threshold that only a text itself passes
-    threshold = dict.fromkeys(state.phi.scope["threshold"], jnp.float32(0.9999))
+    state = editor.init(jax.random.key(0), params, Example(one, one, one))
+    threshold = dict.fromkeys(state.phi.scope["threshold"], jnp.float32(near))
     phi = state.phi._replace(scope=state.phi.scope | {"threshold": threshold})
     state = state._replace(phi=phi)
     make = jax.jit(jax.vmap(editor.edit, (None, None, 0)))
-    made = make(state, tiny.params, Example(edits, edits, edits))
-    kept = jax.tree.map(lambda x: x[:, 0], made.kept)
-    held = holding().hold(kept, N + 2)
-    return Setting(editor, scope, state, tiny.params, outputs, held, edits, others)
+    made = make(state, params, Example(edits, edits, edits))
+    return state, jax.tree.map(lambda x: x[:, 0], made.kept)
 
 
 def answers(s: Setting, held: Any, texts: Pair) -> jax.Array:
