@@ -137,7 +137,8 @@ class Streaming(NamedTuple):
 
 
 def streaming_of(work: Workload, dtype: Dtype) -> Streaming | None:
-    """Of a workload whose trunk is streamed, from weights of a dtype."""
+    """Of a workload whose trunk is streamed, from weights of a dtype; whatever the workload's own
+    is, states are float32 only if the weights are."""
     trunk: Any = work.streamed
     if trunk is None:
         return None
@@ -148,7 +149,7 @@ def streaming_of(work: Workload, dtype: Dtype) -> Streaming | None:
     return Streaming(
         device_bytes(stored_shapes(read, dtype)),
         lowered.cost_analysis()["flops"] / work.length,
-        device_bytes(carry.x) // work.length,
+        carry.x.shape[-1] * (4 if dtype == "float32" else 2),
     )
 
 

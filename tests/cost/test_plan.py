@@ -143,7 +143,7 @@ def test_a_streamed_trunk_is_counted_apart(planned: dict[str, Any]):
     kernels = 24 * 40 + 2 * 24 * 20 + 40 * 24 + 3 * 24 * 46
     embedding = TINY["vocab_size"] * 24
     assert first.bytes_read == 2 * (embedding + 2 * (kernels + 2 * 24))
-    assert first.states_token == 4 * 24
+    assert first.states_token == 2 * 24
     assert tail.params == whole.params
     assert tail.bytes.weights == whole.bytes.weights // 2 - 2 * 2 * (kernels + 2 * 24)
 
