@@ -86,7 +86,8 @@ def edit(config: Edit) -> None:
 def is_zero(change: Any) -> bool:
     """Whether the edit changes nothing: there is none, or its matrices are zero."""
     leaves = jax.tree.leaves(change, is_leaf=lambda x: isinstance(x, Factors | Dense))
-    norms = [norm(part) for part in leaves if isinstance(part, Factors | Dense)]
+    parts = [part for part in leaves if isinstance(part, Factors | Dense)]
+    norms = jax.jit(lambda parts: [norm(part) for part in parts])(parts)
     return not leaves or bool(norms) and not any(np.any(x) for x in norms)
 
 

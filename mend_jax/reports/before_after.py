@@ -1,6 +1,7 @@
 """The model's own words before and after an edit: greedy answers to chosen prompts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from mend_jax.editors.held import Slots
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
+from mend_jax.programs import quick_to_compile
 from mend_jax.reports.saying import sayer
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import entered, trunk_of
@@ -70,9 +72,10 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     """
     codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
     speak, after = speak_of(model, new_tokens), sayer(saved, new_tokens)
-    make_edit, trunk = jax.jit(saved.editor.edit), trunk_of(saved)
+    jit = partial(jax.jit, compiler_options=quick_to_compile())
+    make_edit, trunk = jit(saved.editor.edit), trunk_of(saved)
 
-    @jax.jit
+    @jit
     def before(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
         return speak(params, tokens, lengths)
 

@@ -18,6 +18,7 @@ from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.models.generate import LOST, prediction
 from mend_jax.models.stages import Inputs
+from mend_jax.programs import quick_to_compile
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import trunk_of
 
@@ -33,17 +34,18 @@ def sayer(saved: SavedEditor, new: int) -> Say:
       new: how many tokens.
     """
     trunk, model = trunk_of(saved), saved.base.model
+    jit = partial(jax.jit, compiler_options=quick_to_compile())
     if trunk is None or model.kind != "causal":
         speak = speak_of(model, new)
 
-        @jax.jit
+        @jit
         def whole(state: EditorState, params: PyTree, edit: Any, *asked: Array) -> Array:
             return saved.editor.apply(state, speak, edit)(params, *asked)
 
         return whole
     stop = trunk.stop
 
-    @partial(jax.jit, static_argnums=0)
+    @partial(jit, static_argnums=0)
     def step(
         length: int,
         state: EditorState,
