@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 import pytest
 
-from mend_jax.data.records import RecordError
+from mend_jax.data.fields import RecordError
 from mend_jax.data.sources.json_file import rows_of
 from mend_jax.files import array_checksum, json_checksum, parse_json, read_json
 from mend_jax.typed import checked

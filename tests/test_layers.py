@@ -11,7 +11,7 @@ import pytest
 FLOORS = """
 factors | example | parallel | peak | products | programs | typed
 passes | sites | links | files | option_types | scopes
-nnx_layers
+nnx_layers | option_checks
 calls
 intercept
 weights

@@ -23,25 +23,19 @@ from mend_jax.commands.command import Command, Preset
 from mend_jax.cost.benchmark import (
     Matmul,
     Timing,
-    flops_of,
     in_turns,
-    make_edit_and_answer,
     random_examples,
-    random_params,
 )
-from mend_jax.cost.held import held_actions
+from mend_jax.cost.timed import Runs
 from mend_jax.cost.torch_unit import make_unit
-from mend_jax.cost.workload import Sizes, Workload, make_workload
-from mend_jax.editors.mend import mend
-from mend_jax.evaluation.teacher_forced import make_scorer
+from mend_jax.cost.workload import Sizes
 from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
 from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import load
-from mend_jax.objectives import after_trunk, sequence_logits, sequence_loss
-from mend_jax.option_types import Batch, OutFile, Rank, Some, Times, Tokens, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, OutFile, Rank, Some, Times, Tokens
 from mend_jax.peak import peak_bytes, reset_peak
-from mend_jax.training.state import init_state
 
 
 @dataclass(frozen=True)
@@ -75,75 +69,6 @@ class BenchmarkConfig:
     """Write the results to this file."""
 
 
-class Runs:
-    """The programs to be timed, over one base and one training state.
-
-    A step donates the state, so the newest is kept here.
-    """
-
-    def __init__(self, config: BenchmarkConfig) -> None:
-        active = jnp.float32 if config.dtype == "float32" else jnp.bfloat16
-        published = config_of(config.model)
-        sizes = Sizes(config.length, config.answers, config.rank)
-        self.work: Workload = make_workload(published, sizes, active)
-        if config.random_weights:
-            self.params = random_params(self.work.params, config.dtype)
-        else:
-            self.params = load(config.model, dtype=config.dtype).params
-        work, params = self.work, self.params
-        first = after_trunk(work.trunk, params, random_examples(work, 1))
-        one = jax.tree.map(lambda x: x[0], first)
-        key = jax.random.key(0)
-        self.state = init_state(work.editor, work.optimiser, key, params, one)
-        self.answer = make_edit_and_answer(work)
-        self.edits = config.evaluated
-        self.scorer = make_scorer(work.editor, work.logits, work.trunk)
-        whole = mend(sequence_loss(work.model), work.sites, rank=config.rank)
-        self.lone_scorer = make_scorer(whole, sequence_logits(work.model))
-
-    def step(self, batch: int) -> tuple[Callable[[], None], float]:
-        """A training step of so many edits, and its FLOPs."""
-        examples = random_examples(self.work, batch)
-        flops = flops_of(self.work.step, self.state, self.params, examples)
-
-        def run() -> None:
-            self.state, metrics = self.work.step(self.state, self.params, examples)
-            jax.block_until_ready((self.state, metrics))
-
-        return run, flops
-
-    def edit(self) -> tuple[Callable[[], None], float]:
-        """One edit made, and the edited base's answer to it; and the FLOPs."""
-        example = jax.tree.map(lambda x: x[0], random_examples(self.work, 1))
-        flops = flops_of(self.answer, self.state.editor, self.params, example)
-
-        def run() -> None:
-            self.answer(self.state.editor, self.params, example).block_until_ready()
-
-        return run, flops
-
-    def evaluate(self, batch: int, alone: bool = False) -> tuple[Callable[[], None], float]:
-        """Independent edits scored, `batch` at a time; and the FLOPs. `alone`: over the whole base,
-        without a trunk that runs once."""
-        examples = random_examples(self.work, batch)
-        times = -(-self.edits // batch)
-        scorer = self.lone_scorer if alone else self.scorer
-        flops = flops_of(scorer, self.state.editor, self.params, examples) * times
-
-        def run() -> None:
-            for _ in range(times):
-                scores = scorer(self.state.editor, self.params, examples)
-            jax.block_until_ready(scores)
-
-        return run, flops
-
-
-    def held(self, edits: int) -> dict[str, Callable[[], None]]:
-        """Passes and decoding, with and without so many edits held."""
-        width = self.work.params["embedding"].shape[-1]
-        return held_actions(self.work.model, self.params, self.work.sites, width, edits)
-
-
 HELD = ("pass", "pass_held", "decode", "decode_held")
 
 
@@ -155,7 +80,9 @@ def run(config: BenchmarkConfig) -> dict[str, Any]:
     """
     check_options(config)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # PyTorch needs room too
-    runs = Runs(config)
+    sizes = Sizes(config.length, config.answers, config.rank)
+    params = None if config.random_weights else load(config.model, dtype=config.dtype).params
+    runs = Runs(config.model, sizes, config.dtype, params, config.evaluated)
     wanted: dict[str, tuple[Callable[[], None], float]] = {}
     if not config.only_step:
         wanted["step_1"] = runs.step(1)  # first: an editor has to have seen rows before it edits

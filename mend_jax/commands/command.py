@@ -13,7 +13,8 @@ import jax
 
 from mend_jax.commands.form import filled, form_of
 from mend_jax.files import cache_folder
-from mend_jax.option_types import OptionError, options_of, plain, refusal
+from mend_jax.option_checks import options_of, plain, refusal
+from mend_jax.option_types import OptionError
 from mend_jax.training.stopping import Stopped, at_once, on_signals
 
 

@@ -32,7 +32,8 @@ from mend_jax.option_types import Minutes, accepted_by, between
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
-from mend_jax.runs.comparison import Row, compare, markdown
+from mend_jax.runs.comparison import compare
+from mend_jax.runs.comparison_table import Row, markdown
 from mend_jax.runs.methods import Chosen, contenders, editors_named
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.out import State, begin, out_of, taken

@@ -28,18 +28,11 @@ from tyro.conf import Positional
 from mend_jax.commands.command import Command
 from mend_jax.models.registry import default_sites, load
 from mend_jax.models.stages import sites_of
-from mend_jax.option_types import (
-    Gigabytes,
-    Input,
-    InputFolder,
-    Model,
-    OutFolder,
-    SiteNames,
-    Text,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Gigabytes, Input, InputFolder, Model, OutFolder, SiteNames, Text
 from mend_jax.runs.out import contents, locked
-from mend_jax.saved.archive import Unsaid, editor_of_archive, read_archive
+from mend_jax.saved.archive import Unsaid, editor_of_archive
+from mend_jax.saved.archive_file import read_archive
 from mend_jax.saved.directory import write_editor
 from mend_jax.weights.errors import WeightsError
 from mend_jax.weights.hf_folder import find_shards

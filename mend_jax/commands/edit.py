@@ -16,7 +16,8 @@ import tyro
 from mend_jax.commands.command import Command
 from mend_jax.data.chat import said_by_user
 from mend_jax.factors import Dense, Factors, norm
-from mend_jax.option_types import Mesh, Text, Tokens, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Mesh, Text, Tokens
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.before_after import before_after_of
 from mend_jax.reports.scope_trace import lines_of, trace

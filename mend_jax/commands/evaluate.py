@@ -10,33 +10,28 @@ results.json and scores.png; the metrics are defined in mend_jax/evaluation/metr
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mend_jax.commands.command import Command, Preset
-from mend_jax.data.batches import TokenRecord, encode_records, grouped
 from mend_jax.data.chat import BEFORE, as_chats
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.preceded import After, preceded
-from mend_jax.data.records import Record, drop_known_subjects
+from mend_jax.data.records import drop_known_subjects
 from mend_jax.data.sources.base import Read
 from mend_jax.data.sources.registry import read_noted
+from mend_jax.data.token_records import encode_records, grouped
 from mend_jax.editors.method import AtOnce
 from mend_jax.evaluation.metrics import PROTOCOLS
-from mend_jax.option_types import (
-    Input,
-    Mesh,
-    OutFolder,
-    Times,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, Mesh, OutFolder, Times
 from mend_jax.parallel import mesh_of
 from mend_jax.reports.figures import score_bars
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
+from mend_jax.runs.distractors import NOTHING, held_beside
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
 from mend_jax.runs.opening import EditorPlace, OpeningOptions, open_editor
 from mend_jax.runs.option_groups import AnswerLength, Length, ReadingOptions
@@ -112,7 +107,8 @@ def evaluate(config: Evaluate) -> None:
     limits = (config.longest, config.longest_answer)
     records = as_chats(records, BEFORE) if config.chat else records
     asked = preceded(records[: config.limit or None], config.after, config.seed)
-    encoded, skipped = encode_records(asked, codec_of(saved.base).pair, *limits)
+    encode = codec_of(saved.base).pair
+    encoded, skipped = encode_records(asked, encode, *limits)
     left_out: dict[str, Any] = skipped.too_long._asdict() | skipped.in_words()
     if len(encoded) < (wanted := config.sequential or config.k):
         raise ValueError(
@@ -121,8 +117,11 @@ def evaluate(config: Evaluate) -> None:
         )
     scored = config.sequential or len(encoded) // config.k * config.k
     asked = [entry.record for entry in encoded[:scored]]
-    apart, _ = drop_known_subjects(others.records if others else [], asked)
-    beside, told = beside_of(config, saved, apart, seen)
+    beside, told = NOTHING
+    if others:
+        apart, _ = drop_known_subjects(others.records, asked)
+        wanted = config.hold - config.k
+        beside, told = held_beside(str(config.distractors), wanted, apart, seen, encode, limits)
     left_out |= {"records that fill no group": len(encoded) % config.k}
     left_out |= {"file": given.notes} if given and given.notes else {}
     encoded, obeyed = without_edited_subjects(
@@ -160,40 +159,6 @@ def distractors_of(config: Evaluate) -> Read | None:
         return None
     read = read_noted(config.distractors, reading_of(config, "train"))
     return read._replace(records=as_chats(read.records)) if config.chat else read
-
-
-def beside_of(
-    config: Evaluate, saved: SavedEditor, others: Sequence[Record], seen: Sequence[Record] | None
-) -> tuple[list[TokenRecord], dict[str, Any]]:
-    """The records whose edits are held beside every group, those about new subjects first; and what
-    is told of them.
-
-    Args:
-      others: the distractors about none of the subjects that are scored. seen: what the editor was
-        trained on; None: not known.
-
-    Raises:
-      ValueError: there are too few.
-    """
-    if config.distractors is None:
-        return [], {}
-    new = others if seen is None else drop_known_subjects(others, seen)[0]
-    old = drop_known_subjects(others, new)[0]
-    limits = (config.longest, config.longest_answer)
-    bare = [record._replace(rephrases=(), locality=()) for record in (*new, *old)]
-    encoded, skipped = encode_records(bare, codec_of(saved.base).pair, *limits)
-    wanted = config.hold - config.k
-    if len(encoded) < wanted:
-        raise ValueError(
-            f"{config.distractors}: {wanted} edits are wanted beside, and {len(encoded)} records "
-            "can be used"
-        )
-    chosen = encoded[:wanted]
-    fresh = drop_known_subjects([entry.record for entry in chosen], old)[0]
-    return chosen, {
-        "of subjects trained on": None if seen is None else len(chosen) - len(fresh),
-        "left out": skipped.too_long._asdict() | skipped.in_words(),
-    }
 
 
 def check(config: Evaluate) -> None:

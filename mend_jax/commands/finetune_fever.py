@@ -26,16 +26,8 @@ from mend_jax.data.sources.registry import read_answers
 from mend_jax.data.writable import UnwritableError
 from mend_jax.files import write_text
 from mend_jax.models.registry import FAMILIES, Base, load
-from mend_jax.option_types import (
-    Batch,
-    Input,
-    Model,
-    OutFolder,
-    Rate,
-    Seed,
-    Steps,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, Input, Model, OutFolder, Rate, Seed, Steps
 from mend_jax.runs.option_groups import Length
 from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, exact_match, pretrain

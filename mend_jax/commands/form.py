@@ -13,7 +13,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from mend_jax.option_types import OWN, hints_of, is_group, plain, rules_of
+from mend_jax.option_checks import OWN, hints_of, is_group, plain, rules_of
 
 
 def form_of(config: type[Any], given: Mapping[str, Any]) -> type[Any]:

@@ -16,15 +16,8 @@ from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.general import general_records
 from mend_jax.data.sources.registry import read_noted
-from mend_jax.option_types import (
-    Input,
-    InputFolder,
-    OutFolder,
-    Seed,
-    Some,
-    Times,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, InputFolder, OutFolder, Seed, Some, Times
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from mend_jax.commands.command import Command
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.pronunciations import LEAST_AGREEMENT, agreement, pronunciation_records
 from mend_jax.models.registry import load
-from mend_jax.option_types import InputFolder, OutFolder, Seed, Some, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import InputFolder, OutFolder, Seed, Some
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from mend_jax.exports.format import Stored
 from mend_jax.files import write_text
 from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import family_of
-from mend_jax.option_types import OutFolder, Seed, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import OutFolder, Seed
 from mend_jax.weights.export import stored_shape, write_shards
 from mend_jax.weights.source import Expected
 

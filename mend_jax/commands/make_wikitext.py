@@ -12,20 +12,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from mend_jax.commands.command import Command
-from mend_jax.data.batches import LENGTHS
+from mend_jax.data.bucketing import LENGTHS
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.wikitext_sampling import continuation_records
 from mend_jax.models.registry import load
-from mend_jax.option_types import (
-    Batch,
-    Input,
-    Model,
-    OutFolder,
-    Seed,
-    Some,
-    between,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, Input, Model, OutFolder, Seed, Some, between
 
 
 @dataclass(frozen=True)

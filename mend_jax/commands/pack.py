@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from mend_jax.commands.command import Command
 from mend_jax.exports.published import results_of, without_paths
 from mend_jax.files import write_text
-from mend_jax.option_types import OutFolder, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import OutFolder
 from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.runs.run import RESULTS
 from mend_jax.saved.directory import load_editor, write_editor

@@ -32,7 +32,8 @@ from mend_jax.files import write_text
 from mend_jax.models.memory import Dtype
 from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.tail import Parts
-from mend_jax.option_types import Batch, Mesh, OutFile, Rank, Tokens, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, Mesh, OutFile, Rank, Tokens
 from mend_jax.parallel import make_mesh, parse_mesh
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_records
-from mend_jax.option_types import Input, OutFolder, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, OutFolder
 from mend_jax.runs.option_groups import ReadingOptions
 from mend_jax.runs.splits import reading_of
 

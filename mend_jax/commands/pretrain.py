@@ -28,17 +28,8 @@ from mend_jax.data.sources.facts import Relation, relations
 from mend_jax.data.sources.pararel import pararel_relations
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base
-from mend_jax.option_types import (
-    Batch,
-    InputFolder,
-    OutFolder,
-    Rate,
-    Seed,
-    Steps,
-    Times,
-    between,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, InputFolder, OutFolder, Rate, Seed, Steps, Times, between
 from mend_jax.runs.out import Out, begin, taken
 from mend_jax.runs.pretraining import Course, Epoch, exact_match, pretrain
 from mend_jax.runs.small_bases import TRAINING, Family, Training, fresh, fresh_base, naming

@@ -13,7 +13,8 @@ from typing import Annotated
 
 from mend_jax.commands.command import Command
 from mend_jax.exports.published import check_name, publish_editor
-from mend_jax.option_types import InputFolder, accepted_by, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import InputFolder, accepted_by
 from mend_jax.runs.opening import OpeningOptions
 
 

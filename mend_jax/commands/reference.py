@@ -11,7 +11,7 @@ from typing import Any
 from mend_jax.commands.command import Command
 from mend_jax.commands.console import module_of, names
 from mend_jax.commands.form import docstrings, explained
-from mend_jax.option_types import options_of, plain
+from mend_jax.option_checks import options_of, plain
 from mend_jax.runs.options import TrainConfig
 
 WORDS = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH", bool: ""}

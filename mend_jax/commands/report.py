@@ -18,7 +18,8 @@ import tyro
 from mend_jax.commands.command import Command
 from mend_jax.evaluation.metrics import METRICS
 from mend_jax.files import write_text
-from mend_jax.option_types import Input, OutFolder, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, OutFolder
 from mend_jax.reports.figures import found_against_fired, over_edits, success_and_locality
 from mend_jax.reports.tables import Results, by_protocol, data_of, name_of, read_results, report
 

@@ -12,15 +12,8 @@ from dataclasses import dataclass
 
 from mend_jax.commands.command import Command
 from mend_jax.data.sources.registry import read_noted
-from mend_jax.option_types import (
-    Batch,
-    Input,
-    OutFolder,
-    Share,
-    Steps,
-    Times,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, Input, OutFolder, Share, Steps, Times
 from mend_jax.runs.opening import EditorPlace, TrustOptions
 from mend_jax.runs.option_groups import Length, ReadingOptions
 from mend_jax.runs.scoping import ScopeTraining, add_scope, parted

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from mend_jax.commands.command import Command
 from mend_jax.data.states_kept import Kept, all_kept, let_go_of
 from mend_jax.files import cache_folder
-from mend_jax.option_types import Text, Times, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Text, Times
 from mend_jax.reports.terminal import print_rows
 
 DAY = 86_400

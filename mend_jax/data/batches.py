@@ -4,132 +4,19 @@ Padding is to the right, so causal attention never sees it; other models get the
 entries point at position 0 with label -100.
 """
 
-import bisect
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from mend_jax.data.bucketing import ANSWERS, LENGTHS, bucket
 from mend_jax.data.encoding import Tokens
-from mend_jax.data.records import Record, rephrases_of
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache
-from mend_jax.data.writable import UnwritableError
 from mend_jax.example import Example, Pair
 from mend_jax.models.stages import Inputs, Seen
 from mend_jax.objectives import IGNORED
-
-Item = TypeVar("Item")
-
-LENGTHS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
-ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-
-
-class TokenRecord(NamedTuple):
-    """A record's pairs as tokens; `record` has the texts of these locality pairs, in this order."""
-
-    edit: Tokens
-    rephrases: tuple[Tokens, ...]
-    locality: tuple[Tokens, ...]
-    kinds: tuple[str, ...]
-    record: Record
-
-    @property
-    def outer(self) -> tuple[Tokens, ...]:
-        """What scores the edit (Eq. 1): its input, and its neighbourhood."""
-        return (self.edit, *self.rephrases)
-
-
-class Counts(NamedTuple):
-    """Records (their edit pair), single rephrases, single locality pairs."""
-
-    records: int = 0
-    rephrases: int = 0
-    locality: int = 0
-
-
-class Skipped(NamedTuple):
-    """What was left out, and what was kept although something of it is lost.
-
-    too_long: did not fit the buckets. unwritable: the tokenizer has no tokens for the target, or
-    for all of the prompt. lossy: pairs that are kept, although their prompt has characters that
-    the tokenizer has no tokens for: the question is still asked, as a name without an accent is,
-    and published scores of such bases count these questions.
-    """
-
-    too_long: Counts = Counts()
-    unwritable: Counts = Counts()
-    lossy: Counts = Counts()
-
-    def in_words(self) -> dict[str, dict[str, int]]:
-        """The counts, but for `too_long`, that are not all zero; few files have any."""
-        counted = {
-            "not in the tokenizer": self.unwritable,
-            "kept, a part of the prompt not in the tokenizer": self.lossy,
-        }
-        return {name: counts._asdict() for name, counts in counted.items() if any(counts)}
-
-
-def sum_of(*skipped: Skipped) -> Skipped:
-    """The sums of all counts."""
-    together = (zip(*parts, strict=True) for parts in zip(*skipped, strict=True))
-    return Skipped(*(Counts(*map(sum, columns)) for columns in together))
-
-
-def encode_records(
-    records: Sequence[Record],
-    encode: Callable[..., Tokens],
-    longest: int = LENGTHS[-1],
-    longest_answer: int = ANSWERS[-1],
-) -> tuple[list[TokenRecord], Skipped]:
-    """Tokenises, and leaves out what is longer than `longest` tokens or `longest_answer` answers,
-    and what the tokenizer cannot write.
-
-    A record goes if its edit pair does; a rephrase or locality pair goes alone.
-
-    Args:
-      encode: (prompt, target, separator) -> tokens; `codec_of(base).pair`.
-
-    Returns:
-      (records, counts of what was left out).
-    """
-    count: Counter[tuple[str, str]] = Counter()
-
-    def tokens(what: str, pair: tuple[str, str], separator: str | None) -> Tokens | None:
-        """None, and counted, for what is left out."""
-        try:
-            found = encode(*pair) if separator is None else encode(*pair, separator)
-        except UnwritableError:
-            count["unwritable", what] += 1
-            return None
-        if len(found.tokens) > longest or len(found.labels) > longest_answer:
-            count["too_long", what] += 1
-            return None
-        count["lossy", what] += bool(found.lost)
-        return found
-
-    kept = []
-    for record in records:
-        edit = tokens("records", (record.prompt, record.target), record.separator)
-        if edit is None:
-            continue
-        rephrases = [tokens("rephrases", r, record.separator) for r in rephrases_of(record)]
-        locality = [
-            (tokens("locality", (x.prompt, x.answer), x.separator), x) for x in record.locality
-        ]
-        stays = [(pair, text) for pair, text in locality if pair is not None]
-        kept.append(
-            TokenRecord(
-                edit,
-                tuple(pair for pair in rephrases if pair is not None),
-                tuple(pair for pair, _ in stays),
-                tuple(text.kind for _, text in stays),
-                record._replace(locality=tuple(text for _, text in stays)),
-            )
-        )
-    skipped = (Counts(*(count[why, what] for what in Counts._fields)) for why in Skipped._fields)
-    return kept, Skipped(*skipped)
 
 
 class Shapes(NamedTuple):
@@ -149,17 +36,6 @@ class Shapes(NamedTuple):
         lengths, answers = zip(self.edit, self.outer, self.locality, strict=True)
         one = max(lengths), max(answers)
         return Shapes(one, one, one, self.condition)
-
-
-def bucket(n: int, buckets: Sequence[int]) -> int:
-    """The smallest bucket that holds n.
-
-    Raises:
-      ValueError: none does.
-    """
-    if n > buckets[-1]:
-        raise ValueError(f"a text of {n} tokens is too long: at most {buckets[-1]} fit")
-    return buckets[bisect.bisect_left(buckets, n)]
 
 
 def shapes_of(records: Sequence[TokenRecord], swap: bool = False) -> Shapes:
@@ -255,14 +131,3 @@ def edit_examples(
     """Examples to edit with, and to score nothing: the edit pair stands for the others too."""
     pair = collate(pairs, shapes.edit, cache)
     return Example(pair, pair, pair, conditions(pairs, shapes.condition))
-
-
-def grouped(items: Sequence[Item], k: int) -> list[Sequence[Item]]:
-    """The items in groups of k, in order; a rest of fewer is left out."""
-    return [items[i : i + k] for i in range(0, len(items) // k * k, k)]
-
-
-def check_enough(records: Sequence[TokenRecord], k: int) -> None:
-    """Raises ValueError for fewer than k records."""
-    if len(records) < k:
-        raise ValueError(f"{len(records)} records are too few to edit {k} at once")

@@ -3,17 +3,33 @@
 More lots pad less, and each needs a program of its own, which takes time to compile.
 """
 
+import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
+LENGTHS = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
+"""To which texts are padded, in tokens."""
+ANSWERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+"""To which answers are."""
 SHORT = 32
 """Tokens of a text that is not long, where some are: chats, say."""
 LONG = 0.2
 """Share of the batches in training that are of long ones, where there are some."""
 Started = TypeVar("Started")
+
+
+def bucket(n: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds n.
+
+    Raises:
+      ValueError: none does.
+    """
+    if n > buckets[-1]:
+        raise ValueError(f"a text of {n} tokens is too long: at most {buckets[-1]} fit")
+    return buckets[bisect.bisect_left(buckets, n)]
 
 
 def cuts(sizes: Sequence[int], program: float) -> list[int]:

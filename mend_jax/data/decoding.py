@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Key, PyTree
 
-from mend_jax.data.batches import LENGTHS, bucket
+from mend_jax.data.bucketing import LENGTHS, bucket
 from mend_jax.data.encoding import Ids
 from mend_jax.models.generate import Choice, generate, most_likely
 from mend_jax.models.registry import Base

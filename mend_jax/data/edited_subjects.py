@@ -6,8 +6,8 @@ before: that is obedience, and no damage. Such prompts are left out of the score
 
 from collections.abc import Iterable, Sequence
 
-from mend_jax.data.batches import TokenRecord, grouped
 from mend_jax.data.spacing import ends_between
+from mend_jax.data.token_records import TokenRecord, grouped
 
 BEGINNING = 3
 """Characters by which names are looked up."""

@@ -16,8 +16,9 @@ import grain
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 
+from mend_jax.data.fields import RecordError
 from mend_jax.data.messages import Chat
-from mend_jax.data.records import Locality, Record, RecordError, Rephrase, rephrases_of
+from mend_jax.data.records import Locality, Record, Rephrase, rephrases_of
 from mend_jax.files import file_checksum, read_json, write_text
 from mend_jax.typed import checked
 

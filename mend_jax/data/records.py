@@ -18,15 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mend_jax.data.messages import Chat, check_messages
+from mend_jax.data.fields import RecordError, list_of, prompt_of, separator_of, text_of
+from mend_jax.data.messages import Chat
 
 KINDS = ("near", "far", "own")
 """Of locality: what is like the edit, what is not, and what else is asked of its own subject; of no
 kind counts as the first."""
-
-
-class RecordError(ValueError):
-    """A record that cannot be used; says file, line and field."""
 
 
 class Locality(NamedTuple):
@@ -104,17 +101,17 @@ def _locality_json(item: Locality, separator: str | None) -> dict[str, Any]:
 
 def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
-    separator = _separator(row, where, None)
+    separator = separator_of(row, where, None)
     record = Record(
         prompt=prompt_of(row, where),
         target=text_of(row, "target", where),
         rephrases=tuple(
             _rephrase(item, f"{where}: rephrases[{i}]")
-            for i, item in enumerate(_list_of(row, "rephrases", where, required=False))
+            for i, item in enumerate(list_of(row, "rephrases", where, required=False))
         ),
         locality=tuple(
             _locality(item, f"{where}: locality[{i}]", separator)
-            for i, item in enumerate(_list_of(row, "locality", where, required=False))
+            for i, item in enumerate(list_of(row, "locality", where, required=False))
         ),
         subject=text_of(row, "subject", where, required=False),
         separator=separator,
@@ -130,15 +127,7 @@ def _locality(item: Any, where: str, separator: str | None) -> Locality:
         known = ", ".join(map(repr, KINDS[:-1])) + f" or {KINDS[-1]!r}"
         raise RecordError(f"{where}: 'kind' must be {known}, found {kind!r}")
     prompt, answer = prompt_of(item, where), text_of(item, "answer", where)
-    return Locality(prompt, answer, kind, _separator(item, where, separator))
-
-
-def _separator(row: Mapping[str, Any], where: str, default: str | None) -> str | None:
-    separator = row.get("separator", default)
-    if separator is not None and not isinstance(separator, str):
-        found = type(separator).__name__
-        raise RecordError(f"{where}: 'separator' must be a text, or null, found {found}")
-    return separator
+    return Locality(prompt, answer, kind, separator_of(item, where, separator))
 
 
 def _rephrase(item: Any, where: str) -> str | Rephrase:
@@ -190,58 +179,6 @@ def filled_in(record: Record, where: str) -> Record:
         ),
         locality=tuple(x._replace(prompt=fill(x.prompt)) for x in record.locality),
     )
-
-
-def prompt_of(row: Mapping[str, Any], where: str) -> str:
-    """The field "prompt", or the chat in "messages"."""
-    if "messages" not in row:
-        return text_of(row, "prompt", where)
-    if "prompt" in row:
-        raise RecordError(f"{where}: 'prompt' and 'messages' are both there: one of them is wanted")
-    try:
-        check_messages(row["messages"])
-        return Chat(row["messages"])
-    except ValueError as error:
-        raise RecordError(f"{where}: 'messages': {error}") from None
-
-
-def text_of(row: Mapping[str, Any], field: str, where: str, required: bool = True) -> str:
-    """A field that holds a text; without `required`, "" where it is absent or blank."""
-    value = row.get(field)
-    if value is None and not required:
-        return ""
-    if value is None:
-        raise RecordError(f"{where}: the field {field!r} is missing")
-    if not isinstance(value, str):
-        raise RecordError(f"{where}: {field!r} must be a text, found {type(value).__name__}")
-    if not value.strip():
-        if required:
-            raise RecordError(f"{where}: {field!r} is empty")
-        return ""
-    return value
-
-
-def texts_of(
-    row: Mapping[str, Any], field: str, where: str, required: bool = True, blank: bool = False
-) -> tuple[str, ...]:
-    """A field that holds a list of texts; with `blank`, there may be empty ones."""
-    texts = _list_of(row, field, where, required)
-    for i, text in enumerate(texts):
-        if not isinstance(text, str) or not (blank or text.strip()):
-            wanted = "a text" if blank else "a text that is not empty"
-            raise RecordError(f"{where}: {field}[{i}] must be {wanted}")
-    return tuple(texts)
-
-
-def _list_of(row: Mapping[str, Any], field: str, where: str, required: bool) -> list[Any]:
-    value = row.get(field)
-    if value is None and not required:
-        return []
-    if value is None:
-        raise RecordError(f"{where}: the field {field!r} is missing")
-    if not isinstance(value, list):
-        raise RecordError(f"{where}: {field!r} must be a list, found {type(value).__name__}")
-    return value
 
 
 def drop_known_subjects(

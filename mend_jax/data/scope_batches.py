@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.own_subject import question_of
 from mend_jax.data.scope_texts import (
@@ -27,6 +26,7 @@ from mend_jax.data.scope_texts import (
     known_texts,
     subjects_of,
 )
+from mend_jax.data.token_records import TokenRecord
 
 DRAWN = {EDIT: 1, ASKED: 1, NEAR: 1, FAR: 1, OWN: 2}
 """How many texts of a record are in a batch, by role."""

@@ -18,8 +18,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float, Int
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.edited_subjects import Names, folded
+from mend_jax.data.token_records import TokenRecord
 
 States: TypeAlias = Callable[[Int[np.ndarray, "n"]], Float[np.ndarray, "n kept d"]]
 """Of the tokens of a text, the states that a scope reads (`TrunkCache.states`)."""

@@ -10,10 +10,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from mend_jax.data.batches import Shapes, TokenRecord, collate, conditions, grouped
+from mend_jax.data.batches import Shapes, collate, conditions
 from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.messages import Chat
+from mend_jax.data.token_records import TokenRecord, grouped
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.example import Example
 

@@ -1,9 +1,7 @@
-"""The trunk run out of its files: each stage is read once, run over all texts, and let go.
+"""The states of a trunk that is run out of its files (`trunk_pass`), kept on disk.
 
-    for each stage:  read its weights;  states of all texts <- stage(states);  drop the weights
-
-The states lie in a file meanwhile, so that memory holds one stage and one batch. They are kept for
-whoever works on these texts next: another run, another editor, an evaluation of some of them.
+They are kept for whoever works on these texts next: another run, another editor, an evaluation of
+some of them.
 
     cache_folder()/trunk/BY/TEXTS.states   rows as in `trunk_cache`, end to end
                             TEXTS.index    the texts, and a checksum of each one's states
@@ -15,60 +13,27 @@ of the texts. The index is written last. One that is damaged, or whose states ar
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from filelock import FileLock
-from flax.traverse_util import flatten_dict, unflatten_dict
-from jaxtyping import Int, PyTree
+from jaxtyping import Int
 
-from mend_jax.data.bucketing import overlapped
 from mend_jax.data.states_index import read_index, write_index
 from mend_jax.data.states_kept import NOTE
-from mend_jax.data.trunk_cache import Batch, CacheError, TrunkCache, batches_of
+from mend_jax.data.trunk_cache import CacheError, TrunkCache, batches_of
+from mend_jax.data.trunk_pass import Plan, megabytes, one_token, run_stages, stage_of
 from mend_jax.files import cache_folder, checksum, json_checksum, let_go, write_text
 from mend_jax.models.fingerprint import digest
 from mend_jax.models.registry import Base
-from mend_jax.models.stages import Inputs, traced
-from mend_jax.parallel import fetch
+from mend_jax.models.stages import traced
 
 FORM = 1
 """Counts up when the files, or what a family's stages compute, become others."""
-
-
-class Plan(NamedTuple):
-    """What is to be streamed, and where its states go.
-
-    about: what makes them; note: the same in words. states: their file; its index lies beside it.
-    width: of a row, with the `kept` states beside its first.
-    """
-
-    about: str
-    note: dict[str, Any]
-    states: Path
-    batches: tuple[Batch, ...]
-    rows: int
-    width: int
-    kept: int
-    dtype: np.dtype
-
-    @property
-    def size(self) -> int:
-        """Bytes of the states."""
-        return self.rows * self.width * self.dtype.itemsize
-
-    @property
-    def told(self) -> str:
-        """What it takes, in words."""
-        texts = sum(len(batch.texts) for batch in self.batches)
-        where = self.states.parent
-        return f"states of {texts:,} texts below the edited layers: {_mb(self.size)} in {where}"
 
 
 def plan_stream(base: Base, trunk: nn.Module, sequences: Iterable[Int[np.ndarray, "_"]]) -> Plan:
@@ -82,7 +47,7 @@ def plan_stream(base: Base, trunk: nn.Module, sequences: Iterable[Int[np.ndarray
         raise ValueError(f"{base.name}: states are kept under the checksums of a base: it has none")
     rows, batches = batches_of(sequences)
     keep = getattr(trunk, "keep", ())
-    x = traced(_stage(trunk, 0), _one_token())[1].x
+    x = traced(stage_of(trunk, 0), one_token())[1].x
     about = {
         "form": FORM,
         "base": json_checksum(sums),
@@ -125,7 +90,7 @@ def stream_trunk(
         draft = path.with_suffix(".draft")
         try:
             with draft.open("w+b") as file:
-                _run(base, trunk, plan, file, progress)
+                run_stages(base, trunk, plan, file, progress)
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)
@@ -172,112 +137,6 @@ def _check_disk(plan: Plan) -> None:
     free = shutil.disk_usage(plan.states.parent).free
     if free < plan.size:
         raise CacheError(
-            f"{plan.told}, where {_mb(free)} are free: make room there, let MEND_JAX_CACHE name a "
-            "folder on another disk, or take fewer records"
+            f"{plan.told}, where {megabytes(free)} are free: make room there, let MEND_JAX_CACHE "
+            "name a folder on another disk, or take fewer records"
         )
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
-
-
-def _one_token() -> Inputs:
-    return Inputs(jnp.zeros((1, 1), jnp.int32), mask=jnp.ones((1, 1), bool))
-
-
-# --------------------------------------------------------------------------------------- one pass
-
-
-def _stage(trunk: nn.Module, number: int) -> nn.Module:
-    """One stage of the trunk alone."""
-    nothing: dict[str, Any] = {"keep": ()} if hasattr(trunk, "keep") else {}
-    return trunk.clone(start=number, stop=number + 1, **nothing)
-
-
-def _run(
-    base: Base,
-    trunk: nn.Module,
-    plan: Plan,
-    file: BinaryIO,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Fills the file with the states, stage after stage."""
-    programs: dict[str, Any] = {}
-    inputs, keep = _one_token(), getattr(trunk, "keep", ())
-    for number in range(trunk.stop):
-        part = _stage(trunk, number)
-        shapes, inputs = traced(part, inputs)
-        run = _program(part, _read(base, shapes), programs)
-        column = 1 + keep.index(number + 1) if number + 1 in keep else 0
-        done = number * plan.rows
-        for rows in _through(run, plan, file, number == 0, column):
-            done += rows
-            progress(done, trunk.stop * plan.rows)
-        del run  # its weights are let go before the next ones are read
-
-
-def _read(base: Base, shapes: PyTree) -> PyTree:
-    """The parameters of a stage: the base's own, and from the files what it does not hold."""
-    held, wanted = flatten_dict(base.params), flatten_dict(shapes)
-    layers = {path[:-1] for path in wanted}
-    params = {path: x for path, x in held.items() if path[:-1] in layers}  # scales of int8, too
-    missing = {path: x for path, x in wanted.items() if path not in held}
-    if missing and base.stored is not None:
-        params |= flatten_dict(base.stored(unflatten_dict(missing)))
-    return unflatten_dict(params)
-
-
-def _program(part: nn.Module, params: PyTree, programs: dict[str, Any]) -> Callable[..., Any]:
-    """`run(x, mask)`: states after the stage. Stages whose programs are alike share one."""
-    leaves, tree = jax.tree.flatten(params)
-    own: dict[int, Any] = {}
-
-    def stage(leaves: list[Any], x: jax.Array, mask: jax.Array) -> jax.Array:
-        carry: Any = part.apply({"params": jax.tree.unflatten(tree, leaves)}, Inputs(x, mask=mask))
-        return carry.x
-
-    def run(x: np.ndarray, mask: np.ndarray) -> Any:
-        length = x.shape[1]
-        if length not in own:
-            lowered = jax.jit(stage).lower(leaves, x, mask)
-            text = lowered.as_text()
-            if text not in programs:
-                programs[text] = lowered.compile()
-            own[length] = programs[text]
-        return own[length](leaves, x, mask)
-
-    return run
-
-
-def _through(
-    run: Callable[..., Any], plan: Plan, file: BinaryIO, first: bool, column: int
-) -> Iterator[int]:
-    """Takes every batch through a stage, and says of how many rows it was.
-
-    Args:
-      first: of all stages; it is given tokens. column: where the states are also kept, if not 0.
-    """
-    width, row = plan.width // (1 + plan.kept), plan.width * plan.dtype.itemsize
-
-    def started() -> Iterator[tuple[int, np.ndarray, np.ndarray, Any]]:
-        at = 0
-        for batch in plan.batches:
-            x, mask = batch.padded
-            inside = mask.copy()
-            inside[len(batch.texts) :] = False
-            rows = np.zeros((int(inside.sum()), plan.width), plan.dtype)
-            if not first:
-                file.seek(at * row)
-                file.readinto(rows.view(np.uint8).data)  # type: ignore[attr-defined]
-                x = np.zeros((*mask.shape, width), plan.dtype)
-                x[inside] = rows[:, :width]
-            yield at, rows, inside, run(x, mask)
-            at += len(rows)
-
-    for at, rows, inside, output in overlapped(started(), ahead=1):
-        rows[:, :width] = fetch(output)[inside]
-        if column:
-            rows[:, column * width : (column + 1) * width] = rows[:, :width]
-        file.seek(at * row)
-        file.write(rows.view(np.uint8).data)
-        yield len(rows)

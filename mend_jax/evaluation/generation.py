@@ -18,21 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from mend_jax.data.batches import (
-    LENGTHS,
-    TokenRecord,
-    bucket,
-    edit_examples,
-    grouped,
-    shapes_of_edits,
-)
+from mend_jax.data.batches import edit_examples, shapes_of_edits
+from mend_jax.data.bucketing import LENGTHS, bucket
 from mend_jax.data.codec import Codec
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.spacing import ends_between
+from mend_jax.data.token_records import TokenRecord, grouped
 from mend_jax.editors.base import Editor, EditorState
-from mend_jax.evaluation.metrics import Scores
-from mend_jax.evaluation.teacher_forced import Batching, all_pairs, as_scores, widths
+from mend_jax.evaluation.collating import all_pairs, as_scores, widths
+from mend_jax.evaluation.scores import Scores
+from mend_jax.evaluation.teacher_forced import Batching
 from mend_jax.example import Example
 from mend_jax.models.generate import generate, prediction
 from mend_jax.models.stages import Inputs

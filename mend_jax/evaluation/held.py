@@ -13,22 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from mend_jax.data.batches import TokenRecord, edit_examples, shapes_of, shapes_of_edits
+from mend_jax.data.batches import edit_examples, shapes_of, shapes_of_edits
 from mend_jax.data.records import KINDS
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Slots
 from mend_jax.editors.scoped import acting
-from mend_jax.evaluation.metrics import HEADLINE, Scores
-from mend_jax.evaluation.teacher_forced import (
-    Batching,
-    Scorer,
-    collate_records,
-    kept,
-    make_scorer,
-    missing,
-    score,
-    widths,
-)
+from mend_jax.evaluation.collating import collate_records, missing, widths
+from mend_jax.evaluation.scores import HEADLINE, Scores
+from mend_jax.evaluation.teacher_forced import Batching, Scorer, kept, make_scorer, score
 from mend_jax.example import Example, Pair
 from mend_jax.objectives import Forced, Outputs, after_trunk
 from mend_jax.scopes.active import NONE, passed

@@ -13,19 +13,15 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 
-from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.batches import shapes_of
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.held import Holding, none_like
 from mend_jax.editors.summed import summed
-from mend_jax.evaluation.metrics import Scores, mean, summarise
-from mend_jax.evaluation.teacher_forced import (
-    Batching,
-    collate_records,
-    kept,
-    make_scorer,
-    score,
-    widths,
-)
+from mend_jax.evaluation.collating import collate_records, widths
+from mend_jax.evaluation.metrics import summarise
+from mend_jax.evaluation.scores import Scores, mean
+from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
 from mend_jax.example import Example
 from mend_jax.factors import Edit, norm
 from mend_jax.objectives import Outputs, after_trunk, answered, outputs_after

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from mend_jax.data.batches import LENGTHS, bucket, edit_examples, shapes_of_edits
+from mend_jax.data.batches import edit_examples, shapes_of_edits
+from mend_jax.data.bucketing import LENGTHS, bucket
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.records import KINDS, Record, rephrases_of

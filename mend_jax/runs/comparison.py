@@ -16,11 +16,12 @@ import jax
 import numpy as np
 
 from mend_jax.editors.base import Editor, EditorState
-from mend_jax.evaluation.metrics import METRICS, PROTOCOLS, columns, summarise
+from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.files import write_text
 from mend_jax.objectives import outputs_of
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results
+from mend_jax.runs.comparison_table import Row, line_of
 from mend_jax.runs.given_scope import for_scope, given_scope, scored_held
 from mend_jax.runs.methods import Chosen, editor_of, options_of, sites_for
 from mend_jax.runs.options import as_json
@@ -37,7 +38,6 @@ from mend_jax.saved.arrays import check_trained
 from mend_jax.saved.building import build_editor
 from mend_jax.saved.directory import SavedEditor, save_editor
 
-Row = dict[str, Any]
 ROWS = "compare.json"
 TRIAL = 4
 """Steps that are made, and thrown away, to learn how many fit in a budget of minutes; the first
@@ -83,7 +83,7 @@ def compare(
             row = _row(contender, reporter)
         except Exception as error:  # the other methods still run
             row = {"editor": one.called, "error": f"{type(error).__name__}: {error}"}
-        say(_told(row))
+        say(line_of(row))
         rows.append(row)
         known = [*rows, *before[len(rows) :]]
         write_text(file, json.dumps(known, indent=1, default=str) + "\n")
@@ -234,45 +234,3 @@ def _bytes(compiled: Any) -> int:
     found = compiled.memory_analysis()
     sizes = (found.argument_size_in_bytes, found.output_size_in_bytes, found.temp_size_in_bytes)
     return int(sum(sizes) - found.alias_size_in_bytes)
-
-
-def _told(row: Row) -> str:
-    """One line about a row."""
-    if "error" in row:
-        return f"{row['editor']}: not done: {row['error']}"
-    shown = {k: f"{row['metrics'][k]['value']:.3f}" for k in SHOWN if k in row["metrics"]}
-    return f"{row['editor']}: {shown}, {row['steps']} steps, {row['train_seconds']:.0f} s"
-
-
-SHOWN = tuple(metric.name for metric in columns() if metric.kind == "edit" or metric.headline)
-
-
-def markdown(rows: list[Row], drawdown: str = "drawdown") -> str:
-    """The rows as one table; scores with their 95 % intervals.
-
-    Args:
-      drawdown: the metric that stands for it, "drawdown" (accuracy) or "perplexity_drawdown".
-    """
-    head = [
-        "editor", "edits at once", *(METRICS[x].title for x in (*SHOWN, drawdown)),
-        "steps", "seconds to train", "seconds per edit", "editor parameters", "memory (GB)",
-    ]  # fmt: skip
-    lines = []
-    for row in rows:
-        if "error" in row:
-            lines.append([row["editor"], row["error"].replace("|", "/"), *[""] * (len(head) - 2)])
-            continue
-        found = [row["metrics"].get(k) for k in (*SHOWN, drawdown)]
-        scores = [
-            f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" if m else "-" for m in found
-        ]
-        lines.append(
-            [
-                row["editor"], str(row["config"]["k"]), *scores, str(row["steps"]),
-                f"{row['train_seconds']:.0f}", f"{row['edit_seconds']:.4f}",
-                f"{row['parameters']:,}", f"{row['memory_bytes'] / 1e9:.2f}",
-            ]
-        )  # fmt: skip
-    return "\n".join(
-        f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines)
-    )

@@ -18,7 +18,8 @@ from mend_jax.evaluation.generation import (
     scores_of,
     speak_of,
 )
-from mend_jax.evaluation.metrics import Estimate, Scores, summarise
+from mend_jax.evaluation.metrics import Estimate, summarise
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.sequential import Point, Sequential, edit_in_sequence
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.objectives import Forced

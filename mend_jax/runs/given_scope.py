@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from mend_jax.data.batches import check_enough
+from mend_jax.data.token_records import check_enough
 from mend_jax.editors.answering import answering
 from mend_jax.editors.base import Editor
 from mend_jax.editors.scoped import check_factors
 from mend_jax.evaluation.held import Holder, programs_of
-from mend_jax.evaluation.metrics import Scores
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.teacher_forced import Batching
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.held import Standing, forced_held

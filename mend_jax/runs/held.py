@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from mend_jax.data.batches import TokenRecord, shapes_of, shapes_of_edits
+from mend_jax.data.batches import shapes_of, shapes_of_edits
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import folded
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.held import Slots, count
 from mend_jax.editors.scoped import holding, spread
@@ -28,7 +29,7 @@ from mend_jax.evaluation.held import (
     score_held,
     trade_off,
 )
-from mend_jax.evaluation.metrics import Scores
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.teacher_forced import Batching, kept
 from mend_jax.objectives import Forced
 from mend_jax.runs.scope_passages import anything, passages_of

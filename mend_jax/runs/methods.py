@@ -11,7 +11,8 @@ from mend_jax.editors.method import Method
 from mend_jax.editors.registry import EDITORS, make_editor, method_of
 from mend_jax.models.registry import Base
 from mend_jax.objectives import Outputs
-from mend_jax.option_types import Batch, refusal
+from mend_jax.option_checks import refusal
+from mend_jax.option_types import Batch
 from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.scoping import late_sites
 from mend_jax.runs.task import Task, ground_of

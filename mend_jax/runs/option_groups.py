@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from mend_jax.data.batches import ANSWERS, LENGTHS
+from mend_jax.data.bucketing import ANSWERS, LENGTHS
 from mend_jax.editors.method import AtOnce
 from mend_jax.models.memory import Dtype
 from mend_jax.option_types import (

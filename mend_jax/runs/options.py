@@ -7,7 +7,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from mend_jax.editors.mend import MendOptions
 from mend_jax.editors.registry import method_of
-from mend_jax.option_types import OutFolder, accepted_by, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import OutFolder, accepted_by
 from mend_jax.runs.option_groups import (
     WITH_SCOPE,
     BaseOptions,

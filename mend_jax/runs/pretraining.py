@@ -16,7 +16,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
-from mend_jax.data.batches import ANSWERS, LENGTHS, bucket, collate
+from mend_jax.data.batches import collate
+from mend_jax.data.bucketing import ANSWERS, LENGTHS, bucket
 from mend_jax.data.encoding import Tokens
 from mend_jax.example import Pair
 from mend_jax.objectives import answered, sequence_logits, sequence_loss

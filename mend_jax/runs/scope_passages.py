@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.chat import chat_prompt
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
 from mend_jax.data.records import Record, Rephrase, rephrases_of
 from mend_jax.data.scope_texts import Running
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.scope_texts import States
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.models.registry import Base
 from mend_jax.products import narrow_dtype

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from mend_jax.data.batches import encode_records
 from mend_jax.data.chat import in_template
 from mend_jax.data.codec import codec_of
 from mend_jax.data.own_subject import with_own
@@ -15,6 +14,7 @@ from mend_jax.data.prompt_batches import prompt_batches
 from mend_jax.data.records import Record, drop_known_subjects
 from mend_jax.data.scope_batches import scope_batches
 from mend_jax.data.scope_texts import Corpus, subjects_of
+from mend_jax.data.token_records import encode_records
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.editors.base import EditorState
 from mend_jax.editors.scoped import ScopedPhi

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.batches import Skipped, TokenRecord, encode_records, grouped, sum_of
 from mend_jax.data.codec import codec_of
 from mend_jax.data.edited_subjects import without_edited_subjects
 from mend_jax.data.records import Record, drop_known_subjects, of_some_subjects
@@ -13,6 +12,7 @@ from mend_jax.data.sources.base import Read, Reading
 from mend_jax.data.sources.claims import claim_records
 from mend_jax.data.sources.facts import facts_records
 from mend_jax.data.sources.registry import read_noted, replace_locality
+from mend_jax.data.token_records import Skipped, TokenRecord, encode_records, grouped, sum_of
 from mend_jax.models.registry import Base
 from mend_jax.runs.option_groups import ReadingOptions
 from mend_jax.runs.options import ExperimentError, TrainConfig

@@ -7,7 +7,8 @@ import flax.linen as nn
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from mend_jax.data.trunk_stream import Plan, plan_stream
+from mend_jax.data.trunk_pass import Plan
+from mend_jax.data.trunk_stream import plan_stream
 from mend_jax.example import Pair
 from mend_jax.models.registry import Base
 from mend_jax.runs.options import ExperimentError, TrainConfig

@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 from jax.sharding import Mesh
 
-from mend_jax.data.batches import TokenRecord, collate, shapes_of
+from mend_jax.data.batches import collate, shapes_of
 from mend_jax.data.encoding import marks_around
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, From, in_turn, parts_of, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
 from mend_jax.data.trunk_stream import stream_trunk

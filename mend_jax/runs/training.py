@@ -7,17 +7,12 @@ import jax
 import numpy as np
 import optax
 
-from mend_jax.data.batches import (
-    Shapes,
-    TokenRecord,
-    check_enough,
-    edit_examples,
-    grouped,
-    shapes_of,
-)
+from mend_jax.data.batches import Shapes, edit_examples, shapes_of
+from mend_jax.data.token_records import TokenRecord, check_enough, grouped
 from mend_jax.editors.base import Editor, EditorState
 from mend_jax.editors.method import Method
-from mend_jax.evaluation.metrics import Scores, summarise
+from mend_jax.evaluation.metrics import summarise
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.teacher_forced import Batching, kept, make_scorer, score
 from mend_jax.example import Example
 from mend_jax.objectives import after_trunk

@@ -8,9 +8,10 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from mend_jax.data.batches import TokenRecord
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
-from mend_jax.data.trunk_stream import Plan, stream_trunk
+from mend_jax.data.trunk_pass import Plan
+from mend_jax.data.trunk_stream import stream_trunk
 from mend_jax.models.stages import can_be_cached, split
 from mend_jax.objectives import Outputs, outputs_of
 from mend_jax.reports.progress import Reporter

@@ -12,16 +12,13 @@ No code of the file is run: it is opened with `weights_only`, and the model's co
 object of transformers', is passed over.
 """
 
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from mend_jax import links
 from mend_jax.editors.base import EditorState
@@ -29,29 +26,17 @@ from mend_jax.factors import natural
 from mend_jax.links import Link
 from mend_jax.models.registry import Base
 from mend_jax.objectives import outputs_of
+from mend_jax.saved.archive_file import Archive
 from mend_jax.saved.arrays import EditorError, check_trained
 from mend_jax.saved.building import blank_example, build_editor
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.weights.names import spellings
 
-Arrays = Mapping[str, np.ndarray]
-PREFIX = re.compile(r"(mend|gtn)\.")
 NET = re.compile(r"(?P<net>mlp[12]?)\.layers\.(?P<layer>\d+)\.(?P<leaf>.+)")
 LEAVES = {"U": "u", "V": "v", "b": "bias", "scale": "mode_scale.weight",
           "shift": "mode_shift.weight"}  # fmt: skip
 STATISTICS = ("u_mean", "v_mean", "u_std", "v_std", "u_s", "v_s", "k")
 SIDES = {"both": "mlp", "u": "mlp1", "delta": "mlp2"}
-CONFIGS = re.compile(r"(transformers|numpy)\.[\w.]+")
-"""Of whose objects the archive may hold some beside tensors. They are passed over."""
-
-
-class Archive(NamedTuple):
-    """arrays: by name, without the prefix, in the file's order. rates: alpha, as the matrices were
-    listed. origin: the file."""
-
-    arrays: Arrays
-    rates: Float[np.ndarray, "_"]
-    origin: str
 
 
 class Unsaid(NamedTuple):
@@ -65,46 +50,6 @@ class Unsaid(NamedTuple):
     descent: bool = False
     normalized: bool = True
     identity: bool = True
-
-
-def read_archive(path: Path) -> Archive:
-    """Opens an archive of MEND's.
-
-    Raises:
-      EditorError: no archive of `torch.save`, or a damaged one; it holds code, or no editor.
-    """
-    import torch
-
-    if not zipfile.is_zipfile(path):
-        raise EditorError(f"{path}: no archive of torch.save (since PyTorch 1.6), or cut short")
-    try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        if code := [name for name in foreign if not CONFIGS.fullmatch(name)]:
-            raise EditorError(f"{path} is refused: to load {code[0]} would run code of the file")
-        with torch.serialization.safe_globals([(_PassedOver, name) for name in foreign]):
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EditorError(f"{path}: damaged, or no archive of torch.save ({reason})") from None
-    model = held.get("model", held) if isinstance(held, Mapping) else {}
-    found = {str(k): x.detach() for k, x in model.items() if isinstance(x, torch.Tensor)}
-    arrays = {PREFIX.sub("", k, count=1): x.float().numpy() for k, x in found.items()
-              if PREFIX.match(k)}  # fmt: skip
-    if "edit_lrs" not in found or not arrays:
-        known = ", ".join(map(repr, list(model)[:4])) or "nothing"
-        raise EditorError(
-            f"{path}: no editor of MEND's: 'edit_lrs' and names that begin with 'mend.' or 'gtn.' "
-            f"are wanted in its 'model', it holds {known}"
-        )
-    return Archive(arrays, found["edit_lrs"].float().numpy(), str(path))
-
-
-class _PassedOver:
-    """In the place of an object that is no tensor."""
-
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
 
 
 def editor_of_archive(

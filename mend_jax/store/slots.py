@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from mend_jax.data.batches import ANSWERS
+from mend_jax.data.bucketing import ANSWERS
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.factors import Factors
 from mend_jax.scopes.active import NONE

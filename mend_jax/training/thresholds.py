@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, PyTree
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.scope_texts import (
     ASKED,
     EDIT,
@@ -26,6 +25,7 @@ from mend_jax.data.scope_texts import (
     known_texts,
     subjects_of,
 )
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.scopes.network import Keys, Near, Scope
 
 SHIFTS = np.arange(-8.0, 8.25, 0.5)

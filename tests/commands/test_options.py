@@ -19,19 +19,8 @@ from typed import Ended, typed
 from mend_jax.commands.command import Command
 from mend_jax.commands.console import module_of, names
 from mend_jax.commands.form import docstrings
-from mend_jax.option_types import (
-    Address,
-    Batch,
-    Option,
-    OptionError,
-    Rate,
-    Text,
-    check_options,
-    options_of,
-    plain,
-    refusal,
-    rules_of,
-)
+from mend_jax.option_checks import Option, check_options, options_of, plain, refusal, rules_of
+from mend_jax.option_types import Address, Batch, OptionError, Rate, Text
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 
 ROOT = Path(__file__).parents[2]

@@ -9,19 +9,11 @@ from compare import assert_close
 from token_records import ENCODE, every_pair, some_records
 from words import ids, words
 
-from mend_jax.data.batches import (
-    ANSWERS,
-    LENGTHS,
-    Counts,
-    Shapes,
-    Skipped,
-    bucket,
-    collate,
-    encode_records,
-    shapes_of,
-)
+from mend_jax.data.batches import Shapes, collate, shapes_of
+from mend_jax.data.bucketing import ANSWERS, LENGTHS, bucket
 from mend_jax.data.encoding import encode_pair
 from mend_jax.data.records import Locality, Record
+from mend_jax.data.token_records import Counts, Skipped, encode_records
 from mend_jax.objectives import IGNORED, sequence_logits
 
 

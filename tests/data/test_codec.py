@@ -18,10 +18,10 @@ from tokenizers import (
 from words import ids, words
 
 import mend_jax as mj
-from mend_jax.data.batches import Counts, encode_records
 from mend_jax.data.codec import Codec
 from mend_jax.data.encoding import encode_pair
 from mend_jax.data.records import Locality, Record
+from mend_jax.data.token_records import Counts, encode_records
 from mend_jax.data.writable import UnwritableError
 from mend_jax.models.registry import FAMILIES
 

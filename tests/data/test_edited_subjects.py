@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.edited_subjects import Names, without_edited_subjects
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Locality, Record, of_some_subjects
+from mend_jax.data.token_records import TokenRecord
 
 PAIR = Tokens(*(np.zeros(1, np.int32) for _ in range(3)))
 

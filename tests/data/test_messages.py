@@ -11,23 +11,16 @@ import pytest
 from tiny_run import byte_level_bpe
 
 import mend_jax as mj
-from mend_jax.data.batches import encode_records
 from mend_jax.data.chat import BEFORE, Turn, as_chats, in_template, turn_of
 from mend_jax.data.codec import codec_of
+from mend_jax.data.fields import RecordError
 from mend_jax.data.messages import Chat
 from mend_jax.data.own_subject import with_own
 from mend_jax.data.preceded import preceded
-from mend_jax.data.records import (
-    Locality,
-    Record,
-    RecordError,
-    Rephrase,
-    parse_record,
-    to_json,
-    write_records,
-)
+from mend_jax.data.records import Locality, Record, Rephrase, parse_record, to_json, write_records
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_noted
+from mend_jax.data.token_records import encode_records
 from mend_jax.runs.scope_passages import in_chat
 from mend_jax.weights.chat_template import ChatTemplate
 

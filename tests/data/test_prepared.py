@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mend_jax.data.records import Locality, Record, RecordError, Rephrase
+from mend_jax.data.fields import RecordError
+from mend_jax.data.records import Locality, Record, Rephrase
 from mend_jax.data.sources.registry import read_records
 
 for package in ("tensorflow_datasets", "grain", "array_record"):

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 from words import ids, words
 
-from mend_jax.data.batches import encode_records
 from mend_jax.data.encoding import encode_pair
+from mend_jax.data.fields import RecordError
 from mend_jax.data.records import (
     Locality,
     Record,
-    RecordError,
     Rephrase,
     drop_known_subjects,
     parse_record,
@@ -20,6 +19,7 @@ from mend_jax.data.records import (
     write_records,
 )
 from mend_jax.data.sources.registry import read_records
+from mend_jax.data.token_records import encode_records
 
 FULL = Record(
     "The capital of Brazil is",

@@ -15,7 +15,8 @@ from tiny_run import save_folder
 import mend_jax as mj
 from mend_jax.commands.states import DAY, StatesOptions, states
 from mend_jax.data.states_kept import all_kept
-from mend_jax.data.trunk_stream import Plan, kept_states, plan_stream, stream_trunk
+from mend_jax.data.trunk_pass import Plan
+from mend_jax.data.trunk_stream import kept_states, plan_stream, stream_trunk
 from mend_jax.models.stages import split
 
 SITES = "layers_1/mlp/up_proj"

@@ -10,11 +10,12 @@ from compare import assert_equal
 from token_records import some_records
 from words import words
 
-from mend_jax.data.batches import Shapes, TokenRecord
+from mend_jax.data.batches import Shapes
 from mend_jax.data.bucketing import LONG, SHORT
 from mend_jax.data.encoding import encode_pair
 from mend_jax.data.messages import Chat
 from mend_jax.data.records import Record
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, in_turn, parts_of, training_batches
 from mend_jax.objectives import IGNORED
 

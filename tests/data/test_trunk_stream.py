@@ -12,7 +12,8 @@ from tiny_run import save_folder, start
 
 import mend_jax as mj
 from mend_jax.data.trunk_cache import CacheError, TrunkCache, cache_trunk
-from mend_jax.data.trunk_stream import Plan, kept_states, plan_stream, stream_trunk
+from mend_jax.data.trunk_pass import Plan
+from mend_jax.data.trunk_stream import kept_states, plan_stream, stream_trunk
 from mend_jax.models.stages import split
 
 SITES = r"layers_3/mlp/(up|down)_proj"

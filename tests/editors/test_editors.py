@@ -12,15 +12,10 @@ import pytest
 from compare import assert_close, assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import (
-    TokenRecord,
-    edit_examples,
-    encode_records,
-    shapes_of,
-    shapes_of_edits,
-)
+from mend_jax.data.batches import edit_examples, shapes_of, shapes_of_edits
 from mend_jax.data.codec import codec_of
 from mend_jax.data.records import Locality, Record
+from mend_jax.data.token_records import TokenRecord, encode_records
 from mend_jax.editors.base import Editor, EditorState, no_edit
 from mend_jax.editors.cache import cache
 from mend_jax.editors.enn import enn, names_of, used_by
@@ -29,7 +24,8 @@ from mend_jax.editors.finetune_together import finetune_together
 from mend_jax.editors.grace import grace
 from mend_jax.editors.in_context import in_context
 from mend_jax.editors.ke import ke, masked
-from mend_jax.evaluation.teacher_forced import collate_records, make_scorer, score, widths
+from mend_jax.evaluation.collating import collate_records, widths
+from mend_jax.evaluation.teacher_forced import make_scorer, score
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.objectives import (

@@ -10,9 +10,10 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, grouped, shapes_of
+from mend_jax.data.batches import shapes_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.token_records import TokenRecord, grouped
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.editors.held import (
     Holding,
@@ -25,13 +26,8 @@ from mend_jax.editors.held import (
 )
 from mend_jax.editors.solved import Keyed, solve, solved, without_crosstalk
 from mend_jax.editors.summed import summed
-from mend_jax.evaluation.teacher_forced import (
-    Batching,
-    collate_records,
-    make_scorer,
-    score,
-    widths,
-)
+from mend_jax.evaluation.collating import collate_records, widths
+from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.runs.options import ExperimentError
 from mend_jax.runs.splits import check_conflicts
 

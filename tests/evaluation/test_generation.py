@@ -10,7 +10,7 @@ from tiny_run import Finished, some_records
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import mend_jax as mj
-from mend_jax.data.batches import encode_records
+from mend_jax.data.token_records import encode_records
 from mend_jax.evaluation.generation import (
     fluency,
     hear,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mend_jax.evaluation.generation import Free
-from mend_jax.evaluation.metrics import METRICS, PROTOCOLS, Metric, Scores, columns, summarise
+from mend_jax.evaluation.metrics import METRICS, PROTOCOLS, Metric, columns, summarise
+from mend_jax.evaluation.scores import Scores
 from mend_jax.objectives import Forced
 from mend_jax.reports.results import About, make_results, table
 from mend_jax.reports.tables import report

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.batches import shapes_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.editors.summed import summed
+from mend_jax.evaluation.collating import collate_records, widths
 from mend_jax.evaluation.sequential import Sequential, edit_in_sequence
-from mend_jax.evaluation.teacher_forced import Batching, collate_records, widths
+from mend_jax.evaluation.teacher_forced import Batching
 from mend_jax.objectives import Outputs, outputs_of
 
 SITES = r"layers_2/mlp/(up|down)_proj"

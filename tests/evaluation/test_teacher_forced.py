@@ -10,13 +10,15 @@ import pytest
 from compare import assert_equal
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.batches import shapes_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import KINDS, Record
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.data.trunk_cache import cache_trunk
 from mend_jax.evaluation import teacher_forced as evaluation
-from mend_jax.evaluation.metrics import Scores, summarise
+from mend_jax.evaluation.metrics import summarise
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.teacher_forced import Batching, answered, judged, make_scorer, score
 from mend_jax.objectives import Forced, after_trunk
 

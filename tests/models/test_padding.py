@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 import mend_jax as mj
-from mend_jax.data.batches import Shapes, TokenRecord, shapes_of
+from mend_jax.data.batches import Shapes, shapes_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, training_batches
-from mend_jax.evaluation.metrics import Scores
+from mend_jax.evaluation.scores import Scores
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score
 from mend_jax.models.registry import FAMILIES
 from mend_jax.models.stages import sites_of

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from tiny_run import Files, Finished, options, some_records
 
-from mend_jax.data.batches import LENGTHS
-from mend_jax.data.records import Record, RecordError, write_records
+from mend_jax.data.bucketing import LENGTHS
+from mend_jax.data.fields import RecordError
+from mend_jax.data.records import Record, write_records
 from mend_jax.evaluation.metrics import METRICS
 from mend_jax.option_types import OptionError
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config

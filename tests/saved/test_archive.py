@@ -20,7 +20,7 @@ from typed import typed
 import mend_jax as mj
 from mend_jax.models.stages import Inputs
 from mend_jax.objectives import negative_log_likelihood
-from mend_jax.saved.archive import read_archive
+from mend_jax.saved.archive_file import read_archive
 from mend_jax.saved.arrays import EditorError
 
 VARIANTS = {

@@ -18,9 +18,10 @@ import jax
 import numpy as np
 
 import mend_jax as mj
-from mend_jax.data.batches import TokenRecord, shapes_of
+from mend_jax.data.batches import shapes_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import Record
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, training_batches
 from mend_jax.evaluation.metrics import summarise
 from mend_jax.evaluation.teacher_forced import Batching, make_scorer, score

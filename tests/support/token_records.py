@@ -5,9 +5,9 @@ from functools import partial
 import numpy as np
 from words import WORDS, words
 
-from mend_jax.data.batches import TokenRecord, encode_records
 from mend_jax.data.encoding import Tokens, encode_pair
 from mend_jax.data.records import Locality, Record
+from mend_jax.data.token_records import TokenRecord, encode_records
 
 ENCODE = partial(encode_pair, words())
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from compare import assert_equal
 
-from mend_jax.data.batches import TokenRecord
 from mend_jax.data.bucketing import SHORT
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.prompt_batches import WINDOW, prompt_batches
@@ -29,6 +28,7 @@ from mend_jax.data.scope_texts import (
     Running,
     subjects_of,
 )
+from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.trunk_cache import TrunkCache
 from mend_jax.scopes.active import NONE, fires
 from mend_jax.scopes.network import Keys, two_keys

@@ -20,13 +20,8 @@ from mend_jax.data.chat import as_chats, in_template
 from mend_jax.data.records import Record, rephrases_of
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
-from mend_jax.option_types import (
-    Input,
-    OutFile,
-    Text,
-    Tokens,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, OutFile, Text, Tokens
 from mend_jax.reports.before_after import Answer, before_after_of
 from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor

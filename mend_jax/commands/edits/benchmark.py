@@ -24,7 +24,8 @@ from mend_jax.cost.workload import make_workload
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.files import write_text
 from mend_jax.models.published import PublishedModel, config_of
-from mend_jax.option_types import Batch, OutFile, Seed, Some, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, OutFile, Seed, Some
 from mend_jax.peak import peak_bytes, reset_peak
 from mend_jax.scopes.network import two_keys
 from mend_jax.store.ledger import Ledger

@@ -33,7 +33,8 @@ from mend_jax.files import write_text
 from mend_jax.models.published import PublishedModel, config_of
 from mend_jax.models.registry import default_sites, load
 from mend_jax.models.stages import split
-from mend_jax.option_types import Batch, OutFile, Seed, Some, Tokens, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Batch, OutFile, Seed, Some, Tokens
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.scopes.network import two_keys
 from mend_jax.scopes.reading import stages_for

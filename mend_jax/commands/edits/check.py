@@ -20,13 +20,8 @@ from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_noted
 from mend_jax.evaluation.generation import matches
 from mend_jax.models.registry import Base
-from mend_jax.option_types import (
-    Input,
-    Seed,
-    Some,
-    Tokens,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, Seed, Some, Tokens
 from mend_jax.reports.before_after import BeforeAfter, before_after_of
 from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.runs.splits import own_records

@@ -27,16 +27,8 @@ from mend_jax.exports.cost import Questions, everywhere, in_scopes
 from mend_jax.exports.folder import ExportError, check_free
 from mend_jax.exports.format import Format, How, Job
 from mend_jax.exports.formats import format_of
-from mend_jax.option_types import (
-    Input,
-    OutFolder,
-    Seed,
-    Some,
-    Times,
-    Tokens,
-    accepted_by,
-    check_options,
-)
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, OutFolder, Seed, Some, Times, Tokens, accepted_by
 from mend_jax.runs.opening import EditorPlace, OpeningOptions
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.store.standing import Standing

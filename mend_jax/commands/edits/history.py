@@ -8,7 +8,8 @@
 from dataclasses import dataclass
 
 from mend_jax.commands.command import Command
-from mend_jax.option_types import Input, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input
 from mend_jax.reports.terminal import print_rows
 from mend_jax.store.ledger import Ledger
 

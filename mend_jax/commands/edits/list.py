@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 
 from mend_jax.commands.command import Command
-from mend_jax.option_types import Input, Times, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, Times
 from mend_jax.reports.terminal import print_rows
 from mend_jax.store.ledger import Ledger
 

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from mend_jax.commands.command import Command
-from mend_jax.option_types import Input, Number, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, Number
 from mend_jax.store.ledger import Ledger
 
 

@@ -11,7 +11,8 @@ import tyro
 from mend_jax.commands.command import Command
 from mend_jax.editors.scoped import ScopedEdit
 from mend_jax.factors import in_float32, norm
-from mend_jax.option_types import Input, Number, check_options
+from mend_jax.option_checks import check_options
+from mend_jax.option_types import Input, Number
 from mend_jax.store.database import StoreError
 from mend_jax.store.ledger import Ledger
 from mend_jax.store.rows import Damaged, StoredEdit

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mend_jax.data.records import Locality, Record, filled_in, text_of
+from mend_jax.data.fields import text_of
+from mend_jax.data.records import Locality, Record, filled_in
 
 
 class Reading(NamedTuple):

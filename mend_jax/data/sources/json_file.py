@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mend_jax.data.records import RecordError
+from mend_jax.data.fields import RecordError
 from mend_jax.data.sources.base import Row
 from mend_jax.files import parse_json, read_text
 

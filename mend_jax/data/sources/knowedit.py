@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from mend_jax.data.records import Locality, Record, RecordError, filled_in, text_of
+from mend_jax.data.fields import RecordError, text_of
+from mend_jax.data.records import Locality, Record, filled_in
 from mend_jax.data.sources.base import (
     FieldNames,
     Read,

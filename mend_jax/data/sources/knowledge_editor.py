@@ -14,7 +14,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from mend_jax.data.records import Locality, Record, RecordError, text_of, texts_of
+from mend_jax.data.fields import RecordError, text_of, texts_of
+from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources.base import (
     Read,
     Reading,

@@ -7,7 +7,8 @@ and MEND's one JSON object, {"questions": [...], "answers": [...]}.
 from collections.abc import Iterable
 from typing import Literal
 
-from mend_jax.data.records import Locality, RecordError, text_of, texts_of
+from mend_jax.data.fields import RecordError, text_of, texts_of
+from mend_jax.data.records import Locality
 from mend_jax.data.sources.base import Answers, Reading, Row, Source, counted
 
 

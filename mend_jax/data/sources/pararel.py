@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from mend_jax.data.records import RecordError
+from mend_jax.data.fields import RecordError
 from mend_jax.data.sources.base import counted
 from mend_jax.data.sources.facts import Relation
 from mend_jax.data.sources.json_file import rows_of

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+from mend_jax.data.fields import RecordError
 from mend_jax.data.own_subject import with_own
-from mend_jax.data.records import Locality, Record, RecordError, rephrases_of
+from mend_jax.data.records import Locality, Record, rephrases_of
 from mend_jax.data.sources import (
     counterfact,
     fever,

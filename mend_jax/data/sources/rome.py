@@ -12,14 +12,8 @@ in a record.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mend_jax.data.records import (
-    Locality,
-    Record,
-    RecordError,
-    filled_in,
-    text_of,
-    texts_of,
-)
+from mend_jax.data.fields import RecordError, text_of, texts_of
+from mend_jax.data.records import Locality, Record, filled_in
 from mend_jax.data.sources.base import Read, Reading, Row, Source, counted
 
 LISTS = ("paraphrase_prompts", "neighborhood_prompts", "attribute_prompts", "generation_prompts")

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mend_jax.data.records import Locality, Record, RecordError, texts_of
+from mend_jax.data.fields import RecordError, texts_of
+from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources.base import (
     Read,
     Reading,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from mend_jax.data.batches import LENGTHS
+from mend_jax.data.bucketing import LENGTHS
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
 from mend_jax.data.encoding import encode_prompt

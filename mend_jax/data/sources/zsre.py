@@ -8,7 +8,7 @@ KnowledgeEditor's JSONL of zsRE is read in `knowledge_editor`.
 
 from collections.abc import Iterable
 
-from mend_jax.data.records import text_of
+from mend_jax.data.fields import text_of
 from mend_jax.data.sources.base import (
     FieldNames,
     Read,

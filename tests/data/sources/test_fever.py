@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mend_jax.data.records import RecordError
+from mend_jax.data.fields import RecordError
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.fever import TEMPLATES
 from mend_jax.data.sources.registry import read_records

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tiny_run import ROOT
 
-from mend_jax.data.records import RecordError
+from mend_jax.data.fields import RecordError
 from mend_jax.data.sources.pararel import pararel_relations
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # what is said of a file

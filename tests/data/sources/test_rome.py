@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mend_jax.data.records import Locality, Record, RecordError
+from mend_jax.data.fields import RecordError
+from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources.registry import read_records
 
 ROW: dict[str, Any] = {

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mend_jax.data import sources
-from mend_jax.data.records import Locality, Record, RecordError
+from mend_jax.data.fields import RecordError
+from mend_jax.data.records import Locality, Record
 from mend_jax.data.sources import registry
 from mend_jax.data.sources.base import Answers, Read, Reading, Row, Source
 from mend_jax.data.sources.registry import SOURCES, read_noted, read_records

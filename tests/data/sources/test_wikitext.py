@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mend_jax.data.records import Record, RecordError
+from mend_jax.data.fields import RecordError
+from mend_jax.data.records import Record
 from mend_jax.data.sources.base import Reading
 from mend_jax.data.sources.registry import read_records
 
