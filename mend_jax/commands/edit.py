@@ -15,7 +15,7 @@ import tyro
 
 from mend_jax.commands.command import Command
 from mend_jax.data.chat import said_by_user
-from mend_jax.factors import Dense, Factors, norm
+from mend_jax.factors import Dense, Factors
 from mend_jax.option_checks import check_options
 from mend_jax.option_types import Mesh, Text, Tokens
 from mend_jax.parallel import mesh_of
@@ -85,11 +85,17 @@ def edit(config: Edit) -> None:
 
 
 def is_zero(change: Any) -> bool:
-    """Whether the edit changes nothing: there is none, or its matrices are zero."""
+    """Whether the edit changes nothing: there is none, or all of its matrices are zero."""
     leaves = jax.tree.leaves(change, is_leaf=lambda x: isinstance(x, Factors | Dense))
     parts = [part for part in leaves if isinstance(part, Factors | Dense)]
-    norms = jax.jit(lambda parts: [norm(part) for part in parts])(parts)
-    return not leaves or bool(norms) and not any(np.any(x) for x in norms)
+    return not leaves or bool(parts) and not any(map(moves, jax.device_get(parts)))
+
+
+def moves(part: Factors | Dense) -> bool:
+    """Whether a change of a matrix has a row of which neither factor is zero, or an entry."""
+    if isinstance(part, Dense):
+        return bool(np.any(part.kernel))
+    return bool(np.any(np.any(part.u, axis=-1) & np.any(part.delta, axis=-1)))
 
 
 COMMAND = Command(Edit, edit, __doc__, leading=("prompt", "target"))

@@ -48,7 +48,8 @@ class Codec(NamedTuple):
     tokenizer that cannot. lost(text) -> the characters of a prompt that it has no tokens for.
     question(pair) -> the prompt's ids in a pair, and words(ids) -> what they say.
     text(ids, lines=1) -> what generated ids say up to the end of the text or, of a causal model,
-    of so many lines; None for all of them, as labels have them.
+    of so many lines; None for all of them, as labels have them. ended(ids, lines=1) -> whether that
+    is all it can be, whatever ids follow.
     """
 
     pair: Callable[..., Tokens]
@@ -57,6 +58,7 @@ class Codec(NamedTuple):
     question: Callable[[Tokens], np.ndarray]
     words: Callable[[Ids], str]
     text: Callable[..., str]
+    ended: Callable[..., bool]
 
 
 def codec_of(base: Base) -> Codec:
@@ -75,20 +77,21 @@ def codec_of(base: Base) -> Codec:
     prompt = partial(encode_prompt, tokenizer, goes_on=kind == "causal")
     said = partial(_until, writing, ())
     lost = partial(lost_of, writing)
-    codec = Codec(partial(encode_pair, tokenizer), prompt, lost, _source, said, said)
+    pair = partial(encode_pair, tokenizer)
+    codec = Codec(pair, prompt, lost, _source, said, said, _chosen)
     checked = partial(_checked, base, writing)
     if kind == "causal":
         added = tokenizer.get_added_tokens_decoder() if tokenizer is not None else {}
         special = {i: token.content for i, token in added.items() if token.special}
         ends = frozenset(special) - {writing.unknown}
         joined = partial(_joined, tokenizer, tuple(special.values()))
-        text = partial(_lines, writing, ends)
-        return checked(codec._replace(pair=joined, question=_begins, text=text))
+        text, ended = partial(_lines, writing, ends), partial(_lines_ended, writing, ends)
+        return checked(codec._replace(pair=joined, question=_begins, text=text, ended=ended))
     if kind == "seq2seq":
         start, end = config.decoder_start_token_id, config.eos_token_id
         answer = partial(encode_answer, tokenizer, start=start, end=end)
-        text = partial(_whole, writing, (end,))
-        return checked(codec._replace(pair=_apart(answer), text=text))
+        text, ended = partial(_whole, writing, (end,)), partial(_whole_ended, (end,))
+        return checked(codec._replace(pair=_apart(answer), text=text, ended=ended))
     names = config.labels
     claim = _apart(partial(encode_claim, tokenizer, names))
     named = codec._replace(pair=claim, text=partial(_class_name, names))
@@ -168,11 +171,29 @@ def _lines(
     return "\n".join(_until(writing, ends, ids).splitlines()[:lines]).strip()
 
 
+def _lines_ended(
+    writing: Writing, ends: Collection[int], ids: Ids, lines: int | None = 1
+) -> bool:
+    """Whether the text has ended, or a line has begun after the first ones."""
+    begun = len(_until(writing, ends, ids).splitlines())
+    return _whole_ended(ends, ids) or (lines is not None and begun > lines)
+
+
 def _whole(
     writing: Writing, ends: Collection[int], ids: Ids, lines: int | None = 1
 ) -> str:
     """The answer of a model that ends its answers, however many lines it has."""
     return _until(writing, ends, ids)
+
+
+def _whole_ended(ends: Collection[int], ids: Ids, lines: int | None = 1) -> bool:
+    """Whether the text has ended."""
+    return any(i in (LOST, *ends) for i in map(int, ids))
+
+
+def _chosen(ids: Ids, lines: int | None = 1) -> bool:
+    """Whether there is a class."""
+    return len(ids) > 0
 
 
 def _class_name(names: Sequence[str], ids: Ids, lines: int | None = 1) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -17,6 +18,7 @@ from mend_jax.models.one_stack import OneStack, Places
 from mend_jax.models.stages import Inputs, Seen, Watch
 
 
+@jax.jit
 def places_without_padding(
     mask: Bool[Array, "k length"],
 ) -> tuple[Int[Array, "k length"], Bool[Array, "k length"]]:

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+import numpy as np
+from jaxtyping import Int
 
 from mend_jax.data.batches import edit_examples, shapes_of_edits
 from mend_jax.data.bucketing import LENGTHS, bucket
@@ -14,7 +15,6 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import pad_prompts
 from mend_jax.data.records import KINDS, Record, rephrases_of
 from mend_jax.data.writable import warn_of
-from mend_jax.editors.base import EditorState
 from mend_jax.editors.held import Slots
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
@@ -76,17 +76,13 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     jit = partial(jax.jit, compiler_options=quick_to_compile())
     make_edit, trunk = jit(saved.editor.edit), trunk_of(saved)
 
-    @jit
-    def before(state: EditorState, params: PyTree, edit: Any, tokens: Any, lengths: Any) -> Any:
-        return speak(params, tokens, lengths)
+    before = jit(speak)
 
     def edit(prompt: str, target: str, separator: str | None = None) -> Any:
         example = edit_example(saved.base, prompt, target, separator)
         return make_edit(saved.state, params, entered(trunk, params, example))
 
-    def spoken(
-        speaking: Callable[..., Any], edit: Any, prompts: Sequence[str], lines: int
-    ) -> list[str]:
+    def spoken(speaking: Callable[..., Any], prompts: Sequence[str], lines: int) -> list[str]:
         ids = [codec.prompt(prompt) for prompt in prompts]
         rows = min(len(ids), SIDE_BY_SIDE)
         length = bucket(max(map(len, ids), default=1), LENGTHS)
@@ -94,21 +90,26 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
         for i in range(0, len(ids), SIDE_BY_SIDE):
             chosen = ids[i : i + rows]
             padded = pad_prompts(chosen, rows, length)
-            said = jax.device_get(speaking(saved.state, params, edit, *padded))
+
+            def enough(said: Int[np.ndarray, "k said"], rows: int = len(chosen)) -> bool:
+                return all(codec.ended(one, lines) for one in said[:rows])
+
+            said = jax.device_get(speaking(*padded, enough=enough))
             found += [codec.text(one, lines) for one in said[: len(chosen)]]
         return found
 
     def say(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[str]:
         for prompt in prompts:
             warn_of(codec.lost(prompt), prompt)
-        return spoken(after, edit, prompts, lines)
+        return spoken(partial(after, saved.state, params, edit), prompts, lines)
 
     def ask(edit: Any, prompts: Sequence[str], lines: int = 1) -> list[Answer]:
         edited = say(edit, prompts, lines)
         if isinstance(edit, Slots):  # by the same program, with none of them in use
-            plain = spoken(after, edit._replace(used=jnp.zeros_like(edit.used)), prompts, lines)
+            none = edit._replace(used=jnp.zeros_like(edit.used))
+            plain = spoken(partial(after, saved.state, params, none), prompts, lines)
         else:
-            plain = spoken(before, edit, prompts, lines)
+            plain = spoken(lambda *asked, enough: before(params, *asked), prompts, lines)
         return [Answer(*one) for one in zip(prompts, plain, edited, strict=True)]
 
     return BeforeAfter(edit, ask, say)

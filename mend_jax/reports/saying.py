@@ -23,8 +23,14 @@ from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import trunk_of
 
 Say = Callable[..., Int[Array | np.ndarray, "k new"]]
-"""say(state, params, edit, tokens, lengths) -> the words after an edit, as `generate` gives them:
-of texts int32[k, length] of so many tokens each."""
+"""say(state, params, edit, tokens, lengths, enough) -> the words after an edit, as `generate` gives
+them: of texts int32[k, length] of so many tokens each. What enough(words int32[k, said]) is true of
+need not be gone on with; LOST follows then."""
+
+
+def never(said: Int[np.ndarray, "k said"]) -> bool:
+    """Of no words that they are enough."""
+    return False
 
 
 def sayer(saved: SavedEditor, new: int) -> Say:
@@ -42,7 +48,7 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         def whole(state: EditorState, params: PyTree, edit: Any, *asked: Array) -> Array:
             return saved.editor.apply(state, speak, edit)(params, *asked)
 
-        return whole
+        return lambda *asked, enough=never: whole(*asked)  # one program says all
     stop = trunk.stop
 
     @partial(jit, static_argnums=0)
@@ -69,6 +75,7 @@ def sayer(saved: SavedEditor, new: int) -> Say:
         edit: Any,
         tokens: Int[np.ndarray, "k length"],
         lengths: Int[np.ndarray, "k"],
+        enough: Callable[[Int[np.ndarray, "k said"]], bool] = never,
     ) -> Int[np.ndarray, "k new"]:
         length = tokens.shape[1] + new
         below = trunk.clone(cache_length=length)
@@ -82,9 +89,12 @@ def sayer(saved: SavedEditor, new: int) -> Say:
             carry, known = below.apply({"params": params, **known}, inputs, mutable=["cache"])
             cache, token = step(length, state, params, edit, cache, carry)
             found.append(np.where(lost, LOST, np.asarray(token)))
+            if enough(np.concatenate(found, axis=1)):
+                break
             lost = found[-1] == LOST
             token, at = jnp.asarray(np.where(lost, 0, found[-1])), jnp.asarray(place + said)
             inputs = Inputs(token, jnp.asarray(zeros), at)
-        return np.concatenate(found, axis=1)
+        words = np.concatenate(found, axis=1)
+        return np.pad(words, ((0, 0), (0, new - len(found))), constant_values=LOST)
 
     return say

@@ -332,3 +332,17 @@ def test_an_answer_has_as_many_lines_as_it_is_asked_for():
     two = codec.pair("A poem:", "Roses are red\nViolets are blue").labels.tolist()
     assert codec.text(two) == "Roses are red"
     assert codec.text(two, 2) == codec.text(two, None) == "Roses are red\nViolets are blue"
+
+
+@pytest.mark.parametrize("lines", [1, 2, None])
+def test_what_has_ended_is_no_other_text_whatever_follows(lines: int | None):
+    codec, rng = causal(byte_level()), np.random.default_rng(0)
+    ids = codec.pair("A poem:", "\nRoses are red\r\nViolets are blue\nSugar").labels.tolist()
+    ended = [n for n in range(len(ids) + 1) if codec.ended(ids[:n], lines)]
+    assert bool(ended) == (lines is not None)
+    for n in ended:
+        for _ in range(5):
+            others = rng.integers(0, max(ids) + 1, 8).tolist()
+            assert codec.text([*ids[:n], *others], lines) == codec.text(ids, lines)
+    assert not codec.ended(ids[: len("\nRoses are red")], lines)  # "reddish"
+    assert codec.ended([*ids[:3], byte_level().token_to_id("</s>")], lines)

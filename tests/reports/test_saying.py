@@ -16,7 +16,7 @@ from mend_jax.models.alike import _run
 from mend_jax.models.generate import LOST
 from mend_jax.opened import opened
 from mend_jax.reports.before_after import edit_example
-from mend_jax.reports.saying import sayer
+from mend_jax.reports.saying import never, sayer
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import entered, trunk_of
 
@@ -60,6 +60,20 @@ def test_words_are_those_of_the_whole_base(scoped_editor: SavedEditor, texts: An
         found = say(scoped_editor.state, params, held, *texts)
         np.testing.assert_array_equal(found, whole(scoped_editor, params, held, texts))
     assert np.any(found != say(scoped_editor.state, params, model.held, *texts))
+
+
+def test_what_is_enough_is_not_gone_on_with(scoped_editor: SavedEditor, texts: Any):
+    held, heard = opened(scoped_editor).held, list[np.ndarray]()
+    asked = scoped_editor.state, scoped_editor.base.params, held, *texts
+
+    def enough(said: np.ndarray) -> bool:
+        heard.append(said)
+        return said.shape[1] == 2
+
+    found, every = (sayer(scoped_editor, NEW)(*asked, enough=x) for x in (enough, never))
+    np.testing.assert_array_equal(found[:, :2], every[:, :2])
+    assert found.shape == every.shape and np.all(found[:, 2:] == LOST)
+    assert len(heard) == 2 and np.all(every != LOST)
 
 
 def test_a_base_without_numbers_says_nothing(scoped_editor: SavedEditor, texts: Any):
