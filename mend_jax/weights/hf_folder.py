@@ -13,22 +13,18 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from mend_jax.files import check_no_pointer, checksum, file_checksum, let_go, read_json
+from mend_jax.files import checksum, file_checksum, let_go, read_json
 from mend_jax.typed import checked
 from mend_jax.weights.chat_template import template_of_folder
 from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.folder_tokenizer import AGAIN, json_object, tokenizer_files, tokenizer_of
 from mend_jax.weights.names import plain_names
 from mend_jax.weights.safetensors_file import FLOATS, Stored, map_safetensors
 from mend_jax.weights.source import Weights
-from mend_jax.weights.tokenizer_config import as_configured
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _GENERATION = "generation_config.json"
-_VOCABULARIES = ("vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
-_BESIDE = ("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-"""Files that a tokenizer without a tokenizer.json is made of, beside its vocabulary."""
-_AGAIN = "Download it again."
 
 
 def read_folder(path: str | PathLike[str]) -> Weights:
@@ -45,7 +41,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
     folder = Path(path)
     config = read_config(folder)
     if (folder / _GENERATION).exists():
-        config["generation_config"] = _object(folder / _GENERATION)
+        config["generation_config"] = json_object(folder / _GENERATION)
     shards = find_shards(folder, _SINGLE, _INDEX)
     if shards is None:
         raise WeightsError(f"{folder} has no {_SINGLE} and no {_INDEX}{_advice(folder)}")
@@ -69,7 +65,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
     def release(name: str) -> None:
         let_go(stored[own[name]].data)
 
-    tokenizer = _tokenizer(folder, config)
+    tokenizer = tokenizer_of(folder, config)
     return Weights(
         config=config,
         names=tuple(own),
@@ -78,7 +74,7 @@ def read_folder(path: str | PathLike[str]) -> Weights:
         tokenizer=tokenizer,
         origin=str(folder),
         checksum=checksum_of,
-        tokenizer_checksum="" if tokenizer is None else file_checksum(_tokenizer_files(folder)),
+        tokenizer_checksum="" if tokenizer is None else file_checksum(tokenizer_files(folder)),
         chat=template_of_folder(folder),
         files=tuple(shards),
         release=release,
@@ -129,13 +125,13 @@ def find_shards(folder: Path, single: str, index: str) -> dict[Path, list[str]] 
         return {folder / single: []}
     if not (folder / index).exists():
         return None
-    found = read_json(folder / index, WeightsError, _AGAIN)
+    found = read_json(folder / index, WeightsError, AGAIN)
     weight_map = checked(Index, found, str(folder / index), WeightsError)["weight_map"]
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name or "\\" in name]:
         raise WeightsError(
             f"{folder / index}: weight_map names {outside[0]!r}, which is not a file of this "
-            f"folder. {_AGAIN}"
+            f"folder. {AGAIN}"
         )
     shards: dict[Path, list[str]] = {folder / name: [] for name in names}
     for name, shard in weight_map.items():
@@ -183,61 +179,6 @@ def _check_no_adapter(folder: Path) -> None:
     )
 
 
-def _tokenizer(folder: Path, config: dict) -> Any:
-    """The folder's tokenizer, without the padding and the truncation that it may come with."""
-    tokenizer = _stored_tokenizer(folder, config)
-    if tokenizer is not None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-    return tokenizer
-
-
-def _tokenizer_files(folder: Path) -> list[Path]:
-    """What the folder's tokenizer is made of."""
-    whole, beside = ("tokenizer.json", "tokenizer_config.json"), (*_VOCABULARIES, *_BESIDE)
-    first = whole if (folder / whole[0]).is_file() else beside
-    found = [folder / name for name in first if (folder / name).is_file()]
-    return found or [path for path in (folder / "config.json",) if path.is_file()]
-
-
-def _stored_tokenizer(folder: Path, config: dict) -> Any:
-    """A `tokenizers.Tokenizer`, or None.
-
-    Raises:
-      WeightsError: it cannot be read.
-    """
-    for path in _tokenizer_files(folder):
-        check_no_pointer(path, WeightsError)
-    try:
-        if (folder / "tokenizer.json").exists():
-            from tokenizers import Tokenizer  # not needed to import this package
-
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            beside = folder / "tokenizer_config.json"
-            return as_configured(tokenizer, _object(beside) if beside.exists() else {}, str(beside))
-        if any((folder / name).exists() for name in _VOCABULARIES):
-            from transformers import AutoTokenizer  # slow to import, and seldom needed
-
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
-    except WeightsError:
-        raise
-    except BaseException as error:  # tokenizers raises bare Exception; its Rust code may panic
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        names = ", ".join(path.name for path in _tokenizer_files(folder))
-        raise WeightsError(f"{folder}: {names} cannot be read: {error}. {_AGAIN}") from error
-    if "grapheme_chars" in config and "phoneme_chars" in config:
-        from mend_jax.weights.spelling import spelling_tokenizer  # loads `tokenizers`
-
-        return spelling_tokenizer(config, str(folder))
-    return None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object, or WeightsError."""
-    return checked(dict[str, Any], read_json(path, WeightsError, _AGAIN), str(path), WeightsError)
-
-
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder.
 
@@ -248,7 +189,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     _check_no_adapter(folder)
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Pass a model folder with its config.json.")
-    config = _object(path)
+    config = json_object(path)
     if "editor" in config and "model_type" not in config:
         raise WeightsError(f"{folder} holds a saved editor, not a model; its base is elsewhere")
     return config
