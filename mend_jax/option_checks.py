@@ -3,7 +3,8 @@
     check_options(config)                    # --batch 0: from 1 to 65,536 is allowed
 
 Every function that takes a config begins with it, so that a config made in Python goes through it
-too. What concerns two options together is checked where they meet."""
+too. What concerns two options together is checked where they meet.
+"""
 
 import dataclasses
 import inspect

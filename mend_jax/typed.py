@@ -56,7 +56,7 @@ def _misfits(hint: Any, value: Any, at: str) -> Iterator[str]:
             return
         values = value.values() if origin is dict else value
         if inner[-1] in (str, int) and {inner[-1]}.issuperset(map(type, values)):
-            return  # one by one, a vocabulary takes a second
+            return  # as in a vocabulary, which is long
         items: Iterable[tuple[Any, Any]] = value.items() if origin is dict else enumerate(value)
         for key, one in items:
             yield from _misfits(inner[-1], one, f"{at}[{key!r}]")

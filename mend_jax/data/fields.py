@@ -1,5 +1,6 @@
 """Fields of a JSON object that a record is made of: each is there and of its type, or an error says
-where it is not."""
+where it is not.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +12,8 @@ class RecordError(ValueError):
     """A record that cannot be used; says file, line and field."""
 
 
-def separator_of(row: Mapping[str, Any], where: str, default: str | None) -> str | None:
+def given_separator(row: Mapping[str, Any], where: str, default: str | None) -> str | None:
+    """The field "separator", a text or nothing; `default` where it is absent."""
     separator = row.get("separator", default)
     if separator is not None and not isinstance(separator, str):
         found = type(separator).__name__
@@ -61,6 +63,7 @@ def texts_of(
 
 
 def list_of(row: Mapping[str, Any], field: str, where: str, required: bool) -> list[Any]:
+    """A field that holds a list; without `required`, none where it is absent."""
     value = row.get(field)
     if value is None and not required:
         return []

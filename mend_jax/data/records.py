@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mend_jax.data.fields import RecordError, list_of, prompt_of, separator_of, text_of
+from mend_jax.data.fields import RecordError, given_separator, list_of, prompt_of, text_of
 from mend_jax.data.messages import Chat
 
 KINDS = ("near", "far", "own")
@@ -101,7 +101,7 @@ def _locality_json(item: Locality, separator: str | None) -> dict[str, Any]:
 
 def parse_record(row: Mapping[str, Any], where: str = "record") -> Record:
     """Checks one JSON object; `where` (file and line) begins the error message."""
-    separator = separator_of(row, where, None)
+    separator = given_separator(row, where, None)
     record = Record(
         prompt=prompt_of(row, where),
         target=text_of(row, "target", where),
@@ -127,7 +127,7 @@ def _locality(item: Any, where: str, separator: str | None) -> Locality:
         known = ", ".join(map(repr, KINDS[:-1])) + f" or {KINDS[-1]!r}"
         raise RecordError(f"{where}: 'kind' must be {known}, found {kind!r}")
     prompt, answer = prompt_of(item, where), text_of(item, "answer", where)
-    return Locality(prompt, answer, kind, separator_of(item, where, separator))
+    return Locality(prompt, answer, kind, given_separator(item, where, separator))
 
 
 def _rephrase(item: Any, where: str) -> str | Rephrase:

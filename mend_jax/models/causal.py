@@ -25,7 +25,8 @@ def places_without_padding(
     """(positions that count the tokens that are no padding, which tokens may be seen).
 
     What is to the right of a text may be seen, since nothing of the text looks there, and its
-    positions count on: padding to the right is as if there were no mask.
+    positions count on: padding to the right is as if there were no mask. (Jitted for those who call
+    a trunk from the host: one program, not one for each operation.)
     """
     index = jnp.arange(mask.shape[1])[None]
     last = jnp.max(jnp.where(mask, index, -1), axis=1, keepdims=True)

@@ -19,7 +19,7 @@ from mend_jax.editors.held import Slots
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.example import Example
 from mend_jax.models.registry import Base
-from mend_jax.programs import quick_to_compile
+from mend_jax.programs import jit_quickly
 from mend_jax.reports.saying import sayer
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import entered, trunk_of
@@ -73,10 +73,7 @@ def before_after_of(saved: SavedEditor, new_tokens: int = 8) -> BeforeAfter:
     """
     codec, params, model = codec_of(saved.base), saved.base.params, saved.base.model
     speak, after = speak_of(model, new_tokens), sayer(saved, new_tokens)
-    jit = partial(jax.jit, compiler_options=quick_to_compile())
-    make_edit, trunk = jit(saved.editor.edit), trunk_of(saved)
-
-    before = jit(speak)
+    make_edit, trunk, before = jit_quickly(saved.editor.edit), trunk_of(saved), jit_quickly(speak)
 
     def edit(prompt: str, target: str, separator: str | None = None) -> Any:
         example = edit_example(saved.base, prompt, target, separator)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
@@ -18,7 +17,7 @@ from mend_jax.editors.base import EditorState
 from mend_jax.evaluation.generation import speak_of
 from mend_jax.models.generate import LOST, prediction
 from mend_jax.models.stages import Inputs
-from mend_jax.programs import quick_to_compile
+from mend_jax.programs import jit_quickly
 from mend_jax.saved.directory import SavedEditor
 from mend_jax.saved.parts import trunk_of
 
@@ -40,18 +39,17 @@ def sayer(saved: SavedEditor, new: int) -> Say:
       new: how many tokens.
     """
     trunk, model = trunk_of(saved), saved.base.model
-    jit = partial(jax.jit, compiler_options=quick_to_compile())
     if trunk is None or model.kind != "causal":
         speak = speak_of(model, new)
 
-        @jit
+        @jit_quickly
         def whole(state: EditorState, params: PyTree, edit: Any, *asked: Array) -> Array:
             return saved.editor.apply(state, speak, edit)(params, *asked)
 
         return lambda *asked, enough=never: whole(*asked)  # one program says all
     stop = trunk.stop
 
-    @partial(jit, static_argnums=0)
+    @partial(jit_quickly, static_argnums=0)
     def step(
         length: int,
         state: EditorState,

@@ -1,15 +1,8 @@
-"""MEND's editors as the authors and ROME publish them: `torch.save` archives, read as data.
+"""Editors of MEND's own archives (`archive_file`), over a base.
 
-    {"model": {"edit_lrs", "model_config", "mend.(768, 3072).u_mean",
-               "mend.(768, 3072).mlp.layers.0.u", ...}, "opt", "step", ...}
-
-ROME's say "gtn." in the place of "mend.". A network, and its statistics, belong to a shape
-[d_in, d_out], or, unshared, to a matrix, whose name has # for dots. The rates are numbered as the
-matrices were listed in the run's config, which is not in the archive: `listed` says how that is
-known.
-
-No code of the file is run: it is opened with `weights_only`, and the model's config, which is an
-object of transformers', is passed over.
+A network, and its statistics, belong to a shape [d_in, d_out], or, unshared, to a matrix, whose
+name has # for dots. The rates are numbered as the matrices were listed in the run's config, which
+is not in the archive: `listed` says how that is known.
 """
 
 import re

@@ -4,7 +4,8 @@
                "mend.(768, 3072).mlp.layers.0.u", ...}, "opt", "step", ...}
 
 ROME's say "gtn." in the place of "mend.". No code of the file is run: it is opened with
-`weights_only`, and the model's config, which is an object of transformers', is passed over."""
+`weights_only`, and the model's config, which is an object of transformers', is passed over.
+"""
 
 import pickle
 import re
@@ -19,9 +20,7 @@ from jaxtyping import Float
 from mend_jax.saved.arrays import EditorError
 
 Arrays = Mapping[str, np.ndarray]
-
 PREFIX = re.compile(r"(mend|gtn)\.")
-
 CONFIGS = re.compile(r"(transformers|numpy)\.[\w.]+")
 """Of whose objects the archive may hold some beside tensors. They are passed over."""
 

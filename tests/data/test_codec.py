@@ -346,3 +346,11 @@ def test_what_has_ended_is_no_other_text_whatever_follows(lines: int | None):
             assert codec.text([*ids[:n], *others], lines) == codec.text(ids, lines)
     assert not codec.ended(ids[: len("\nRoses are red")], lines)  # "reddish"
     assert codec.ended([*ids[:3], byte_level().token_to_id("</s>")], lines)
+
+
+def test_an_encoder_decoders_answer_ends_with_its_end_and_a_class_is_all():
+    codec = seq2seq(unigram())
+    said = codec.pair("Who?", "Ann").labels.tolist()
+    assert codec.ended(said) and not codec.ended(said[:-1])
+    classes = mj.codec_of(base_of("classifier", words(), labels=("no", "yes")))
+    assert classes.ended([1]) and not classes.ended([])
