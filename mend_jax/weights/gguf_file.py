@@ -8,6 +8,7 @@ halves, (0, d/2), (1, d/2 + 1), ...; so the converter to GGUF permutes the rows 
 undone, as is what it adds to the norms of Gemma.
 """
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from os import PathLike
@@ -19,6 +20,7 @@ import numpy as np
 from mend_jax.files import checksum, json_checksum, let_go
 from mend_jax.weights.chat_template import template_of_gguf
 from mend_jax.weights.errors import WeightsError
+from mend_jax.weights.gguf_header import Tensor
 from mend_jax.weights.gguf_keys import FOLDER, bare, check_keys, head_width, scaling
 from mend_jax.weights.gguf_kinds import REQUIRED, Kind
 from mend_jax.weights.gguf_reading import open_gguf, parts_of
@@ -26,6 +28,8 @@ from mend_jax.weights.source import Weights
 
 _DIVISORS = "rope_freqs.weight"
 """What Llama 3.1 and later divide their rotary frequencies by, one number for each pair."""
+_TOGETHER = 2**14
+"""Numbers of a row, or more, that are dequantised together with those of others."""
 
 
 def read_gguf(path: str | PathLike[str]) -> Weights:
@@ -44,15 +48,13 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
 
     path = Path(path)
     fields, there = open_gguf(path)
-    import gguf
-
     own = bare(fields)
     kind = check_keys(own, str(path))
     tensors = _hf_tensors(kind, there, path)
     tokenizer = tokenizer_from_gguf(fields, str(path))
     config = _config(kind, own, tensors.keys())
     if divisors := [tensor for tensor in there if tensor.name == _DIVISORS]:
-        values = gguf.dequantize(divisors[0].data, divisors[0].kind)
+        values = _float32(divisors[0])
         config["rope_parameters"] = {"rope_type": "divisors", "divisors": values.tolist()}
     heads = {}
     if kind.permuted:
@@ -61,7 +63,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     def read(name: str) -> np.ndarray:
         tensor = tensors[name]
         try:
-            array = np.asarray(gguf.dequantize(tensor.data, tensor.kind), np.float32)
+            array = _float32(tensor)
         except NotImplementedError as error:
             raise WeightsError(
                 f"{path}: {name} has type {tensor.kind.name}, which the gguf package "
@@ -96,7 +98,7 @@ def read_gguf(path: str | PathLike[str]) -> Weights:
     )
 
 
-def _hf_tensors(kind: Kind, tensors: Iterable[Any], path: Path) -> dict[str, Any]:
+def _hf_tensors(kind: Kind, tensors: Iterable[Tensor], path: Path) -> dict[str, Tensor]:
     """The file's tensors by their Hugging Face names, if nothing else is in it."""
     named = [(_hf_name(kind, tensor.name), tensor) for tensor in tensors]
     lost = [tensor.name for name, tensor in named if name is None and tensor.name != _DIVISORS]
@@ -145,6 +147,17 @@ def _config(kind: Kind, fields: Mapping[str, Any], names: Collection[str]) -> di
 def _shortest(value: Any) -> Any:
     # The file's float32 1e-5 widens to 9.999999747e-06; config.json said 1e-5.
     return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _float32(tensor: Tensor) -> np.ndarray:
+    """The values of a tensor. The package takes 16 rows at a time, which are few numbers where rows
+    are short; to blocks of numbers it makes no difference where a row ends, so rows are joined."""
+    import gguf
+
+    joined = math.gcd(math.prod(tensor.shape[1:]), 2 ** (_TOGETHER // tensor.shape[0]).bit_length())
+    data = tensor.data.reshape(-1, joined * tensor.data.shape[-1])
+    values = np.asarray(gguf.dequantize(data, tensor.kind), np.float32)
+    return values.reshape(tensor.shape[::-1])
 
 
 def _unpermute(array: np.ndarray, n_heads: int) -> np.ndarray:
