@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Annotated
 
 from mend_jax.commands.command import Command, Preset
-from mend_jax.commands.compare import CompareConfig, EditorNames, run
+from mend_jax.commands.compare import EditorNames, EditorsConfig, run
 from mend_jax.option_types import accepted_by
 from mend_jax.runs.methods import contenders, many_at_once, numbers_of
 from mend_jax.runs.options import check_config
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchEdits(CompareConfig):
+class BatchEdits(EditorsConfig):
     """Options of the runs."""
 
     out: Path = Path("runs/batch_edits")

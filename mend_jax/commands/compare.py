@@ -64,14 +64,22 @@ class CompareConfig(TrainConfig):
     """Training steps of every editor that is trained; 0: as many as fit in --minutes."""
     minutes: Minutes = 2.0
     """Time to train each editor, unless --steps says how long."""
-    own: Own = field(default_factory=Own)
-    """What single methods leave to choose."""
 
     holds_together: ClassVar[bool] = True
+    on_development: ClassVar[bool] = False
+    """Whether the records that are set apart from training are scored, not those held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(CompareConfig):
+class EditorsConfig(CompareConfig):
+    """Options of a comparison of editors."""
+
+    own: Own = field(default_factory=Own)
+    """What single methods leave to choose."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(EditorsConfig):
     """Options of the comparison."""
 
     out: Path = Path("runs/compare")
@@ -99,6 +107,10 @@ def settle(config: CompareConfig, state: State, reporter: Reporter) -> tuple[Tas
     """(the task, the data set's name, whether texts are scored by perplexity)."""
     mesh = mesh_of(config.mesh)
     base, sites, data, dataset, _ = gather(config, mesh, print)
+    if config.on_development:
+        if not data.dev:
+            raise ExperimentError(f"--dev {config.dev}: no records are set apart to be scored")
+        data = data._replace(dev=[], validation=data.dev)
     if state == "free":
         begin(out_of(config, FIGURE))
     task = make_task(config, base, sites, data, mesh, reporter)

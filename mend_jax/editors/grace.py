@@ -1,6 +1,5 @@
-"""GRACE: an edit is an entry of a codebook beside one layer (Hartvigsen et al. 2023).
-
-The codebook, and what entries do to each other: `editors/codebook.py`.
+"""GRACE: an edit is an entry of a codebook beside one layer (Hartvigsen et al. 2023). The codebook,
+and what entries do to each other: `editors/codebook.py`.
 
 From the paper: an entry's key is the layer's input at the last token of the edit's prompt; its
 value is trained by gradient descent, with all else frozen, until the model answers (section 3).
@@ -28,13 +27,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from mend_jax.calls import intercepting, linear_sites
+from mend_jax.calls import intercepting
 from mend_jax.editors.base import Editor, EditorState, observe_nothing
 from mend_jax.editors.codebook import Entry, codebook, looked_up
 from mend_jax.editors.held import alone, count
 from mend_jax.editors.method import Ground, Method
 from mend_jax.example import Example, Pair
-from mend_jax.models.stages import Inputs, abstract_params, sites_of
+from mend_jax.models.stages import Inputs, linear_in, sites_of
 from mend_jax.objectives import IGNORED, Outputs, negative_log_likelihood
 from mend_jax.option_types import Radius, Rate, SiteNames, Some
 from mend_jax.sites import SiteError, Sites, match_sites
@@ -90,10 +89,9 @@ def grace(
         if radius is not None:
             return state.stats
         each = alone(examples)
+        of_all = jax.vmap(within, (None, 0, 0))
         found = {
-            name: jnp.sum(
-                jax.vmap(within, (None, 0, 0))(params, each, getattr(each, name)), axis=0
-            )
+            name: jnp.sum(of_all(params, each, getattr(each, name)), axis=0)
             for name in ("outer", "locality")
         }
         found["updates"] = jnp.minimum(found["locality"][-1], 1.0)  # without, none is too wide
@@ -190,9 +188,9 @@ def value_of(
 def parting(
     outer: Float[Array, "radii"], locality: Float[Array, "radii"], updates: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """The radius with the largest product of what it leaves possible: edit success, (1 + the share
-    of rephrases within it) / 2, and locality, 1 - the share of locality prompts within it. Of equal
-    ones the widest; NaN, within which nothing is, if none were counted."""
+    """The radius with the largest product of edit success, (1 + the share of rephrases within) / 2,
+    and locality, 1 - the share of locality prompts within. Of equal ones the widest; NaN, within
+    which nothing is, if none were counted."""
     reached, harmed = (x / jnp.maximum(x[-1], 1.0) for x in (outer, locality))
     good = (1 + reached) * (1 - harmed)
     widest = len(GRID) - 1 - jnp.argmax(good[::-1])
@@ -226,8 +224,7 @@ class GraceOptions:
     """Steps at most; they end when the edit's loss is low."""
 
 
-def _sites(options: GraceOptions, model: Any, at: tuple[str, ...]) -> tuple[str, ...]:
-    del at
+def _sites(options: GraceOptions, model: Any, _: tuple[str, ...]) -> tuple[str, ...]:
     return (one_site(sites_of(model, options.site)) if options.site else last_of_mlp(model),)
 
 
@@ -236,12 +233,7 @@ def last_of_mlp(model: Any) -> str:
     of block 35, as the authors have it."""
     blocks = model.stages[1 : getattr(model, "decoding", -1)]
     block = blocks[3 * (len(blocks) - 1) // 4]
-
-    def run(params: PyTree) -> Any:
-        return model.apply({"params": params}, model.example_inputs())
-
-    called = linear_sites(run, abstract_params(model))
-    return [site for site in called if site.startswith(f"{block}/mlp/")][-1]
+    return [site for site in linear_in(model) if site.startswith(f"{block}/mlp/")][-1]
 
 
 def _choose(options: GraceOptions, ground: Ground) -> dict[str, Any]:

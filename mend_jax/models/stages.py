@@ -139,9 +139,14 @@ def _abstract(model: nn.Module) -> PyTree:
     return variables["params"]
 
 
+def linear_in(model: nn.Module) -> tuple[str, ...]:
+    """Names of all linear layers of a staged model, in the order in which they are called."""
+    found: tuple[str, ...] = _once(_linear_in, model)
+    return found
+
+
 @lru_cache(maxsize=64)
 def _linear_in(model: nn.Module) -> tuple[str, ...]:
-    """Names of all linear layers of a staged model."""
     params = abstract_params(model)
     return linear_sites(lambda p: model.apply({"params": p}, model.example_inputs()), params)
 
@@ -152,7 +157,7 @@ def sites_of(model: nn.Module, at: Sites) -> tuple[str, ...]:
     Raises:
       SiteError: none matches; or one that is no linear layer.
     """
-    return match_sites(at, _once(_linear_in, model), {})
+    return match_sites(at, linear_in(model), {})
 
 
 def sites_at_read(model: nn.Module, sites: Collection[str]) -> tuple[str, ...]:

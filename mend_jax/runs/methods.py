@@ -135,7 +135,7 @@ def editors_named(names: str) -> list[str]:
     Raises:
       ValueError: there is none; one is not known, or cannot be imported, or stands there twice.
     """
-    chosen = _listed(names, EDITORS)
+    chosen = listed(names, EDITORS, "editors")
     for name in chosen:
         method_of(name)
     return chosen
@@ -147,16 +147,24 @@ def ablations_named(names: str) -> list[str]:
     Raises:
       ValueError: there is none; one is not known, or stands there twice.
     """
-    chosen = _listed(names, ABLATIONS)
+    chosen = listed(names, ABLATIONS, "ablations")
     if unknown := [name for name in chosen if name not in ABLATIONS]:
         raise ValueError(f"no ablation is called {unknown[0]!r}; known are {', '.join(ABLATIONS)}")
     return chosen
 
 
-def _listed(names: str, known: Iterable[str]) -> list[str]:
+def listed(names: str, known: Iterable[str], what: str) -> list[str]:
+    """The names of a comma-separated list.
+
+    Args:
+      known, what: what could be named, and what it is called, for the error.
+
+    Raises:
+      ValueError: there is none; one stands there twice.
+    """
     chosen = [name.strip() for name in names.split(",") if name.strip()]
     if not chosen:
-        raise ValueError(f"no editors are named; known are {', '.join(known)}")
+        raise ValueError(f"no {what} are named; known are {', '.join(known)}")
     if twice := [name for i, name in enumerate(chosen) if name in chosen[:i]]:
         raise ValueError(f"{twice[0]!r} stands there twice")
     return chosen

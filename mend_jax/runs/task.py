@@ -84,13 +84,14 @@ def make_task(
 
 
 def cut_at(task: Task, sites: tuple[str, ...]) -> Task:
-    """The task for a method that edits elsewhere. Its trunk is run on every example: what is
-    cached are the outputs of another."""
-    if sites == task.sites:
-        return task
+    """The task for a method that edits elsewhere. If that is above the cut, the cut stays; below, a
+    trunk is run on every example: what is cached are the outputs of another."""
+    trunk, tail = split(task.base.model, sites)
+    cut, _ = split(task.base.model, task.sites)
+    if cut is None or (trunk is not None and trunk.stop >= cut.stop):
+        return task._replace(sites=sites)
     if task.base.stored is not None:
         raise ExperimentError("--stream: this editor edits elsewhere: leave --stream out for it")
-    trunk, tail = split(task.base.model, sites)
     return task._replace(sites=sites, trunk=trunk, outputs=outputs_of(tail, trunk), cache=None)
 
 

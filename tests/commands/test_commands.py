@@ -35,6 +35,7 @@ COMMANDS = {
     "edit": ({"--editor", "--prompt", "--target", "--ask", "--dtype"}, ("(default: 12)",)),
     "compare": (TRAINING | {"--editors", "--minutes"}, ("mend,ft,ft_kl,ft_breadth,",)),
     "ablate": (TRAINING | {"--editors"}, ("no_sharing,no_norm",)),
+    "sites": (TRAINING | {"--places"}, ("default,mlp_1,mlp_2",)),
     "batch_edits": (TRAINING | {"--ks"}, ("(default: 1,5,25,75,125)",)),
     "pretrain": ({"--family", "--out", "--pararel", "--steps"}, ("{t5,bart,", "(default: 64)")),
     "report": ({"--out"}, ("Files results.json or compare.json",)),

@@ -73,7 +73,7 @@ ALLOWED: dict[tuple[Any, str], str] = {
        for text in ("nosuch", "nan", "0x0", "²x1", "99999x99999", "-1")},
     **{("no/such/file", name): "will be made" for name in ("out", "json", "new store")},
 }  # fmt: skip
-COMPARISONS = ("ablate", "batch_edits", "compare")
+COMPARISONS = ("ablate", "batch_edits", "compare", "sites")
 
 
 def command_of(module: str) -> Command:
