@@ -24,7 +24,7 @@ from mend_jax.data.codec import codec_of
 from mend_jax.data.encoding import Tokens
 from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.fact_questions import Questions
-from mend_jax.data.sources.facts import Relation, relations
+from mend_jax.data.sources.facts import Relation, relations_for
 from mend_jax.data.sources.pararel import pararel_relations
 from mend_jax.files import write_text
 from mend_jax.models.registry import Base
@@ -49,6 +49,8 @@ class Pretrain:
     """Folder of ParaRel's data, to learn up to 1,000 of its facts as well."""
     facts: Times = 0
     """Learn only so many facts of each relation (0: all)."""
+    phrasings: Times = 18
+    """Learn only so many ways to put each of the project's relations (0: all, about 30)."""
     steps: Steps | None = None
     """Training steps; by default the family's own (3,000 to 4,500)."""
     naming: Times | None = None
@@ -67,7 +69,7 @@ class Pretrain:
 
 def knowledge(config: Pretrain) -> tuple[Relation, ...]:
     """What is to be learned."""
-    found = relations()
+    found = relations_for("train", config.phrasings)
     if config.pararel is not None:
         known = {subject for relation in found for subject, _ in relation.facts}
         found += pararel_relations(config.pararel, 1000, known, config.seed)

@@ -20,6 +20,7 @@ from mend_jax.data.encoding import Tokens
 from mend_jax.data.records import write_records
 from mend_jax.data.sources.common_words import common_words
 from mend_jax.data.sources.fact_questions import Questions
+from mend_jax.data.sources.facts import relations
 from mend_jax.data.sources.registry import read_records
 from mend_jax.runs import run as experiment
 from mend_jax.runs.options import ExperimentError
@@ -111,6 +112,17 @@ def test_pretraining_that_fails_or_is_stopped_writes_no_base(tmp_path: Path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "run.json", "config.json", "model.safetensors", "tokenizer.json", "pretraining.json"
     }  # fmt: skip
+
+
+def test_rewordings_are_learned_if_asked_for_and_held_out_phrasings_never(tmp_path: Path):
+    few, every = (
+        knowledge(Pretrain(family="t5", out=tmp_path / "t5", **more))
+        for more in ({}, {"phrasings": 0})
+    )
+    for mine, whole, known in zip(few, every, relations(), strict=True):
+        assert mine.phrasings == known.phrasings
+        assert whole.phrasings == (*known.phrasings, *known.rewordings)
+        assert not set(known.held_out) & set(whole.phrasings)
 
 
 def test_naming_is_for_classifiers(tmp_path: Path):
