@@ -5,6 +5,7 @@
 The states lie in a file meanwhile, so that memory holds one stage and one batch.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -53,6 +54,15 @@ class Plan(NamedTuple):
         return f"states of {texts:,} texts below the edited layers: {size} in {where}"
 
 
+class Passed(NamedTuple):
+    """How texts went through a trunk: their tokens, the FLOPs of the products with its kernels, and
+    the seconds that it took, with all that was read, compiled and written."""
+
+    tokens: int
+    flops: float
+    seconds: float
+
+
 def megabytes(size: int) -> str:
     """So many bytes, in words."""
     return f"{size / 1e6:,.1f} MB"
@@ -75,20 +85,24 @@ def run_stages(
     plan: Plan,
     file: BinaryIO,
     progress: Callable[[int, int], None],
-) -> None:
+) -> Passed:
     """Fills the file with the states, stage after stage."""
     programs: dict[str, Any] = {}
     inputs, keep = one_token(), getattr(trunk, "keep", ())
+    began, kernels = time.perf_counter(), 0
     for number in range(trunk.stop):
         part = stage_of(trunk, number)
         shapes, inputs = traced(part, inputs)
-        run = _program(part, _read(base, shapes), programs)
+        params = _read(base, shapes)
+        kernels += sum(x.size for path, x in flatten_dict(params).items() if path[-1] == "kernel")
+        run = _program(part, params, programs)
         column = 1 + keep.index(number + 1) if number + 1 in keep else 0
         done = number * plan.rows
         for rows in _through(run, plan, file, number == 0, column):
             done += rows
             progress(done, trunk.stop * plan.rows)
-        del run  # its weights are let go before the next ones are read
+        del run, params  # its weights are let go before the next ones are read
+    return Passed(plan.rows, 2.0 * kernels * plan.rows, time.perf_counter() - began)
 
 
 def _read(base: Base, shapes: PyTree) -> PyTree:

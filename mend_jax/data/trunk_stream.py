@@ -26,7 +26,7 @@ from jaxtyping import Int
 from mend_jax.data.states_index import read_index, write_index
 from mend_jax.data.states_kept import NOTE
 from mend_jax.data.trunk_cache import CacheError, TrunkCache, batches_of
-from mend_jax.data.trunk_pass import Plan, megabytes, one_token, run_stages, stage_of
+from mend_jax.data.trunk_pass import Passed, Plan, megabytes, one_token, run_stages, stage_of
 from mend_jax.files import cache_folder, checksum, json_checksum, let_go, write_text
 from mend_jax.models.fingerprint import digest
 from mend_jax.models.registry import Base
@@ -70,6 +70,7 @@ def stream_trunk(
     trunk: nn.Module,
     plan: Plan,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    passed: Callable[[Passed], None] = lambda how: None,
 ) -> TrunkCache:
     """The states of the plan's texts: those that are kept, or made by one pass over the trunk.
 
@@ -77,6 +78,7 @@ def stream_trunk(
       base: whole, or its tail (`load(..., parts="tail")`).
       trunk: the first part of `split(base.model, sites)`; what it is to `keep` is kept.
       progress: called with (tokens done, tokens in all), counted in each stage.
+      passed: called after the pass, if there was one.
 
     Raises:
       CacheError: there is too little room on the disk. WeightsError: the base's files were changed.
@@ -90,7 +92,7 @@ def stream_trunk(
         draft = path.with_suffix(".draft")
         try:
             with draft.open("w+b") as file:
-                run_stages(base, trunk, plan, file, progress)
+                passed(run_stages(base, trunk, plan, file, progress))
             draft.replace(path)
         finally:
             draft.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from mend_jax.data.batches import Shapes, shapes_of
 from mend_jax.data.bucketing import SHORT
 from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS
 from mend_jax.data.training_batches import parts_of
+from mend_jax.data.trunk_pass import Passed
 from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
@@ -132,6 +133,16 @@ def told(found: Forecast, config: TrainConfig) -> str:
         f"about {found.memory / 1e9:.2g} GB of memory: base {found.weights / 1e9:.2g}, editor "
         f"{found.editor / 1e9:.2g}, cached states {found.cached / 1e9:.2g}, a step "
         f"{found.activations / 1e9:.2g}{states} (estimates)"
+    )
+
+
+def told_of_pass(passed: Passed) -> str:
+    """A pass through the trunk, in words, beside the speed of this machine's products."""
+    speed = passed.flops / max(passed.seconds, 1e-9)
+    share = speed / speed_of_products()
+    return (
+        f"{passed.tokens:,} tokens through the layers below in {passed.seconds:.0f} s: "
+        f"{speed / 1e9:,.0f} GFLOP/s, {share:.2f} of a large product's (float32)"
     )
 
 

@@ -24,7 +24,7 @@ from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
 from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
-from mend_jax.runs.forecast import forecast, told
+from mend_jax.runs.forecast import forecast, told, told_of_pass
 from mend_jax.runs.given_scope import for_scope, given_scope
 from mend_jax.runs.methods import Chosen, choose, editor_of, options_of, sites_for
 from mend_jax.runs.options import ExperimentError, TrainConfig, as_json, check_config
@@ -136,6 +136,8 @@ def _made(
         begin(out_of(config, RESULTS))
     with Reporter(config.steps, is_first()) as reporter:
         task = make_task(config, base, sites, data, mesh, reporter)
+        if task.streamed:
+            say(told_of_pass(task.streamed))
         task = task._replace(config=chosen.config)
         check_together(task, chosen.method)
         made = options_of(task, chosen)
@@ -157,6 +159,8 @@ def _made(
         scores = score_held_out(task, editor, trained, reporter, edit)
     k = 1 if edit is not None else config.k
     counts = {"left_out": data.left_out} | of_training
+    if task.streamed:
+        counts["streamed"] = task.streamed._asdict()
     protocol = PROTOCOLS[config.protocol]
     about = About(config.editor, config.model, dataset, len(scores.success), protocol)
     metrics = summarise(scores, config.seed, k)

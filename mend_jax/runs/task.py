@@ -16,6 +16,7 @@ from mend_jax.data.encoding import marks_around
 from mend_jax.data.token_records import TokenRecord
 from mend_jax.data.training_batches import Draw, From, in_turn, parts_of, training_batches
 from mend_jax.data.trunk_cache import TrunkCache, cache_trunk
+from mend_jax.data.trunk_pass import Passed
 from mend_jax.data.trunk_stream import stream_trunk
 from mend_jax.data.writable import encode_piece
 from mend_jax.editors.method import Ground
@@ -37,7 +38,7 @@ class Task(NamedTuple):
     """Everything but the editor.
 
     trunk: to be run on every example; None if its outputs are in the cache, or there is none.
-    outputs: of the tail.
+    outputs: of the tail. streamed: how the trunk was run out of its files, if it was.
     """
 
     config: TrainConfig
@@ -48,6 +49,7 @@ class Task(NamedTuple):
     outputs: Outputs
     cache: TrunkCache | None
     mesh: Mesh | None
+    streamed: Passed | None = None
 
     @property
     def side_by_side(self) -> int:
@@ -74,8 +76,10 @@ def make_task(
     if base.stored is not None:
         plan = plan_of(base, trunk, texts_of(data))
         assert trunk is not None
-        cache = stream_trunk(base, trunk, plan, reporter.cached)
-        return Task(config, base, sites, data, None, outputs._replace(enter=refuse), cache, mesh)
+        passes: list[Passed] = []
+        cache = stream_trunk(base, trunk, plan, reporter.cached, passes.append)
+        task = Task(config, base, sites, data, None, outputs._replace(enter=refuse), cache, mesh)
+        return task._replace(streamed=passes[0] if passes else None)
     if trunk is not None and can_be_cached(trunk) and config.trunk_cache != "off":
         directory = config.out / "trunk" if config.trunk_cache == "disk" else None
         cache = cache_trunk(trunk, base.params, texts_of(data), directory, reporter.cached)

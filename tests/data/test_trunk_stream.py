@@ -12,7 +12,7 @@ from tiny_run import save_folder, start
 
 import mend_jax as mj
 from mend_jax.data.trunk_cache import CacheError, TrunkCache, cache_trunk
-from mend_jax.data.trunk_pass import Plan
+from mend_jax.data.trunk_pass import Passed, Plan
 from mend_jax.data.trunk_stream import kept_states, plan_stream, stream_trunk
 from mend_jax.models.stages import split
 
@@ -80,7 +80,9 @@ def test_the_states_are_those_of_the_trunk_in_memory(folder: Path, kept_in: Path
 
     trunk, plan = make(tail, TEXTS, (1, 2, 3, 4))
     told: list[tuple[int, int]] = []
-    cache = stream_trunk(tail._replace(stored=stored), trunk, plan, lambda *x: told.append(x))
+    passes: list[Passed] = []
+    from_files = tail._replace(stored=stored)
+    cache = stream_trunk(from_files, trunk, plan, lambda *x: told.append(x), passes.append)
     wanted = cache_trunk(trunk, whole.params, TEXTS)
     assert same(cache, wanted, TEXTS) or dtype == "bfloat16"
     for text in TEXTS:
@@ -89,6 +91,12 @@ def test_the_states_are_those_of_the_trunk_in_memory(folder: Path, kept_in: Path
     assert asked == ["layers_0", "layers_1", "layers_2"]
     assert plan.size == plan.states.stat().st_size and "60 texts" in plan.told
     assert told[-1] == (4 * plan.rows,) * 2
+    (passed,) = passes
+    below = [whole.params[f"layers_{i}"] for i in range(3)]
+    weights = sum(x.size for x in jax.tree.leaves(below) if x.ndim == 2)
+    assert passed.tokens == plan.rows and passed.flops == 2 * weights * plan.rows
+    stream_trunk(from_files, trunk, plan, passed=passes.append)
+    assert len(passes) == 1  # they are kept: there was no pass
     left = {path.suffix for path in plan.states.parent.iterdir()}
     assert left <= {".states", ".index", ".lock", ".json"}
 

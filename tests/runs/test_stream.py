@@ -63,6 +63,8 @@ def test_a_llama_scores_as_if_it_were_whole(finished: Finished, tmp_path: Path, 
     assert_same_scores(made, finished.run)
     assert made.saved.base.params.keys() == {"embedding", "layers_1", "head"}
     assert any("texts below the edited layers: " in line and str(kept_in) in line for line in said)
+    assert sum("tokens through the layers below in" in line for line in said) == 1
+    assert made.results["config"]["streamed"]["flops"] > 0
     assert len(list(kept_in.glob("*/*.states"))) == 1
     loaded = mj.load_editor(config.out)  # over the whole base, which it knows again
     assert_equal(loaded.state, made.saved.state)
