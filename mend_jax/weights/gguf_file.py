@@ -154,6 +154,8 @@ def _float32(tensor: Tensor) -> np.ndarray:
     are short; to blocks of numbers it makes no difference where a row ends, so rows are joined."""
     import gguf
 
+    if not tensor.data.size:
+        return np.zeros(tensor.shape[::-1], np.float32)
     joined = math.gcd(math.prod(tensor.shape[1:]), 2 ** (_TOGETHER // tensor.shape[0]).bit_length())
     data = tensor.data.reshape(-1, joined * tensor.data.shape[-1])
     values = np.asarray(gguf.dequantize(data, tensor.kind), np.float32)
