@@ -1,6 +1,7 @@
 """Layers that the families share: linear, norms, MLP, rows of tables; and what they are made of."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -33,10 +34,16 @@ def embedded(
       ValueError: a token is not in the vocabulary. (Inside jit, where nobody can look, its row is
         NaN, never another token's.)
     """
-    size = len(table)
     if not isinstance(tokens, jax.core.Tracer):
-        check_tokens(tokens, size)
-    return jnp.take(table, jnp.where(tokens < 0, size, tokens), axis=0)
+        check_tokens(tokens, len(table))
+    return _rows(table, tokens)
+
+
+@partial(jax.jit, inline=True)
+def _rows(
+    table: Float[Array, "vocabulary d"], tokens: Int[Array, "k length"]
+) -> Float[Array, "k length d"]:
+    return jnp.take(table, jnp.where(tokens < 0, len(table), tokens), axis=0)
 
 
 def check_tokens(tokens: Int[Array | np.ndarray, "*any"], size: int) -> None:

@@ -148,8 +148,8 @@ class Llama(CausalModel):
         positions: Int[Array, "k length"],
     ) -> Float[Array, "k length d"]:
         """A row of the embedding for each token, times the model's multiplier."""
-        x = super().embed(embedding, tokens, positions)
-        return x * jnp.asarray(self.config.embedding_multiplier, x.dtype)
+        x, by = super().embed(embedding, tokens, positions), self.config.embedding_multiplier
+        return x if by == 1 else x * jnp.asarray(by, x.dtype)
 
     def read_out(
         self, x: Float[Array, "k answers d"], embedding: Float[Array, "vocabulary d"]
