@@ -72,6 +72,10 @@ LINES = {  # the options that gave the results, as they were typed
     "--sites 'decoder/block_(1|2)/mlp/(wi_0|wo)' --rank 256 --ridge 0.05 --at-once solved "
     "--calibrate 20 --swap --decay cosine --alpha 5e-3 --alpha-learning-rate 1e-4 "
     "--learning-rate 1e-4 --c-edit 0.6 --near 1 --far 1 --longest 32 --phrasings 18",
+    ("mend_jax.commands.sites", "pronunciations"): "--steps 150 --rank 256 "
+    "--places default,mlp_1,reads_1,writes_1,attention_1 --learning-rate 3e-5 --alpha 4e-4 "
+    "--alpha-learning-rate 6e-5 --decay cosine --c-edit 0.05 --ridge 0.05 --calibrate 48 --swap "
+    "--near 2 --far 2 --max-validation 20 --patience 0 --longest-answer 32 --evaluate-every 1000",
     ("mend_jax.commands.benchmark", "smollm2"): "--model smollm2-135m --random-weights "
     "--length 48 --answers 3 --rank 256 --batch 20 --rounds 1",
     ("mend_jax.commands.evaluate", "counterfact_500"): "--limit 500 --longest 48 --batch 20",
