@@ -110,7 +110,7 @@ def settle(config: CompareConfig, state: State, reporter: Reporter) -> tuple[Tas
     if config.on_development:
         if not data.dev:
             raise ExperimentError(f"--dev {config.dev}: no records are set apart to be scored")
-        data = data._replace(dev=[], validation=data.dev)
+        data = data._replace(validation=data.dev)
         dataset = f"{dataset}; here on records set apart from training"
     if state == "free":
         begin(out_of(config, FIGURE))

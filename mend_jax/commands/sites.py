@@ -9,8 +9,9 @@
     writes_N     those that write to it
     attention_N  the linear layers of the last N blocks that are not of the MLP
 
-Scored are the --dev records that are set apart from training: those that are held out otherwise are
-not looked at, and are left for what is decided here. Writes what `mend-jax compare` writes.
+Scored are the --dev records that are set apart from training, by which each editor's best
+checkpoint is chosen, too: those that are held out otherwise are not looked at, and are left for
+what is decided here. Writes what `mend-jax compare` writes.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Places(CompareConfig):
 
     out: Path = Path("runs/sites")
     dev: int = 200
+    """Training records held out, by subject, for early stop, the best checkpoint and the scores; 0
+    is refused, since nothing would be scored."""
     places: Annotated[str, accepted_by(places_named)] = (
         "default,mlp_1,mlp_2,mlp_3,reads_3,writes_3,attention_3"
     )
