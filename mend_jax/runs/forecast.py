@@ -27,7 +27,7 @@ from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
 from mend_jax.runs.options import TrainConfig
-from mend_jax.runs.scope_passages import BEFORE, CHATS
+from mend_jax.runs.scope_passages import BEFORE, CHATS, PIECES
 from mend_jax.runs.scoping import OWN, check_can_scope, reads_whole
 from mend_jax.runs.splits import Data
 from mend_jax.runs.streaming import texts_of
@@ -183,7 +183,8 @@ def _scope_bytes(
     length, n = sum(lengths) / len(lengths), len(data.train) + len(data.dev)
     each = OWN * length
     if not reads_whole(base.model):
-        each += 3 * length + 2 * BEFORE  # after other text; and spoken of
+        each += 3 * length  # after other text; and spoken of
+        each += 2 * BEFORE * sum(PIECES) / len(PIECES)
         each += 4 * CHATS * (length + CHAT) * bool(base.chat.source)
     drawn = sum(DRAWN.values()) * config.scope_batch + RUNNING_TEXTS
     kept = 2.0 * (sum(lengths) + n * each)  # in bfloat16

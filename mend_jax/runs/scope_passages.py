@@ -13,8 +13,9 @@ from jaxtyping import Int
 from mend_jax.data.chat import chat_prompt
 from mend_jax.data.codec import codec_of
 from mend_jax.data.decoding import answers
-from mend_jax.data.records import Record, Rephrase, rephrases_of
+from mend_jax.data.records import Locality, Record, Rephrase, rephrases_of
 from mend_jax.data.scope_texts import Running
+from mend_jax.data.spacing import separator_of
 from mend_jax.data.token_records import TokenRecord
 from mend_jax.models.generate import sampled
 from mend_jax.models.registry import Base
@@ -27,8 +28,11 @@ WRITTEN = 48
 SPOKEN = 1536
 """Edits whose answer the base goes on from, and by how many tokens."""
 AFTER = 20
+PIECES = (1, 1, 2, 3)
+"""Of other text before a prompt, each as often as another; and tokens of one."""
 BEFORE = 14
-"""Tokens of other text before a prompt."""
+STATED = 0.5
+"""Share of them that state a fact, as an edit does."""
 CHATS, BARE = 0.3, 2 / 3
 """Share of the records that are asked for in a chat, too; and of these, whose answer begins at
 once."""
@@ -60,20 +64,38 @@ def among(
 
 
 def after_text(records: Sequence[Record], texts: Sequence[str], seed: int) -> list[Record]:
-    """The records with one phrasing and one neighbour more, each after some other text: where a
-    name is to be found, and that what stands before it asks for nothing."""
+    """The records with one phrasing and one locality prompt more, each after other text: some of
+    these, and what other records' locality states. Where a name is to be found, and that what
+    stands before it asks for nothing."""
     rng = random.Random(seed)
+    facts = [item for record in records for item in record.locality]
+
+    def piece() -> str:
+        if facts and rng.random() < STATED:
+            return stated(rng.choice(facts)) + ". "
+        return rng.choice(texts) + ". "
+
+    def after(prompt: str) -> str:
+        return "".join(piece() for _ in range(rng.choice(PIECES))) + prompt
 
     def one(record: Record) -> Record:
-        text = rng.choice(texts)
-        near = [item for item in record.locality if item.kind != "own"][:1]
+        again = rng.choice([Rephrase(record.prompt, record.target), *rephrases_of(record)])
+        stays = rng.sample(record.locality, min(len(record.locality), 1))
         return record._replace(
-            rephrases=(*record.rephrases, Rephrase(f"{text}. {record.prompt}", record.target)),
-            locality=record.locality
-            + tuple(item._replace(prompt=f"{text}. {item.prompt}") for item in near),
-        )
+            rephrases=(*record.rephrases, again._replace(prompt=after(again.prompt))),
+            locality=(
+                *record.locality, *(x._replace(prompt=after(x.prompt)) for x in stays)
+            ),
+        )  # fmt: skip
 
     return [one(record) for record in records]
+
+
+def stated(item: Locality) -> str:
+    """Its prompt, and its answer."""
+    given = item.separator
+    between = separator_of(item.prompt, item.answer) if given is None else given
+    return item.prompt + between + item.answer
 
 
 def in_chat(base: Base, records: Sequence[Record], seed: int) -> list[Record]:

@@ -25,6 +25,10 @@ from mend_jax.scopes.memory import Memory
 
 FARTHEST = 64
 """Distances of a key from the position that asks are told apart up to this one."""
+SLOPE = 0.3
+"""Logits a token by which attention prefers what is near, before training, which moves each of them
+by hundredths. Without it names are read alike wherever they stand, and other text hides a prompt's.
+"""
 STEEP = {"subject": 30.0, "relation": 10.0}
 """Logits by which a similarity of one is above that of none. They are not trained: the steeper the
 relation's question may become, the less it knows of phrasings that it has not seen."""
@@ -110,9 +114,10 @@ def two_keys(stages: tuple[int, ...], late: int = 1, **sizes: Unpack[Sizes]) -> 
             shapes |= {f"asked_{name}": (hidden, of_asked) for name in ("query", "key", "value")}
             shapes |= {"asked": (of_asked, size["relation"])}
         phi = fresh(key, shapes, (len(stages), d))
-        phi["distance"] = jnp.zeros((size["heads"], FARTHEST), jnp.float32)
+        far = -SLOPE * jnp.arange(FARTHEST, dtype=jnp.float32)
+        phi["distance"] = jnp.tile(far, (size["heads"], 1))
         if asked:
-            phi["asked_distance"] = jnp.zeros((size["asked_heads"], FARTHEST), jnp.float32)
+            phi["asked_distance"] = jnp.tile(far, (size["asked_heads"], 1))
         return phi
 
     def keys(

@@ -37,6 +37,21 @@ def test_keys_are_functions_of_the_text_up_to_them(states: np.ndarray):
         assert np.abs(was[:, 3] - now[:, 3]).max() > 1e-2
 
 
+def test_before_training_what_is_near_counts_for_more(states: np.ndarray):
+    """What stands four tokens before a position moves both of its keys less than what stands one
+    before it. Of the same states twice, so that contents say nothing."""
+    scope = two_keys((1, 2), LATE, **SIZES)
+    alike = np.repeat(states[:, :1], 5, axis=1)
+    was = keys_of(scope, alike)
+    for stage, key in ((0, "subject"), (1, "relation")):
+        moved = [
+            float(jnp.linalg.norm(getattr(keys_of(scope, other(alike, at, stage)), key)[0, 4]
+                                  - getattr(was, key)[0, 4]))
+            for at in (0, 3)
+        ]  # fmt: skip
+        assert 0 < moved[0] < 0.8 * moved[1]
+
+
 @pytest.mark.parametrize("heads", [0, 2])
 def test_the_relation_attends_to_what_was_asked_before(states: np.ndarray, heads: int):
     """With heads of its own. The subject's key reads no late states of others, in either case."""
