@@ -33,7 +33,7 @@ from mend_jax.reports.progress import Reporter
 from mend_jax.reports.results import About, make_results, table, write_results
 from mend_jax.runs.distractors import NOTHING, held_beside
 from mend_jax.runs.evaluation import ScoreOptions, measure, trained_on
-from mend_jax.runs.opening import EditorPlace, OpeningOptions, open_editor
+from mend_jax.runs.opening import EditorPlace, OpeningOptions, has_room, open_editor
 from mend_jax.runs.option_groups import AnswerLength, Length, ReadingOptions
 from mend_jax.runs.splits import OBEYED, check_conflicts, own_records, reading_of
 from mend_jax.runs.work import Work, stream_of
@@ -78,7 +78,7 @@ class Evaluate(OpeningOptions, ReadingOptions, ScoreOptions):
     """Longest target or answer in tokens; longer pairs are left out and counted."""
     stream: bool = False
     """Hold only the edited layers of the base and those above; the others are read one by one, run
-    over all texts, and dropped."""
+    over all texts, and dropped. So it is done, too, where there is no room for all of the base."""
     mesh: Mesh = "1x1"
     """Devices, DATAxMODEL: edits are split over DATA, the base's weights over MODEL."""
 
@@ -90,7 +90,8 @@ def evaluate(config: Evaluate) -> None:
     reading = reading_of(config, "validation")
     given = config.records and read_noted(config.records, reading)  # broken files first
     others = distractors_of(config)
-    saved = open_editor(config.editor, config, mesh, config.stream)
+    stream = config.stream or not (against_stream(config) or has_room(config.editor, config, print))
+    saved = open_editor(config.editor, config, mesh, stream)
     check_scoped(config, saved)
     if config.at_once is not None:
         editing = saved.config | {"at_once": config.at_once}
@@ -133,7 +134,7 @@ def evaluate(config: Evaluate) -> None:
         check_conflicts(grouped(encoded, config.k))
     with Reporter(0) as reporter:
         work = Work(saved, encoded, mesh, reporter, config.seed, beside)
-        if config.stream:
+        if stream:
             print(stream_of(work).told)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
@@ -165,7 +166,11 @@ def check(config: Evaluate) -> None:
     """Raises OptionError for an option whose value is not allowed, and ValueError for options that
     do not fit together."""
     check_options(config)
-    check_streamed(config)
+    if config.stream and (given := against_stream(config)):
+        raise ValueError(
+            f"--stream: {', '.join(given)} does not go with it. One device runs the layers below "
+            "the edited ones once, over texts that are known; to write texts takes all of the base"
+        )
     if (config.out / "results.json").exists():
         raise ValueError(f"{config.out} holds a results.json already: give another --out")
     if (config.distractors is not None) != (config.hold > config.k):
@@ -181,18 +186,14 @@ def check(config: Evaluate) -> None:
         )
 
 
-def check_streamed(config: Evaluate) -> None:
-    """Raises ValueError for options that need the layers below the edited ones."""
+def against_stream(config: Evaluate) -> list[str]:
+    """The options that are given and need the layers below the edited ones."""
     wrong = {
         "--mesh": config.mesh != "1x1", "--alone": config.alone,
         "--elsewhere": config.elsewhere > 0, "--generate": config.generate > 0,
         f"--protocol {config.protocol}": config.protocol in ("exact", "contains"),
     }  # fmt: skip
-    if config.stream and (given := [option for option, is_given in wrong.items() if is_given]):
-        raise ValueError(
-            f"--stream: {', '.join(given)} does not go with it. One device runs the layers below "
-            "the edited ones once, over texts that are known; to write texts takes all of the base"
-        )
+    return [option for option, is_given in wrong.items() if is_given]
 
 
 def check_scoped(config: Evaluate, saved: SavedEditor) -> None:

@@ -46,6 +46,7 @@ class Quickstart(ScopedConfig):
     evaluate_every: int = 200
 
     brings: ClassVar[dict[str, dict[str, Any]]] = {"scope": WITHOUT_SCOPE}
+    streams: ClassVar[bool] = False
 
 
 def show_edits(finished: Run) -> str:

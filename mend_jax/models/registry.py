@@ -154,12 +154,12 @@ def load(
     name, active = _dtypes(dtype)
     check_alone(parts, mesh)
     weights = open_weights(id_or_path)
-    family, config, expected, used = _described(weights, id_or_path)
+    family, config, expected, used = described(weights, id_or_path)
     model, asked = family.model(config, dtype=active), expected
     if parts == "tail":
         at = family.default_sites(config) if sites is None else sites
         asked = holding(expected, shapes_of_tail(model, at, id_or_path))
-    check_room(id_or_path, _shapes(asked), family.partition, mesh, name, active)
+    check_room(id_or_path, shapes_of(asked), family.partition, mesh, name, active)
     found = {"tokenizer": weights.tokenizer_checksum} if weights.tokenizer_checksum else {}
     summed = jax.process_count() == 1 if checksums is None else checksums or parts == "tail"
 
@@ -177,7 +177,7 @@ def load(
     return base._replace(checksums=found | sums, stored=reader(weights, expected, place, sums))
 
 
-def _described(weights: Weights, name: str) -> tuple[Family, Any, dict[str, Expected], Any]:
+def described(weights: Weights, name: str) -> tuple[Family, Any, dict[str, Expected], Any]:
     """Family and dimensions of a model that fits its weights; its tensors, and their names there.
 
     Raises:
@@ -192,7 +192,7 @@ def _described(weights: Weights, name: str) -> tuple[Family, Any, dict[str, Expe
     return family, config, expected, used
 
 
-def _shapes(expected: Mapping[str, Expected]) -> PyTree:
+def shapes_of(expected: Mapping[str, Expected]) -> PyTree:
     """Of the parameters that these tensors become, as float32."""
     leaves = (leaf for one in expected.values() for leaf in one.leaves)
     return unflatten_dict({x.path: jax.ShapeDtypeStruct(x.shape, jnp.float32) for x in leaves})

@@ -22,7 +22,6 @@ from mend_jax.data.bucketing import SHORT
 from mend_jax.data.scope_batches import DRAWN, RUNNING_TEXTS
 from mend_jax.data.training_batches import parts_of
 from mend_jax.data.trunk_pass import Passed
-from mend_jax.editors.mend import MendOptions
 from mend_jax.models.memory import device_bytes
 from mend_jax.models.registry import Base
 from mend_jax.models.stages import split
@@ -30,14 +29,12 @@ from mend_jax.runs.options import TrainConfig
 from mend_jax.runs.scope_passages import BEFORE, CHATS, PIECES
 from mend_jax.runs.scoping import OWN, check_can_scope, reads_whole
 from mend_jax.runs.splits import Data
-from mend_jax.runs.streaming import texts_of
+from mend_jax.runs.streaming import COPIES, network_sizes, texts_of
 
 REACHED = 0.5
 """Of the speed of a large product, by a step."""
 SIDE = 1024
 """Rows and columns of that product."""
-COPIES = 5
-"""Of the editor's parameters: themselves, the best so far, a gradient, and Adam's two moments."""
 CHAT = 50
 """Tokens that a chat has beside what is asked."""
 SCOPED = 12
@@ -84,14 +81,15 @@ def forecast(config: TrainConfig, base: Base, sites: tuple[str, ...], data: Data
         for of in zip(*((step.edit, step.asked, step.kept) for step in steps), strict=True)
     )
     at = [kernels[site].shape for site in sites]
-    network, rows = _network(config, at, edit)
+    sizes = network_sizes(config, at)
+    rows = edit * sum(sizes.get(shape, 0.0) for shape in at)
     texts = {tokens.tobytes(): len(tokens) for tokens in texts_of(data)}
     width = min(min(shape) for shape in at)
     states = sum(texts.values()) * width if trunk is not None else 0
     wide = sum(x.shape[0] + x.shape[1] for x in in_tail.values() if x.ndim == 2)
     return Forecast(
         weights=device_bytes(base.params),
-        editor=4.0 * COPIES * network,
+        editor=4.0 * COPIES * sum(sizes.values()),
         cached=4.0 * states * (config.trunk_cache == "memory"),
         activations=4.0
         * ((most.asked + most.kept) * wide + 3 * most.answers * base.config.vocab_size),
@@ -155,17 +153,6 @@ def speed_of_products() -> float:
     for _ in range(3):
         product(a, a).block_until_ready()
     return float(3 * 2 * SIDE**3 / max(time.perf_counter() - began, 1e-9))
-
-
-def _network(
-    config: TrainConfig, shapes: list[tuple[int, ...]], tokens: float
-) -> tuple[float, float]:
-    """(parameters of MEND's network at kernels of these shapes, parameters times rows that pass);
-    of other methods, nothing is known."""
-    if config.editor != "mend" or not isinstance(config, MendOptions):
-        return 0.0, 0.0
-    sizes = {s: 2 * (2 * sum(s) * min(config.rank, sum(s)) + sum(s)) for s in shapes}
-    return float(sum(sizes.values())), float(sum(sizes[s] for s in shapes) * tokens)
 
 
 def _scope_bytes(

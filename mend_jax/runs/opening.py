@@ -1,5 +1,6 @@
 """How commands open a saved editor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from jax.sharding import Mesh
 from mend_jax.models.memory import Dtype
 from mend_jax.models.registry import load
 from mend_jax.option_types import ImportPath, accepted_by
+from mend_jax.runs.room import parts_to_hold, room_to_edit
 from mend_jax.saved.config import read_config
 from mend_jax.saved.directory import SavedEditor, load_editor
 from mend_jax.saved.place import check_place, find_editor
@@ -33,6 +35,19 @@ class OpeningOptions(TrustOptions):
 
     dtype: Dtype | None = None
     """Of the base's weights; by default what the editor was trained with."""
+
+
+def has_room(place: str, options: OpeningOptions, say: Callable[[str], None]) -> bool:
+    """Whether there is room for all of the base of the editor at a place; if not, that is said.
+
+    Raises:
+      As `open_editor`.
+    """
+    folder = find_editor(place).folder
+    told = read_config(folder, options.force)
+    dtype = options.dtype or told["fingerprint"]["dtype"]
+    room = room_to_edit(told["base"], dtype, tuple(told["sites"]), folder)
+    return parts_to_hold(room, say) == "all"
 
 
 def open_editor(

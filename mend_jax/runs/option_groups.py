@@ -194,4 +194,5 @@ class DeviceOptions:
     trunk_cache: Literal["memory", "disk", "off"] = "memory"
     """Where the outputs of the frozen layers below the edited ones are kept between epochs."""
     stream: bool = False
-    """Hold only the edited layers and those above; the others are read one by one, run, dropped."""
+    """Hold only the edited layers and those above; the others are read one by one, run, dropped. So
+    it is done, too, where there is no room for all of the base."""

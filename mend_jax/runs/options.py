@@ -54,6 +54,9 @@ class TrainConfig(
     anything_knows_facts: ClassVar[bool] = True
     """Without --train, edit the project's facts in any base; else only in one that learned them."""
 
+    streams: ClassVar[bool] = True
+    """Whether its base may be held without the layers below the edited ones."""
+
     holds_together: ClassVar[bool] = False
     """With --scope, edits are made alone, and --k of them are held together while they are
     scored."""

@@ -18,7 +18,6 @@ from mend_jax.data.records import Record
 from mend_jax.evaluation.metrics import PROTOCOLS, summarise
 from mend_jax.models.registry import Base, default_sites, load
 from mend_jax.models.stages import sites_of, split
-from mend_jax.models.tail import Parts
 from mend_jax.objectives import outputs_of
 from mend_jax.parallel import is_first, mesh_of, start_distributed
 from mend_jax.reports.figures import score_bars, training_curve
@@ -31,7 +30,7 @@ from mend_jax.runs.options import ExperimentError, TrainConfig, as_json, check_c
 from mend_jax.runs.out import State, begin, out_of, taken
 from mend_jax.runs.scoping import check_can_scope, scope_lent, sites_to_scope
 from mend_jax.runs.splits import Data, check_data, deal_facts, prepare, read_files, read_more
-from mend_jax.runs.streaming import check_stream, plan_of, texts_of
+from mend_jax.runs.streaming import check_stream, parts_of, plan_of, texts_of
 from mend_jax.runs.task import make_task
 from mend_jax.runs.training import (
     check_together,
@@ -72,7 +71,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
     """
     check_stream(config)
     from_files, more = read_files(config), read_more(config)  # broken ones are found before work
-    parts: Parts = "tail" if config.stream else "all"
+    parts = parts_of(config, say)
     base = load(config.model, mesh, config.dtype, None, parts, config.sites or None)
     base = base._replace(model=base.model.clone(alike=True))
     began = time.perf_counter()
@@ -91,7 +90,7 @@ def gather(config: TrainConfig, mesh: Mesh | None, say: Callable[[str], None]) -
         f"{len(data.train)} training, {len(data.dev)} development and {len(data.validation)} "
         f"validation records; left out: {data.left_out}"
     )
-    if config.stream:
+    if parts == "tail":
         say(plan_of(base, split(base.model, sites)[0], texts_of(data)).told)
     return Gathered(base, sites, data, given.name, began)
 

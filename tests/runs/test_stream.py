@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from compare import assert_equal
@@ -12,10 +13,11 @@ from tiny_run import Files, Finished, byte_level_bpe, options, some_records
 
 import mend_jax as mj
 from mend_jax.commands.evaluate import Evaluate, check, evaluate
+from mend_jax.runs import room
 from mend_jax.runs.opening import OpeningOptions, open_editor
 from mend_jax.runs.options import ExperimentError
 from mend_jax.runs.run import Run, run
-from mend_jax.runs.streaming import check_stream
+from mend_jax.runs.streaming import check_stream, parts_of, room_to_train
 
 pytest_plugins = ["finished_run", "scoped_run"]
 
@@ -73,6 +75,37 @@ def test_a_llama_scores_as_if_it_were_whole(finished: Finished, tmp_path: Path, 
         with pytest.raises(ExperimentError, match=f"--stream: .*{said_of}"):
             run(other, lambda message: None)
     assert len(list(kept_in.glob("*/*.states"))) == 1
+
+
+def test_what_has_no_room_is_streamed_unless_it_cannot_be(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The weights and what is made beside them, of what is free; less a tenth of it."""
+    config, base = finished.config, finished.run.saved.base
+    needed = room_to_train(config)
+    weights, editor = (
+        sum(np.asarray(x).nbytes for x in jax.tree.leaves(tree))
+        for tree in (base.params, finished.run.saved.state.phi)
+    )
+    assert needed.weights == weights and 0.7 * 5 * editor < needed.beside <= 5 * editor
+    said: list[str] = []
+    for share, kept in ((1.12, "all"), (1.1, "tail")):
+        free = share * (needed.weights + needed.beside)
+        monkeypatch.setattr(room, "free_bytes", lambda device, free=free: free)
+        assert parts_of(config, said.append) == kept
+        assert len(said) == (kept == "tail")
+    assert "only the edited layers and those above are held" in said[0]
+    for option in ({"scope": True}, {"mesh": "2x1"}):
+        assert parts_of(dataclasses.replace(config, **option), said.append) == "all"
+
+    made = run(dataclasses.replace(config, out=tmp_path / "out"), said.append)
+    assert made is not None and "layers_0" not in made.saved.base.params
+    assert_same_scores(made, finished.run)
+    ours = Evaluate(
+        editor=str(tmp_path / "out"), records=finished.files.validation, out=tmp_path / "scores"
+    )
+    evaluate(ours)
+    assert json.loads((ours.out / "results.json").read_text())["n"] > 0
 
 
 def test_a_gpt2_scores_as_if_it_were_whole(tiny_files: Files, tmp_path: Path):
