@@ -34,6 +34,7 @@ from mend_jax.reports.figures import success_against_drawdown
 from mend_jax.reports.progress import Reporter
 from mend_jax.runs.comparison import compare
 from mend_jax.runs.comparison_table import Row, markdown
+from mend_jax.runs.forecast import told_of_pass
 from mend_jax.runs.methods import Chosen, contenders, editors_named
 from mend_jax.runs.options import ExperimentError, TrainConfig, check_config
 from mend_jax.runs.out import State, begin, out_of, taken
@@ -115,6 +116,8 @@ def settle(config: CompareConfig, state: State, reporter: Reporter) -> tuple[Tas
     if state == "free":
         begin(out_of(config, FIGURE))
     task = make_task(config, base, sites, data, mesh, reporter)
+    if task.streamed:
+        print(told_of_pass(task.streamed))
     return task, dataset, base.model.kind == "causal"
 
 

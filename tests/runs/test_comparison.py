@@ -116,6 +116,21 @@ def test_edits_that_change_no_weights_are_made_and_heard(
     assert found["metrics"]["locality_agreement"]["value"] <= 1.0
 
 
+def test_a_streamed_comparison_has_the_rows_of_one_over_the_whole_base(
+    compared: tuple[Compare, list[dict]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    """Who needs all of it says so in its row."""
+    monkeypatch.setenv("MEND_JAX_CACHE", str(tmp_path / "cache"))
+    config, rows = compared
+    config = replace(config, out=tmp_path / "out", stream=True)
+    mend, in_context = rows_of(config, "mend,in_context")
+    assert "tokens through the layers below in" in capsys.readouterr().out
+    for name, value in rows[0]["metrics"].items():
+        assert mend["metrics"][name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+    assert "--stream" in in_context["error"]
+
+
 def test_one_editor_that_cannot_be_is_a_row_with_its_error(tiny_files: Files, tmp_path: Path):
     config = settings(
         tiny_files, tmp_path / "out", editors="enn,none", run={"dtype": "int8"}
