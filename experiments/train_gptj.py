@@ -35,7 +35,7 @@ PRESETS = {
             "dev": 0, "calibrate": 2, "evaluate_every": 20, "checkpoint_every": 20,
         },
         "with a base of make_random and the records of make_general, 20 steps of 10 edits: a peak "
-        "of 11.4 GB of resident memory; 16 minutes on two CPU cores beside other work, seed 0 "
+        "of 10.1 GB of resident memory; 15 minutes on two CPU cores beside other work, seed 0 "
         "(results/streamed_gptj.json)",
     ),
 }  # fmt: skip
