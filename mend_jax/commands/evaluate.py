@@ -138,7 +138,7 @@ def evaluate(config: Evaluate) -> None:
             print(stream_of(work).told)
         metrics, more = measure(config, work)
     options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()}
-    options["editor"] = saved.origin
+    options |= {"editor": saved.origin, "stream": stream}
     protocol = PROTOCOLS[config.protocol]
     results = make_results(
         About(saved.config["editor"], saved.base.name, dataset, len(encoded), protocol),
